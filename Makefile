@@ -1,0 +1,37 @@
+# Two commands on a fresh machine with Python 3.11: `make demo` and `make test`.
+
+PYTHON ?= python3.11
+CORES ?= $(shell nproc)
+CORRELATION ?= 1.0
+VIDEO_WEIGHTS ?= random
+RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
+
+.PHONY: help demo test lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/ready ## Render music videos and run the whole workflow on them (CORES, CORRELATION, VIDEO_WEIGHTS, RESULTS)
+	.venv/bin/snakemake --cores $(CORES) --configfile config/demo.yaml --config results='$(RESULTS)' \
+		render='{correlation: $(CORRELATION)}' backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
+	@echo "The report: $(RESULTS)/report/index.html"
+
+test: .venv/ready-test ## Run the tests
+	.venv/bin/python -m pytest
+
+lint: .venv/ready-test ## Check style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean: ## Delete the environment (results stay)
+	rm -rf .venv
+
+.venv/ready: requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	touch $@
+
+.venv/ready-test: .venv/ready requirements-test.txt
+	.venv/bin/python -m pip install --quiet -r requirements-test.txt -c constraints.txt
+	touch $@

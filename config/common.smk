@@ -1,0 +1,44 @@
+# Validated configuration, paths and environment, shared by all rules. Parsed again by every job: it must stay fast.
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+# Rules run `python -m …` with the Python that runs Snakemake, and find the packages wherever they are started from.
+sys.path.insert(0, workflow.basedir)
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (workflow.basedir, os.environ.get("PYTHONPATH")) if p)
+
+from config.cli import UserError
+from config.files import read_json, write_json
+from config.model import load
+from config.paths import Paths
+from pipeline.backbones import resolve_options
+from snakemake.exceptions import WorkflowError
+
+try:
+    if not config:
+        raise UserError("no configuration: add `--configfile config/demo.yaml`, `config/paper.yaml` or your own")
+    CONFIG = load(config)
+    BACKBONES = {name: resolve_options(name, b.options) for name, b in CONFIG.backbones.items()}
+    if CONFIG.videos is not None and not CONFIG.table.exists():
+        raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
+except UserError as error:
+    raise WorkflowError(str(error))
+
+PATHS = Paths(Path(CONFIG.results))
+# Every module takes the resolved configuration from here, so that a person can run it by hand with the same flag.
+FLAGS = f"--config {shlex.quote(str(PATHS.config))}"
+LOGS = PATHS.results / "logs"
+BENCHMARKS = PATHS.results / "benchmarks"
+
+
+onstart:
+    write_json(PATHS.config, CONFIG.model_dump(mode="json"))
+
+
+wildcard_constraints:
+    shard=r"\d{5}",
+    backbone="|".join(CONFIG.backbones),
+    experiment="|".join(CONFIG.heads.experiments),
