@@ -1,0 +1,216 @@
+"""The manifest: one row a video, numbered for ever.
+
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,genre,tags,msd_track_id`; paths
+relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there is one.
+Writes `manifest.parquet` and, last, its record `manifest.json`.
+
+A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
+appended in the order of the table; a video that left the table keeps its row too. No video is opened here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from config.cli import UserError, parser, run
+from config.files import replacing, write_json
+from config.model import Config, Splits, read
+from config.paths import Paths
+from data.splits import split_of
+
+log = logging.getLogger("manifest")
+
+MEDIA = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+TEXT = ("artist", "genre", "msd_track_id")
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("video_id", pa.string()),
+        ("path", pa.string()),
+        ("artist", pa.string()),
+        ("genre", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("msd_track_id", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+
+
+def read_manifest(path: Path) -> pa.Table:
+    """The manifest, rows in order. Columns as in SCHEMA. UserError if it is missing or not a manifest."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run `snakemake … manifest`") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake … manifest`") from None
+    if not table.schema.equals(SCHEMA):
+        raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
+    return table
+
+
+def read_videos(source: Path) -> pa.Table:
+    """The user's videos as a table with the columns `video_id, path` (absolute) and those of SCHEMA that were given.
+
+    Raises UserError naming the line for a duplicate id, a missing column or value, an id that cannot be a file name,
+    and for an empty table.
+    """
+    if not source.exists():
+        raise UserError(f"videos: {source} does not exist (relative paths start at the working directory)")
+    table = _folder(source) if source.is_dir() else _table(source)
+    if table.num_rows == 0:
+        raise UserError(f"videos: {source} lists no videos")
+    seen: dict[str, int] = {}
+    for index, video_id in enumerate(table["video_id"].to_pylist()):
+        where = f"videos: {source}, {_place(source, index)}"
+        if problem := _bad_id(video_id):
+            raise UserError(f"{where}: the video_id {video_id!r} {problem}")
+        if video_id in seen:
+            raise UserError(f"{where}: the video_id '{video_id}' stands already in {_place(source, seen[video_id])}")
+        seen[video_id] = index
+    return table
+
+
+def _place(source: Path, index: int) -> str:
+    return f"file {index + 1}" if source.is_dir() else f"row {index + 1} (after the header)"
+
+
+def _bad_id(video_id: str | None) -> str | None:
+    """Why an id cannot be a file name, which results may be called after."""
+    if not video_id:
+        return "is empty"
+    if "/" in video_id or "\\" in video_id or video_id in (".", ".."):
+        return "cannot be a file name"
+    if any(ord(c) < 32 or ord(c) == 127 for c in video_id):
+        return "has control characters"
+    if len(video_id.encode("utf-8", "surrogatepass")) > 250:
+        return "is longer than 250 bytes"
+    return None
+
+
+def _folder(folder: Path) -> pa.Table:
+    """Every media file below a folder, in the order of their names; the id is the relative path, percent-escaped."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if os.path.splitext(name)[1].lower() in MEDIA:
+                found.append(os.path.join(where, name))
+    for path in found:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"videos: the file name {path!r} is not UTF-8; rename the file") from None
+    # Escaping keeps the ids of files in subfolders apart and free of control characters.
+    ids = [quote(os.path.relpath(path, folder), safe=" !#$&'()+,;=@[]{}~") for path in found]
+    if long := next((i for i in ids if len(i) > 250), None):
+        raise UserError(f"videos: the path {long!r} is too long to be an id; list the videos in a table with ids")
+    return pa.table({"video_id": pa.array(ids, pa.string()), "path": pa.array([os.path.abspath(p) for p in found])})
+
+
+def _table(source: Path) -> pa.Table:
+    """Read CSV, TSV or Parquet; make paths absolute and tags lists."""
+    suffix = source.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            table = pq.read_table(source)
+        elif suffix in (".csv", ".tsv"):
+            options = pacsv.ConvertOptions(
+                column_types={name: pa.string() for name in ("video_id", "path", "tags", *TEXT)},
+                strings_can_be_null=True,
+                null_values=[""],
+                quoted_strings_can_be_null=True,
+            )
+            dialect = pacsv.ParseOptions(delimiter="," if suffix == ".csv" else "\t", newlines_in_values=True)
+            table = pacsv.read_csv(source, parse_options=dialect, convert_options=options)
+        else:
+            raise UserError(f"videos: {source} is neither a folder nor a .csv, .tsv or .parquet file")
+    except pa.ArrowException as error:
+        raise UserError(f"videos: {source} cannot be read: {error}") from None
+    for column in ("video_id", "path"):
+        if column not in table.column_names:
+            raise UserError(f"videos: {source} has no column '{column}'; it has {', '.join(table.column_names)}")
+    columns = {"video_id": _text(table, "video_id")}
+    paths = _text(table, "path").to_pylist()
+    if None in paths:
+        raise UserError(f"videos: {source}, {_place(source, paths.index(None))}: the path is empty")
+    base = source.parent.absolute()
+    columns["path"] = pa.array([os.path.normpath(base / p) for p in paths], pa.string())
+    for column in TEXT:
+        if column in table.column_names:
+            columns[column] = _text(table, column)
+    if "tags" in table.column_names:
+        columns["tags"] = _tags(table["tags"].combine_chunks())
+    return pa.table(columns)
+
+
+def _text(table: pa.Table, column: str) -> pa.ChunkedArray:
+    return table[column].cast(pa.string())
+
+
+def _tags(column: pa.Array) -> pa.Array:
+    """Lists of tags, from lists or from text separated by `|`; no tags stay null."""
+    values = column.to_pylist()
+    split = [[t.strip() for t in v.split("|") if t.strip()] if isinstance(v, str) else v for v in values]
+    return pa.array([v or None for v in split], pa.list_(pa.string()))
+
+
+def merge(old: pa.Table | None, new: pa.Table, shares: Splits) -> pa.Table:
+    """The manifest after adding `new` (see `read_videos`) to `old`: old rows keep their numbers, new ones follow.
+
+    Known videos take path and labels from `new`. Columns as in SCHEMA.
+    """
+    rows: dict[str, dict[str, object]] = {}
+    if old is not None:
+        rows = {r["video_id"]: {k: r[k] for k in SCHEMA.names if k != "row"} for r in old.to_pylist()}
+    listed = new.to_pylist()
+    gone = len(rows) - sum(r["video_id"] in rows for r in listed)
+    if gone:
+        log.warning("%d videos are no longer listed; they keep their rows and features", gone)
+    blank: dict[str, object] = dict.fromkeys(SCHEMA.names[1:])
+    for video in listed:
+        rows[video["video_id"]] = blank | video
+    for video in rows.values():
+        video["split"] = split_of(str(video["video_id"]), video["artist"], shares)  # type: ignore[arg-type]
+    return pa.Table.from_pylist([{"row": i, **video} for i, video in enumerate(rows.values())], SCHEMA)
+
+
+def write_manifest(paths: Paths, table: pa.Table) -> None:
+    """Write the manifest and its record, both atomically, the record last."""
+    with replacing(paths.manifest) as temporary:
+        pq.write_table(table, temporary)
+    # Paths are left out: moving the files changes neither features nor labels.
+    digest = hashlib.sha256()
+    for row in table.drop_columns("path").to_pylist():
+        digest.update(repr(list(row.values())).encode("utf-8", "surrogatepass"))
+    write_json(paths.manifest_record, {"rows": table.num_rows, "sha256": digest.hexdigest()})
+
+
+def main() -> None:
+    """Command line."""
+    config = read(parser(__doc__, "data.manifest").parse_args().config)
+    update(config)
+
+
+def update(config: Config) -> pa.Table:
+    """Bring the manifest up to date with `config.table`; return it."""
+    paths = Paths(Path(config.results))
+    old = read_manifest(paths.manifest) if paths.manifest.exists() else None
+    table = merge(old, read_videos(config.table), config.splits)
+    write_manifest(paths, table)
+    added = table.num_rows - (old.num_rows if old else 0)
+    counts = {s: table["split"].to_pylist().count(s) for s in ("train", "validation", "test")}
+    log.info("%d videos, %d of them new; %s", table.num_rows, added, counts)
+    return table
+
+
+if __name__ == "__main__":
+    run(main)
