@@ -1,0 +1,57 @@
+"""Close the cache: collect every shard's record into one table of failures and one record of the whole.
+
+Reads `done/<backbone>/*.json` and the manifest; writes `failures.csv` (a line for every video and backbone that could
+not read it) and, last, `features.json` (keys, counts and a digest of the whole cache).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from pathlib import Path
+
+from config.cli import UserError, parser, run
+from config.files import replacing, write_json
+from config.model import read
+from config.paths import Paths
+from data.manifest import read_manifest
+from pipeline.plan import read_plan
+from pipeline.records import read_record
+
+log = logging.getLogger("index")
+
+
+def main() -> None:
+    """Command line."""
+    paths = Paths(Path(read(parser(__doc__, "pipeline.index").parse_args().config).results))
+    plan = read_plan(paths)
+    videos = read_manifest(paths.manifest)["path"].to_pylist()
+    lines = []
+    cache = {}
+    for backbone, planned in plan["backbones"].items():
+        digest, valid = hashlib.sha256(), 0
+        for shard in range(plan["shards"]):
+            record = read_record(paths.done(backbone, shard))
+            if record is None or record.key != planned["key"]:
+                raise UserError(f"shard {shard} of {backbone} is not finished; run `snakemake … extract`")
+            digest.update(record.digest.encode())
+            valid += record.valid
+            lines += [(f.row, backbone, f) for f in record.failures]
+        cache[backbone] = {
+            "key": planned["key"],
+            "valid": valid,
+            "sha256": digest.hexdigest(),
+            "random_weights": planned["random_weights"],
+        }
+        log.info("%s: %d of %d videos have features", backbone, valid, plan["videos"])
+    with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video_id", "path", "backbone", "reason", "message"])
+        for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
+            writer.writerow([failure.video_id, videos[row], backbone, failure.reason, failure.message])
+    write_json(paths.features_record, {"videos": plan["videos"], "segments": plan["segments"], "backbones": cache})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,111 @@
+"""The journal of an unfinished shard: what is known about each video so far, safe against a kill at any moment.
+
+Reads and writes `work/<part>/<shard>/journal`. The file starts with a line that names the cache key; then follow
+records, each a length, a JSON header, raw numbers and a CRC-32. Records are only appended. A torn last record, which a
+killed job leaves, is cut off when the journal is opened again; a journal of another key is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from pipeline.readers import MediaError
+
+_FRAME = struct.Struct("<II")  # bytes of the header, bytes of the numbers
+_CRC = struct.Struct("<I")
+
+
+class Journal:
+    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer."""
+
+    def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self.outcomes: dict[int, np.ndarray | MediaError] = {}
+        self._folder, self._path = folder, folder / "journal"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
+        old = self._path.read_bytes() if self._path.exists() else b""
+        good = self._load(old, len(title)) if old.startswith(title) else 0
+        self._file = open(self._path, "r+b" if good else "wb", buffering=0)
+        if good:
+            self._file.truncate(good)
+            self._file.seek(good)
+        else:
+            self._file.write(title)
+
+    def _load(self, data: bytes, position: int) -> int:
+        """Take over the whole records; return where the first torn one begins."""
+        for header, numbers, end in _records(data, position):
+            row = header["row"]
+            if "reason" in header:
+                self.outcomes[row] = MediaError(header["reason"], header["message"])
+            else:
+                self.outcomes[row] = np.frombuffer(numbers, self.dtype).reshape(self.shape)
+            position = end
+        return position
+
+    def add(self, row: int, outcome: np.ndarray | MediaError) -> None:
+        """Note one video's outcome; it survives the death of this process from here on. OSError if the disk is full."""
+        header: dict[str, Any] = {"row": row}
+        numbers = b""
+        if isinstance(outcome, MediaError):
+            header |= {"reason": outcome.reason, "message": outcome.message}
+        else:
+            if outcome.shape != self.shape or outcome.dtype != self.dtype:
+                raise ValueError(f"{outcome.dtype} {outcome.shape} is not {self.dtype} {self.shape}")
+            numbers = outcome.tobytes()
+        text = json.dumps(header).encode()
+        body = _FRAME.pack(len(text), len(numbers)) + text + numbers
+        record = memoryview(body + _CRC.pack(zlib.crc32(body)))
+        while record:  # an unbuffered write may be short; the rest would then raise, or succeed
+            record = record[self._file.write(record) :]
+        self.outcomes[row] = outcome
+
+    def forget_failures(self) -> None:
+        """Keep only what was computed, so that the next run tries the failed videos again."""
+        kept = {row: outcome for row, outcome in self.outcomes.items() if isinstance(outcome, np.ndarray)}
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(self._title)
+        self.outcomes = {}
+        for row, outcome in kept.items():
+            self.add(row, outcome)
+
+    def discard(self) -> None:
+        """Remove the journal: the shard is in place."""
+        self._file.close()
+        self._path.unlink()
+        try:
+            os.removedirs(self._folder)
+        except OSError:
+            pass  # another shard is at work in a folder above
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _records(data: bytes, position: int) -> Iterator[tuple[dict[str, Any], bytes, int]]:
+    """The whole records from `position` on: (header, numbers, where the record ends)."""
+    while position + _FRAME.size <= len(data):
+        text, numbers = _FRAME.unpack_from(data, position)
+        middle = position + _FRAME.size + text
+        end = middle + numbers + _CRC.size
+        stop = end - _CRC.size
+        if end > len(data) or _CRC.unpack_from(data, stop)[0] != zlib.crc32(data[position:stop]):
+            return
+        yield json.loads(data[position + _FRAME.size : middle]), data[middle:stop], end
+        position = end

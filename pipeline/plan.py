@@ -1,0 +1,117 @@
+"""Plan the extraction: how many shards there are and under which cache keys.
+
+Reads the manifest's record and the weights' records; creates or grows `features.zarr`; writes `plan.json`, last.
+
+Snakemake learns everything about 550,000 videos from `plan.json`, which it can read again for every job. The cache key
+of a backbone is the sha256 of its weights' digest, its preprocessing, the segment spec and the store format: whatever
+changes a feature changes the key, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from config.cli import UserError, parser, run
+from config.files import read_json, write_json
+from config.model import Config, read
+from config.paths import Paths
+from pipeline.backbones import entry, load_class, resolve_options
+from pipeline.store import FORMAT, ArraySpec, create_store
+
+log = logging.getLogger("plan")
+
+
+def key_of(parts: dict[str, Any]) -> str:
+    """sha256 (hex) of a JSON object, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The plan as JSON. `videos`: rows of the manifest; `weights`: {backbone: its weights record}."""
+    segments = config.segments.model_dump()
+    backbones = {}
+    for name, settings in config.backbones.items():
+        options = resolve_options(name, settings.options)
+        preprocessing = load_class(name).preprocessing(options)
+        backbones[name] = {
+            "key": key_of(
+                {
+                    "format": FORMAT,
+                    "backbone": name,
+                    "weights": weights[name]["sha256"],
+                    "preprocessing": preprocessing,
+                    "segments": segments,
+                }
+            ),
+            "dim": entry(name).dim,
+            "modality": entry(name).modality,
+            "weights": weights[name],
+            "random_weights": weights[name]["random"],
+            "preprocessing": preprocessing,
+        }
+    return {
+        "format": FORMAT,
+        "videos": videos,
+        "shard_videos": config.shard_videos,
+        "shards": -(-videos // config.shard_videos),
+        "segments": segments,
+        "segment_key": key_of({"format": FORMAT, "segments": segments}),
+        "backbones": backbones,
+    }
+
+
+def save_plan(paths: Paths, plan: dict[str, Any]) -> None:
+    """Bring the store to the plan's size and keys, then write `plan.json`."""
+    arrays = {
+        name: ArraySpec(
+            planned["dim"],
+            planned["key"],
+            {k: planned[k] for k in ("weights", "random_weights", "preprocessing")} | {"segments": plan["segments"]},
+        )
+        for name, planned in plan["backbones"].items()
+    }
+    create_store(paths, arrays, plan["segment_key"], plan["videos"], plan["segments"]["count"], plan["shard_videos"])
+    write_json(paths.plan, plan)
+
+
+def shard_rows(plan: dict[str, Any], shard: int) -> range:
+    """The manifest rows of a shard. UserError if there is no such shard."""
+    if not 0 <= shard < plan["shards"]:
+        raise UserError(f"there is no shard {shard}; the plan has shards 0 to {plan['shards'] - 1}")
+    first = shard * plan["shard_videos"]
+    return range(first, min(first + plan["shard_videos"], plan["videos"]))
+
+
+def read_plan(paths: Paths) -> dict[str, Any]:
+    """The plan. UserError if the plan stage has not run."""
+    plan = read_json(paths.plan)
+    if plan is None:
+        raise UserError(f"{paths.plan} does not exist; run `snakemake … manifest` and the plan stage first")
+    return plan
+
+
+def main() -> None:
+    """Command line."""
+    config = read(parser(__doc__, "pipeline.plan").parse_args().config)
+    paths = Paths(Path(config.results))
+    manifest = read_json(paths.manifest_record)
+    if manifest is None:
+        raise UserError(f"{paths.manifest_record} does not exist; run `python -m data.manifest` first")
+    weights = {}
+    for name in config.backbones:
+        weights[name] = read_json(paths.weights_record(name))
+        if weights[name] is None:
+            raise UserError(f"{paths.weights_record(name)} does not exist; run `python -m pipeline.weights` first")
+        if weights[name]["random"]:
+            log.warning("%s has RANDOM weights: its features mean nothing beyond random projections", name)
+    plan = make_plan(config, manifest["rows"], weights)
+    save_plan(paths, plan)
+    log.info("%d videos in %d shards of %d", plan["videos"], plan["shards"], plan["shard_videos"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,118 @@
+"""One shard from start to finish, the same for the probe and for every backbone.
+
+Reads the plan, the manifest's rows of the shard, what an earlier job left (ledger, store, journal); writes the journal
+as it goes, then the shard's objects and its records. `ShardJob.todo` says which videos are still to be done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from config.cli import UserError, progress
+from config.model import Config
+from config.paths import Paths
+from data.manifest import read_manifest
+from pipeline.journal import Journal
+from pipeline.plan import read_plan, shard_rows
+from pipeline.readers import MediaError
+from pipeline.records import Failure, Record
+from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
+
+Outcome = np.ndarray | MediaError
+# A handful of failures says nothing about a shard, however small the shard is.
+FEWEST_FAILURES = 10
+
+
+class ShardJob:
+    """The rows of one shard for one part (a backbone, or `probe`), and what is known about them.
+
+    An outcome is an array [segments, dim] for a backbone, [1 + segments] (duration, starts) for the probe.
+    """
+
+    def __init__(self, config: Config, part: str, shard: int, shape: tuple[int, ...], dtype: type) -> None:
+        self.config, self.part, self.shard = config, part, shard
+        self.paths = Paths(Path(config.results))
+        self.plan: dict[str, Any] = read_plan(self.paths)
+        planned = self.plan["backbones"].get(part)
+        self.key: str = planned["key"] if planned else self.plan["segment_key"]
+        self.rows = shard_rows(self.plan, shard)
+        manifest = read_manifest(self.paths.manifest)
+        if manifest.num_rows < self.plan["videos"]:
+            raise UserError(f"{self.paths.manifest} has fewer rows than {self.paths.plan}; run `snakemake … manifest`")
+        self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
+        self.log = logging.getLogger(f"{part} {shard:05d}")
+        self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
+        self._take_over()
+        known = len(self.journal.outcomes)
+        self.log.info("%d videos, %d of them done already", len(self.rows), known)
+
+    def _take_over(self) -> None:
+        """Know what an earlier job has put into the store under the same key, so that a grown shard only grows."""
+        record = stored_shard(self.paths, self.part, self.shard, self.key)
+        if record is None:
+            return
+        rows = self.rows[: record.rows]
+        failed = {f.row: MediaError(f.reason, f.message) for f in record.failures}
+        blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
+        for i, row in enumerate(rows):
+            self.journal.outcomes.setdefault(row, failed[row] if row in failed else self._stored(blocks, i))
+
+    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray:
+        if self.part in self.plan["backbones"]:
+            return blocks[0][i]
+        starts, durations = blocks
+        return np.concatenate([durations[i : i + 1], starts[i]])
+
+    def todo(self) -> list[dict[str, Any]]:
+        """The manifest rows (dicts) without an outcome, in order."""
+        return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
+
+    def note(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Write outcomes to the journal as they come, showing progress."""
+        total = len(self.rows) - len(self.journal.outcomes)
+        for row, outcome in progress(outcomes, total, self.log.name, "videos"):
+            self.journal.add(row, outcome)
+
+    def finish(self) -> Record:
+        """Put the shard in place. UserError, keeping the journal, if too many videos failed."""
+        outcomes = [self.journal.outcomes[row] for row in self.rows]
+        ids = self.videos["video_id"].to_pylist()
+        failures = [
+            Failure(row, video_id, outcome.reason, outcome.message)
+            for row, video_id, outcome in zip(self.rows, ids, outcomes, strict=True)
+            if isinstance(outcome, MediaError)
+        ]
+        self._check_ratio(failures)
+        valid = np.array([isinstance(o, np.ndarray) for o in outcomes], dtype=bool)
+        block = np.full((len(self.rows), *self.journal.shape), np.nan, self.journal.dtype)
+        for i, outcome in enumerate(outcomes):
+            if isinstance(outcome, np.ndarray):
+                block[i] = outcome
+        blocks = [block, valid] if self.part in self.plan["backbones"] else [block[:, 1:], block[:, 0]]
+        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures)
+        record = finish_shard(self.paths, self.part, self.shard, blocks, record)
+        self.journal.discard()
+        self.log.info("finished: %d of %d videos, %s", record.valid, record.rows, _counts(failures) or "no failures")
+        return record
+
+    def _check_ratio(self, failures: list[Failure]) -> None:
+        limit = self.config.decoding.failure_ratio
+        if len(failures) >= FEWEST_FAILURES and len(failures) > limit * len(self.rows):
+            self.journal.forget_failures()
+            raise UserError(
+                f"{len(failures)} of the {len(self.rows)} videos of shard {self.shard} failed for {self.part} "
+                f"({_counts(failures)}), more than decoding.failure_ratio = {limit:g} allows. For example "
+                f"{failures[0].video_id}: {failures[0].message}. What was computed is kept; mend the files, "
+                "or raise the ratio, and run again."
+            )
+
+
+def _counts(failures: list[Failure]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in Counter(f.reason for f in failures).most_common())

@@ -1,0 +1,261 @@
+"""The cache `features.zarr`: its layout, whole-shard writes and a reader that refuses mixed cache keys.
+
+One Zarr v3 group. For every backbone an array `<backbone>` [videos, segments, dim] float16 and `<backbone>_valid`
+[videos] bool; for the probe `start` [videos, segments] float32 seconds and `duration` [videos] float32 seconds.
+NaN stands where nothing could be read. A shard is written as one finished object that is renamed into place: concurrent
+or interrupted writers of a Zarr shard lose data silently (zarr-python#3682), a rename cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
+
+from config.cli import UserError
+from config.files import read_json
+from config.paths import Paths
+from pipeline.records import Record, read_record, write_record
+
+FORMAT = 1
+PROBE = "probe"
+START, DURATION = "start", "duration"
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One backbone's array: the width of its features, its cache key and what else its attributes say."""
+
+    dim: int
+    key: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def create_store(
+    paths: Paths, arrays: dict[str, ArraySpec], segment_key: str, videos: int, segments: int, shard_videos: int
+) -> None:
+    """Create the cache or bring it to this size: arrays grow, arrays under another key step aside.
+
+    An array whose key is not the wanted one is moved to `superseded/<key>/`, from where it comes back by itself when
+    its key does. Raises UserError if the shard size differs from the cache's.
+    """
+    group = zarr.open_group(paths.features, mode="a", zarr_format=3)
+    have = group.attrs.get("shard_videos", shard_videos)
+    if have != shard_videos:
+        raise UserError(
+            f"shard_videos is {shard_videos}, but {paths.features} was made with {have}. "
+            f"Set it back to {have}, or choose another results folder."
+        )
+    group.attrs.update({"format": FORMAT, "shard_videos": shard_videos})
+    wanted = {name: ((segments, spec.dim), np.float16, spec.key, spec.attributes) for name, spec in arrays.items()}
+    wanted[START] = ((segments,), np.float32, segment_key, {"unit": "s"})
+    wanted[DURATION] = ((), np.float32, segment_key, {"unit": "s"})
+    for name, (inner, dtype, key, attributes) in wanted.items():
+        names = [name, f"{name}_valid"] if name in arrays else [name]
+        for each in names:
+            _swap(paths, each, key)
+        for each in names:
+            shape, kind = ((videos, *inner), dtype) if each == name else ((videos,), np.dtype(bool))
+            if each not in group:
+                _create(group.store, each, shape, kind, shard_videos)
+            array = group[each]
+            if array.shape[0] < videos:
+                array.resize(shape)
+            array.attrs.update({**attributes, "key": key})
+
+
+def _swap(paths: Paths, name: str, key: str) -> None:
+    """Move an array with another key out of the store, and one with the wanted key back in."""
+    here = paths.features / name
+    attributes = (read_json(here / "zarr.json") or {}).get("attributes", {})
+    if here.exists() and attributes.get("key") != key:
+        aside = paths.superseded / str(attributes.get("key", "unknown"))[:16] / name
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(here, aside)
+    back = paths.superseded / key[:16] / name
+    if back.exists() and not here.exists():
+        os.replace(back, here)
+
+
+def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_videos: int) -> zarr.Array:
+    """One array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
+    whole = (shard_videos, *shape[1:])
+    features = len(shape) == 3
+    chunk = max(n for n in range(1, min(shard_videos, 64) + 1) if shard_videos % n == 0)
+    return zarr.create_array(
+        store,
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        shards=whole if features else None,
+        chunks=(chunk, *shape[1:]) if features else whole,
+        # Embeddings hardly compress; a checksum in every chunk finds a flipped bit.
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=False if np.dtype(dtype) == bool else np.nan,
+        # An all-NaN chunk is written too: a missing object then always means that a shard was never written.
+        config={"write_empty_chunks": True},
+        overwrite=False,
+    )
+
+
+def _encode(block: np.ndarray, shard_videos: int) -> bytes:
+    """One shard's object, as Zarr writes it for an array of exactly one shard; missing rows are fill."""
+    objects: dict[str, Any] = {}
+    array = _create(MemoryStore(objects), "one", (shard_videos, *block.shape[1:]), block.dtype, shard_videos)
+    whole = np.full(array.shape, array.fill_value, block.dtype)
+    whole[: len(block)] = block
+    array[:] = whole
+    (data,) = [value for key, value in objects.items() if key.startswith("one/c/")]
+    return data.to_bytes()
+
+
+def _object(paths: Paths, name: str, shard: int) -> Path:
+    """The file of a shard of an array (Zarr v3's default chunk keys)."""
+    dimensions = len(read_array(paths, name).shape)
+    return paths.features.joinpath(name, "c", str(shard), *["0"] * (dimensions - 1))
+
+
+def write_objects(paths: Paths, shard: int, blocks: dict[str, np.ndarray]) -> str:
+    """Write one whole shard of each named array, atomically one by one; return the sha256 over their bytes.
+
+    blocks: {array name: [rows of the shard, …]} in the array's dtype. The last shard may have fewer rows.
+    """
+    digest = hashlib.sha256()
+    for name, block in blocks.items():
+        array = read_array(paths, name)
+        if block.dtype != array.dtype or block.shape[1:] != array.shape[1:]:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {block.dtype} {block.shape}")
+        data = _encode(block, array.chunks[0] if array.shards is None else array.shards[0])
+        digest.update(data)
+        target = _object(paths, name, shard)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The temporary file lies outside the store: a stray file inside a group makes Zarr readers warn.
+        temporary = paths.results / "work" / f"{name}.{shard}.{os.getpid()}.wip"
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    return digest.hexdigest()
+
+
+def objects_digest(paths: Paths, shard: int, names: list[str]) -> str | None:
+    """sha256 over the bytes of a shard's objects as they are on disk; None if one is missing."""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            digest.update(_object(paths, name, shard).read_bytes())
+        except FileNotFoundError:
+            return None
+    return digest.hexdigest()
+
+
+def part_arrays(part: str) -> list[str]:
+    """The arrays that one part (a backbone, or the probe) writes."""
+    return [START, DURATION] if part == PROBE else [part, f"{part}_valid"]
+
+
+def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], record: Record) -> Record:
+    """Put a finished shard in place and, last, its records. `record.digest` is filled in here.
+
+    blocks: the part's arrays in the order of `part_arrays`.
+    """
+    digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
+    record = Record(record.key, record.rows, record.valid, digest, record.failures)
+    write_record(paths, part, shard, record)
+    return record
+
+
+def stored_shard(paths: Paths, part: str, shard: int, key: str) -> Record | None:
+    """The ledger of a shard whose objects are in the store, undamaged and under this key; None otherwise."""
+    record = read_record(paths.ledger(part, shard))
+    if record is None or record.key != key or record.digest != objects_digest(paths, shard, part_arrays(part)):
+        return None
+    return record
+
+
+def read_array(paths: Paths, name: str) -> zarr.Array:
+    """One array of the cache. UserError if it is not there."""
+    try:
+        array = zarr.open_array(paths.features / name, mode="r", zarr_format=3)
+    except FileNotFoundError:
+        raise UserError(f"{paths.features} has no array '{name}'; run `snakemake … extract`") from None
+    return array
+
+
+class Features:
+    """A finished cache, read-only. Made by `open_features`."""
+
+    def __init__(self, paths: Paths, plan: dict[str, Any]) -> None:
+        self._paths, self._plan = paths, plan
+
+    @property
+    def videos(self) -> int:
+        """Rows of every array."""
+        return self._plan["videos"]
+
+    @property
+    def segments(self) -> int:
+        """Segments a video."""
+        return self._plan["segments"]["count"]
+
+    @property
+    def backbones(self) -> list[str]:
+        """Names of the cached backbones."""
+        return list(self._plan["backbones"])
+
+    def features(self, backbone: str) -> np.ndarray:
+        """[videos, segments, dim] float16; NaN where `valid` is False."""
+        return np.asarray(read_array(self._paths, backbone)[:])
+
+    def valid(self, backbone: str) -> np.ndarray:
+        """[videos] bool."""
+        return np.asarray(read_array(self._paths, f"{backbone}_valid")[:])
+
+    def start(self) -> np.ndarray:
+        """[videos, segments] float32 seconds: where each segment begins; NaN for videos without segments."""
+        return np.asarray(read_array(self._paths, START)[:])
+
+    def duration(self) -> np.ndarray:
+        """[videos] float32 seconds; NaN for videos that could not be opened."""
+        return np.asarray(read_array(self._paths, DURATION)[:])
+
+    def key(self, backbone: str) -> str:
+        """The cache key that all of a backbone's features were computed under."""
+        return self._plan["backbones"][backbone]["key"]
+
+    def random_weights(self, backbone: str) -> bool:
+        """Whether the backbone's weights are random numbers, not learned ones."""
+        return self._plan["backbones"][backbone]["random_weights"]
+
+
+def open_features(paths: Paths) -> Features:
+    """Open a complete cache. UserError if shards are missing or were made under another key than the plan's."""
+    plan = read_json(paths.plan)
+    if plan is None:
+        raise UserError(f"{paths.plan} does not exist; run `snakemake … extract`")
+    for backbone, entry in plan["backbones"].items():
+        records = [read_record(paths.done(backbone, shard)) for shard in range(plan["shards"])]
+        missing = [shard for shard, record in enumerate(records) if record is None]
+        if missing:
+            raise UserError(
+                f"{paths.features}: {len(missing)} of {plan['shards']} shards of {backbone} are not extracted yet "
+                f"(first: {missing[0]}); run `snakemake … extract`"
+            )
+        mixed = [shard for shard, record in enumerate(records) if record and record.key != entry["key"]]
+        if mixed or read_array(paths, backbone).attrs.get("key") != entry["key"]:
+            raise UserError(
+                f"{paths.features}: {backbone} mixes cache keys (shards {mixed[:5] or 'all'}): they were computed with "
+                "other weights, segments or preprocessing than the plan says. Run `snakemake … extract`, "
+                "which computes those shards again."
+            )
+    return Features(paths, plan)

@@ -1,0 +1,61 @@
+"""The process that opens files: reads tasks from a pipe, runs a reader, answers with arrays or a MediaError.
+
+Started by `pipeline.workers` as `python -m pipeline.worker FD MEMORY_MB`. Opens the media files it is told to; writes
+nothing. It holds no torch and no essentia, so decord may be imported here, and nothing is lost when it dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import resource
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pipeline.readers import MediaError
+
+PR_SET_PDEATHSIG = 1
+
+
+def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+    """Run `module:function` of a reader. Returns ("ok", value), ("media", MediaError) or ("bug", traceback text)."""
+    module, _, name = function.partition(":")
+    try:
+        return "ok", getattr(importlib.import_module(module), name)(**arguments)
+    except MediaError as error:
+        return "media", error
+    except MemoryError:
+        return "media", MediaError("out_of_memory", "decoding needed more memory than decoding.memory_mb allows")
+    except Exception:
+        return "bug", traceback.format_exc()
+
+
+def serve(connection: Connection) -> None:
+    """Answer tasks until the other end closes."""
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(call(*task))
+
+
+def main() -> None:
+    """Command line, for `pipeline.workers` only."""
+    # Die with the parent, however it dies: a decoder must never outlive the job that started it.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    fd, memory_mb, parent = (int(value) for value in sys.argv[1:])
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    serve(Connection(fd))
+
+
+if __name__ == "__main__":
+    main()

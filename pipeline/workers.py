@@ -1,0 +1,164 @@
+"""A pool of decoding processes that survives what native decoders do: hang, crash, eat memory. Writes nothing.
+
+FFmpeg and decord can loop for ever or kill their process on a broken file (dmlc/decord#373, #375, #229), where neither
+a thread's timeout nor an exception handler helps. So each task has a deadline, after which its process is killed; a
+process that dies costs its task one more try in a new process, and nobody else anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from config.model import Decoding
+from pipeline.readers import MediaError
+
+K = TypeVar("K")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Task(Generic[K]):
+    """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer."""
+
+    key: K
+    function: str
+    arguments: dict[str, Any]
+    tries: int = 0
+
+
+class Worker:
+    """One process and the task that it is working on."""
+
+    def __init__(self, memory_mb: int) -> None:
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.worker", str(theirs.fileno()), str(memory_mb), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # FFmpeg and decord print by the hundred; what matters comes through the pipe
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+        self.task: Task[Any] | None = None
+        self.deadline = 0.0
+        self.served = 0
+
+    def give(self, task: Task[Any], deadline_seconds: float) -> None:
+        """Start a task."""
+        task.tries += 1
+        self.task, self.deadline = task, time.monotonic() + deadline_seconds
+        self.served += 1
+        try:
+            self.connection.send((task.function, task.arguments))
+        except OSError:
+            pass  # it is dead already; `Pool` sees the closed pipe
+
+    def kill(self) -> int:
+        """End the process now; return its exit status."""
+        self.process.kill()
+        self.connection.close()
+        return self.process.wait()
+
+
+class Pool:
+    """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone."""
+
+    def __init__(self, size: int, settings: Decoding) -> None:
+        self._settings = settings
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self._size = size
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._idle + self._busy:
+            worker.kill()
+        self._idle, self._busy = [], []
+
+    def results(self, tasks: Iterable[Task[K]], ahead: int) -> Iterator[tuple[K, Any]]:
+        """Yield (key, value or MediaError) in the order of the tasks.
+
+        At most `ahead` tasks beyond the one that is yielded next are started or wait with their answer: this bounds
+        memory. With `ahead=0` a worker never works while the caller does. RuntimeError for a bug in a reader.
+        """
+        source = iter(tasks)
+        order: deque[Task[K]] = deque()
+        again: deque[Task[K]] = deque()
+        answers: dict[int, Any] = {}
+        exhausted = False
+        while True:
+            while not exhausted and len(order) <= ahead:
+                task = next(source, None)
+                if task is None:
+                    exhausted = True
+                else:
+                    order.append(task)
+                    again.append(task)
+            if not order:
+                return
+            while again and len(self._busy) < self._size:
+                worker = self._idle.pop() if self._idle else Worker(self._settings.memory_mb)
+                worker.give(again.popleft(), self._settings.deadline_seconds)
+                self._busy.append(worker)
+            if id(order[0]) in answers:
+                task = order.popleft()
+                yield task.key, answers.pop(id(task))
+                continue
+            for task, answer in self._collect():
+                if answer is None:
+                    again.appendleft(task)
+                else:
+                    answers[id(task)] = answer
+
+    def _collect(self) -> Iterator[tuple[Task[Any], Any]]:
+        """Wait for something to happen; yield (task, answer), the answer None where the task must be tried again."""
+        now = time.monotonic()
+        patience = max(0.0, min(worker.deadline for worker in self._busy) - now)
+        ready = wait([worker.connection for worker in self._busy], timeout=patience)
+        for worker in list(self._busy):
+            task = worker.task
+            assert task is not None
+            if worker.connection in ready:
+                try:
+                    kind, value = worker.connection.recv()
+                except (EOFError, OSError):
+                    self._busy.remove(worker)
+                    yield task, self._died(worker.kill(), task)
+                    continue
+                self._busy.remove(worker)
+                if kind == "bug":
+                    worker.kill()
+                    raise RuntimeError(f"{task.function} failed on {task.arguments.get('path')!r}:\n{value}")
+                if worker.served < self._settings.recycle:
+                    self._idle.append(worker)
+                else:
+                    worker.kill()
+                yield task, value
+            elif time.monotonic() >= worker.deadline:
+                self._busy.remove(worker)
+                worker.kill()
+                limit = self._settings.deadline_seconds
+                yield task, MediaError("timeout", f"decoding took longer than {limit:g} s and was stopped")
+
+    @staticmethod
+    def _died(status: int, task: Task[Any]) -> MediaError | None:
+        if task.tries < 2:
+            return None
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return MediaError("crashed", f"the decoder killed its process twice ({how})")
