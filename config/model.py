@@ -121,6 +121,15 @@ class Experiment(Section):
     seed: int = 0
 
 
+LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
+"""Videos of each split with features on both sides without which projection heads cannot be fitted and ranked."""
+
+
+def trainable(complete: dict[str, int]) -> bool:
+    """Whether {split: videos with features on both sides} is enough for projection heads."""
+    return all(complete[split] >= least for split, least in LEAST_VIDEOS.items())
+
+
 class Heads(Section):
     """Projection heads fitted on the cached features."""
 
@@ -212,7 +221,7 @@ def _explain(error: Any) -> str:
 
 
 def _all_keys() -> set[str]:
-    models = [Config, *Section.__subclasses__()]
+    models: list[type[BaseModel]] = [Config, *Section.__subclasses__()]
     return {key for model in models for key in model.model_fields}
 
 

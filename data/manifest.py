@@ -49,9 +49,9 @@ def read_manifest(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run `snakemake … manifest`") from None
+        raise UserError(f"{path} does not exist; run `snakemake manifest …`") from None
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake … manifest`") from None
+        raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
     return table

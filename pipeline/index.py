@@ -1,7 +1,8 @@
 """Close the cache: collect every shard's record into one table of failures and one record of the whole.
 
 Reads `done/<backbone>/*.json` and the manifest; writes `failures.csv` (a line for every video and backbone that could
-not read it) and, last, `features.json` (keys, counts and a digest of the whole cache).
+not read it) and, last, `features.json` (keys, a digest of the whole cache, and how many videos of each split have features
+on both sides of the projection heads).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import read
@@ -18,15 +21,19 @@ from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.plan import read_plan
 from pipeline.records import read_record
+from pipeline.store import read_array
 
 log = logging.getLogger("index")
 
 
 def main() -> None:
     """Command line."""
-    paths = Paths(Path(read(parser(__doc__, "pipeline.index").parse_args().config).results))
+    config = read(parser(__doc__, "pipeline.index").parse_args().config)
+    paths = Paths(Path(config.results))
     plan = read_plan(paths)
-    videos = read_manifest(paths.manifest)["path"].to_pylist()
+    manifest = read_manifest(paths.manifest).slice(0, plan["videos"])
+    videos, split = manifest["path"].to_pylist(), np.array(manifest["split"].to_pylist())
+    complete = np.ones(plan["videos"], bool)
     lines = []
     cache = {}
     for backbone, planned in plan["backbones"].items():
@@ -34,7 +41,7 @@ def main() -> None:
         for shard in range(plan["shards"]):
             record = read_record(paths.done(backbone, shard))
             if record is None or record.key != planned["key"]:
-                raise UserError(f"shard {shard} of {backbone} is not finished; run `snakemake … extract`")
+                raise UserError(f"shard {shard} of {backbone} is not finished; run `snakemake extract …`")
             digest.update(record.digest.encode())
             valid += record.valid
             lines += [(f.row, backbone, f) for f in record.failures]
@@ -44,13 +51,17 @@ def main() -> None:
             "sha256": digest.hexdigest(),
             "random_weights": planned["random_weights"],
         }
+        if backbone in (config.heads.audio, config.heads.video):
+            complete &= np.asarray(read_array(paths, f"{backbone}_valid")[:])
         log.info("%s: %d of %d videos have features", backbone, valid, plan["videos"])
     with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["video_id", "path", "backbone", "reason", "message"])
         for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
             writer.writerow([failure.video_id, videos[row], backbone, failure.reason, failure.message])
-    write_json(paths.features_record, {"videos": plan["videos"], "segments": plan["segments"], "backbones": cache})
+    splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
+    record = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
+    write_json(paths.features_record, record)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def read_plan(paths: Paths) -> dict[str, Any]:
     """The plan. UserError if the plan stage has not run."""
     plan = read_json(paths.plan)
     if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake … manifest` and the plan stage first")
+        raise UserError(f"{paths.plan} does not exist; run `snakemake manifest …` and the plan stage first")
     return plan
 
 
@@ -103,10 +103,11 @@ def main() -> None:
         raise UserError(f"{paths.manifest_record} does not exist; run `python -m data.manifest` first")
     weights = {}
     for name in config.backbones:
-        weights[name] = read_json(paths.weights_record(name))
-        if weights[name] is None:
+        record = read_json(paths.weights_record(name))
+        if record is None:
             raise UserError(f"{paths.weights_record(name)} does not exist; run `python -m pipeline.weights` first")
-        if weights[name]["random"]:
+        weights[name] = record
+        if record["random"]:
             log.warning("%s has RANDOM weights: its features mean nothing beyond random projections", name)
     plan = make_plan(config, manifest["rows"], weights)
     save_plan(paths, plan)

@@ -45,7 +45,7 @@ class ShardJob:
         self.rows = shard_rows(self.plan, shard)
         manifest = read_manifest(self.paths.manifest)
         if manifest.num_rows < self.plan["videos"]:
-            raise UserError(f"{self.paths.manifest} has fewer rows than {self.paths.plan}; run `snakemake … manifest`")
+            raise UserError(f"{self.paths.manifest} has fewer rows than {self.paths.plan}; run `snakemake manifest …`")
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)

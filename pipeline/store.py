@@ -54,7 +54,9 @@ def create_store(
             f"Set it back to {have}, or choose another results folder."
         )
     group.attrs.update({"format": FORMAT, "shard_videos": shard_videos})
-    wanted = {name: ((segments, spec.dim), np.float16, spec.key, spec.attributes) for name, spec in arrays.items()}
+    wanted: dict[str, tuple[tuple[int, ...], type, str, dict[str, Any]]] = {
+        name: ((segments, spec.dim), np.float16, spec.key, spec.attributes) for name, spec in arrays.items()
+    }
     wanted[START] = ((segments,), np.float32, segment_key, {"unit": "s"})
     wanted[DURATION] = ((), np.float32, segment_key, {"unit": "s"})
     for name, (inner, dtype, key, attributes) in wanted.items():
@@ -62,10 +64,10 @@ def create_store(
         for each in names:
             _swap(paths, each, key)
         for each in names:
-            shape, kind = ((videos, *inner), dtype) if each == name else ((videos,), np.dtype(bool))
+            shape, kind = ((videos, *inner), dtype) if each == name else ((videos,), bool)
             if each not in group:
                 _create(group.store, each, shape, kind, shard_videos)
-            array = group[each]
+            array = zarr.open_array(group.store, path=each, mode="r+")
             if array.shape[0] < videos:
                 array.resize(shape)
             array.attrs.update({**attributes, "key": key})
@@ -188,7 +190,7 @@ def read_array(paths: Paths, name: str) -> zarr.Array:
     try:
         array = zarr.open_array(paths.features / name, mode="r", zarr_format=3)
     except FileNotFoundError:
-        raise UserError(f"{paths.features} has no array '{name}'; run `snakemake … extract`") from None
+        raise UserError(f"{paths.features} has no array '{name}'; run `snakemake extract …`") from None
     return array
 
 
@@ -242,20 +244,20 @@ def open_features(paths: Paths) -> Features:
     """Open a complete cache. UserError if shards are missing or were made under another key than the plan's."""
     plan = read_json(paths.plan)
     if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake … extract`")
+        raise UserError(f"{paths.plan} does not exist; run `snakemake extract …`")
     for backbone, entry in plan["backbones"].items():
         records = [read_record(paths.done(backbone, shard)) for shard in range(plan["shards"])]
         missing = [shard for shard, record in enumerate(records) if record is None]
         if missing:
             raise UserError(
                 f"{paths.features}: {len(missing)} of {plan['shards']} shards of {backbone} are not extracted yet "
-                f"(first: {missing[0]}); run `snakemake … extract`"
+                f"(first: {missing[0]}); run `snakemake extract …`"
             )
         mixed = [shard for shard, record in enumerate(records) if record and record.key != entry["key"]]
         if mixed or read_array(paths, backbone).attrs.get("key") != entry["key"]:
             raise UserError(
                 f"{paths.features}: {backbone} mixes cache keys (shards {mixed[:5] or 'all'}): they were computed with "
-                "other weights, segments or preprocessing than the plan says. Run `snakemake … extract`, "
+                "other weights, segments or preprocessing than the plan says. Run `snakemake extract …`, "
                 "which computes those shards again."
             )
     return Features(paths, plan)

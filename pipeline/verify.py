@@ -2,7 +2,7 @@
 
     python -m pipeline.verify RESULTS            say what is damaged; exit status 1 if anything is
     python -m pipeline.verify RESULTS --repair   and delete the damaged shards' records, so that the next
-                                                 `snakemake … extract` computes those shards again
+                                                 `snakemake extract …` computes those shards again
 
 Reads `plan.json`, `done/`, `ledger/` and `features.zarr`. Without `--repair` it writes nothing.
 """
@@ -78,7 +78,7 @@ def main() -> None:
     total = plan["shards"] * (1 + len(plan["backbones"]))
     print(f"{total - bad} of {total} shards are as their records say")
     if bad and arguments.repair:
-        print(f"deleted the records of {bad} shards; run `snakemake … extract` to compute them again")
+        print(f"deleted the records of {bad} shards; run `snakemake extract …` to compute them again")
     if bad:
         sys.exit(0 if arguments.repair else 1)
 

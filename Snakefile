@@ -1,0 +1,38 @@
+# The table of contents: data → pipeline → heads → eval. Every rule runs one `python -m <package>.<module>`.
+#
+#   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
+#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest extract train evaluate report
+
+include: "config/common.smk"
+include: "data/rules.smk"
+include: "pipeline/rules.smk"
+include: "heads/rules.smk"
+include: "eval/rules.smk"
+
+
+localrules: all, manifest, extract, train, evaluate, report
+
+
+rule all:
+    default_target: True
+    input: rules.write_report.output
+
+
+rule manifest:
+    input: rules.write_manifest.output
+
+
+rule extract:
+    input: checkpoints.index.rule.output
+
+
+rule train:
+    input: [PATHS.heads(e) / "embeddings.json" for e in CONFIG.heads.experiments]
+
+
+rule evaluate:
+    input: [PATHS.eval(e) / f"{task}.json" for e in CONFIG.heads.experiments for task in ("retrieval", "neighbours")]
+
+
+rule report:
+    input: rules.write_report.output

@@ -1,0 +1,25 @@
+rule train_heads:
+    input:
+        features=PATHS.features_record,
+        manifest=PATHS.manifest_record,
+    output:
+        checkpoint=PATHS.heads("{experiment}") / "checkpoint.safetensors",
+        metrics=PATHS.heads("{experiment}") / "metrics.jsonl",
+        config=PATHS.heads("{experiment}") / "config.json",
+    params:
+        experiment=lambda wc: CONFIG.heads.experiments[wc.experiment].model_dump(),
+        backbones=[CONFIG.heads.audio, CONFIG.heads.video],
+    log: LOGS / "train" / "{experiment}.log",
+    benchmark: BENCHMARKS / "train" / "{experiment}.tsv"
+    threads: 2
+    message: "fitting the projection heads '{wildcards.experiment}'"
+    shell: "python -m heads.train {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+
+
+rule embed:
+    input: rules.train_heads.output.checkpoint,
+    output: PATHS.heads("{experiment}") / "embeddings.json",
+    log: LOGS / "embed" / "{experiment}.log",
+    benchmark: BENCHMARKS / "embed" / "{experiment}.tsv"
+    message: "embedding all videos with '{wildcards.experiment}'"
+    shell: "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"

@@ -1,0 +1,90 @@
+# Extraction. What may rerun a month of it stands in `params` of extract_shard: the cache key and nothing else.
+
+def plan():
+    """The plan, once the checkpoint has made it."""
+    return read_json(Path(checkpoints.plan.get().output[0]))
+
+
+def shards():
+    return [f"{shard:05d}" for shard in range(plan()["shards"])]
+
+
+def rows_of(shard):
+    known = plan()
+    return min(known["shard_videos"], known["videos"] - int(shard) * known["shard_videos"])
+
+
+rule weights:
+    output:
+        record=PATHS.weights_record("{backbone}"),
+        tensors=PATHS.weights("{backbone}"),
+    params:
+        source=lambda wc: CONFIG.backbones[wc.backbone].weights,
+        seed=lambda wc: CONFIG.backbones[wc.backbone].seed,
+        options=lambda wc: BACKBONES[wc.backbone],
+    log: LOGS / "weights" / "{backbone}.log",
+    benchmark: BENCHMARKS / "weights" / "{backbone}.tsv"
+    localrule: True
+    message: "getting the weights of {wildcards.backbone}"
+    shell: "python -m pipeline.weights {FLAGS} --backbone {wildcards.backbone} > {log:q} 2>&1"
+
+
+# A checkpoint, because only the manifest knows how many shards there are, and the Snakefile never reads the manifest.
+checkpoint plan:
+    input:
+        PATHS.manifest_record,
+        [PATHS.weights_record(name) for name in CONFIG.backbones],
+    output: PATHS.plan,
+    params:
+        segments=CONFIG.segments.model_dump(),
+        shard_videos=CONFIG.shard_videos,
+        backbones=BACKBONES,
+    log: LOGS / "plan.log",
+    benchmark: BENCHMARKS / "plan.tsv"
+    localrule: True
+    message: "planning shards and cache keys"
+    shell: "python -m pipeline.plan {FLAGS} > {log:q} 2>&1"
+
+
+# `rows` reruns the probe of a shard that gained videos, and its new record the extraction.
+rule probe:
+    output: PATHS.done("probe", "{shard}"),
+    params:
+        key=lambda wc: plan()["segment_key"],
+        rows=lambda wc: rows_of(wc.shard),
+    log: LOGS / "probe" / "{shard}.log",
+    benchmark: BENCHMARKS / "probe" / "{shard}.tsv"
+    message: "finding the segments of shard {wildcards.shard}"
+    shell: "python -m pipeline.probe {FLAGS} --shard $((10#{wildcards.shard})) > {log:q} 2>&1"
+
+
+rule extract_shard:
+    input:
+        probe=PATHS.done("probe", "{shard}"),
+        # Their identity is in the key; their time stamp means nothing.
+        weights=ancient(PATHS.weights("{backbone}")),
+    output: PATHS.done("{backbone}", "{shard}"),
+    params: key=lambda wc: plan()["backbones"][wc.backbone]["key"],
+    log: LOGS / "extract" / "{backbone}" / "{shard}.log",
+    benchmark: BENCHMARKS / "extract" / "{backbone}" / "{shard}.tsv"
+    threads: lambda wc: CONFIG.backbones[wc.backbone].threads
+    message: "{wildcards.backbone} looks at shard {wildcards.shard}"
+    shell:
+        "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} --shard $((10#{wildcards.shard}))"
+        " 2>&1 | tee {log:q}"
+
+
+# A checkpoint, because only the features tell whether there are enough videos for projection heads.
+checkpoint index:
+    input:
+        lambda wc: [PATHS.done(backbone, shard) for backbone in CONFIG.backbones for shard in shards()],
+        # Named besides, so that Snakemake makes it again when somebody has deleted it.
+        PATHS.plan,
+    output:
+        failures=PATHS.failures,
+        record=PATHS.features_record,
+    log: LOGS / "index.log",
+    benchmark: BENCHMARKS / "index.tsv"
+    localrule: True
+    message: "collecting failures"
+    shell: "python -m pipeline.index {FLAGS} > {log:q} 2>&1"

@@ -1,0 +1,44 @@
+"""Fixtures that several test files share: a small demo run once, and a copy of it to change."""
+
+import shutil
+
+import pytest
+
+from tests.workflow import COUNT, SHARD, VIDEOS, snakemake
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A small demo, run once from nothing: (folder, configuration)."""
+    folder = tmp_path_factory.mktemp("demo")
+    config = {
+        "results": str(folder / "results"),
+        "render": {"videos": VIDEOS, "seconds": [7.0, 9.0]},
+        "shard_videos": SHARD,
+        "segments": {"count": COUNT, "seconds": 3.0, "window": 3.2},
+        "splits": {"train": 0.5, "validation": 0.25, "test": 0.25},
+        "backbones": {
+            "musicnn": {"weights": "wheel"},
+            "r2plus1d": {"weights": "random", "options": {"fps": 1.0}},
+        },
+        "heads": {"experiments": {"baseline": {"max_epochs": 4, "batch": 16}}},
+        "eval": {"bootstrap": 100},
+    }
+    printed = snakemake(folder, config)
+    (folder / "printed.txt").write_text(printed)
+    return folder, config
+
+
+@pytest.fixture
+def copied(demo, tmp_path):
+    """A copy of the finished demo's audio side, free to be changed: (folder, configuration)."""
+    folder, config = demo
+    shutil.copytree(folder / "results" / "rendered", tmp_path / "media")
+    weights = str(folder / "results" / "weights" / "musicnn.safetensors")
+    config = {k: v for k, v in config.items() if k != "render"} | {
+        "results": str(tmp_path / "results"),
+        "videos": str(tmp_path / "media" / "videos.csv"),
+        "backbones": {"musicnn": {"weights": weights}},
+        "heads": {"audio": "musicnn", "video": "musicnn"},
+    }
+    return tmp_path, config
