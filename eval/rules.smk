@@ -4,8 +4,9 @@ rule retrieval:
     params: eval=CONFIG.eval.model_dump(),
     log: LOGS / "retrieval" / "{experiment}.log",
     benchmark: BENCHMARKS / "retrieval" / "{experiment}.tsv"
+    threads: 2
     message: "ranking the true partners with '{wildcards.experiment}'"
-    shell: "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
+    shell: "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
 rule neighbours:

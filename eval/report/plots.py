@@ -53,7 +53,7 @@ def loss(metrics: list[dict[str, Any]], path: Path) -> str:
 
 
 def ranks(results: list[dict[str, Any]], level: str, path: Path) -> str:
-    """Where in the gallery the true partner stands, against the flat line that guessing gives.
+    """Where in the gallery the true partner stands, against what guessing gives.
 
     results: entries of retrieval.json, one a direction, with `histogram` counts over equal bins of rank/gallery.
     """
@@ -69,7 +69,8 @@ def ranks(results: list[dict[str, Any]], level: str, path: Path) -> str:
             colour, median = colours[result["direction"]], result["metrics"]["median"]
             axis.stairs(share, edges, color=colour, lw=1.8, label=names[result["direction"]])
             axis.axvline((median["value"] - 0.5) / result["size"] * 100, color=colour, lw=1, ls="-.")
-        axis.axhline(100 / bins, color=CHANCE, ls="--", label="guessing")
+        guess = np.array(results[0]["histogram_chance"]) / results[0]["queries"] * 100
+        axis.stairs(guess, edges, color=CHANCE, ls="--", label="guessing")
         axis.set(
             xlim=(0, 100),
             ylim=(0, None),

@@ -1,0 +1,141 @@
+"""True ranks against the full matrix, what is said about them, and the published formula that is not a rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eval.bootstrap import _medians, intervals
+from eval.published import published_formula
+from eval.ranks import chance, histogram, ranks, summary, unit_rows
+
+
+def oracle(audio: np.ndarray, video: np.ndarray) -> tuple[list[float], list[float]]:
+    """Ranks from the whole matrix, by sorting: the mean of the places that the partner shares with its equals."""
+    matrix = unit_rows(audio) @ unit_rows(video).T
+
+    def rank(row: np.ndarray, partner: int) -> float:
+        places = np.flatnonzero(np.sort(row)[::-1] == row[partner]) + 1
+        return float(places.mean())
+
+    n = range(len(matrix))
+    return [rank(matrix[i], i) for i in n], [rank(matrix[:, i], i) for i in n]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 4), st.integers(1, 70), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_ranks_equal_the_full_matrix(seed: int, n: int, d: int, block: int, coarse: bool) -> None:
+    """Also with many exact ties (coarse vectors), and whatever the size of the blocks."""
+    rng = np.random.default_rng(seed)
+    audio, video = (rng.normal(size=(n, d)) for _ in range(2))
+    if coarse:
+        audio, video = (rng.integers(0, 2, size=(n, d)) + np.eye(d)[0] for _ in range(2))
+    audio, video = audio.astype(np.float16), video.astype(np.float16)
+    found = ranks(audio, video, block)
+    for one, true in zip(found, oracle(audio, video), strict=True):
+        np.testing.assert_array_equal(one, true)
+
+
+def test_ranks_without_ties_are_places_in_the_sorted_row() -> None:
+    rng = np.random.default_rng(2)
+    audio, video = (rng.normal(size=(200, 16)) for _ in range(2))
+    cosine = audio @ video.T / np.outer(np.linalg.norm(audio, axis=1), np.linalg.norm(video, axis=1))
+    places = np.argsort(np.argsort(-cosine, axis=1), axis=1)
+    np.testing.assert_array_equal(ranks(audio, video)[0], np.diag(places) + 1)
+
+
+def test_blocks_and_scale_make_no_difference() -> None:
+    rng = np.random.default_rng(0)
+    centre = rng.normal(size=256)
+    # Nearly collapsed embeddings: differences near the last bits decide.
+    audio, video = (centre + 1e-3 * rng.normal(size=(300, 256)) for _ in range(2))
+    whole = ranks(audio, video, 300)
+    for other in (ranks(audio, video, 7), ranks(audio, video, 1), ranks(audio * 4, video / 8, 300)):
+        np.testing.assert_array_equal(whole, other)
+
+
+def test_identical_embeddings_have_the_middle_rank() -> None:
+    same = np.tile(np.random.default_rng(0).normal(size=(1, 256)), (99, 1)).astype(np.float16)
+    for side in ranks(same, same):
+        assert (side == 50).all()
+    assert ranks(same[:1], same[:1])[0] == [1.0]
+
+
+def test_a_perfect_model_has_rank_one_while_the_published_formula_says_half_the_gallery() -> None:
+    n, rng = 1000, np.random.default_rng(0)
+    perfect = rng.normal(size=(n, 256))
+    perfect /= np.linalg.norm(perfect, axis=1, keepdims=True)
+    noise = rng.normal(size=(n, 256))
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    assert np.median(ranks(perfect, perfect)[0]) == 1
+    for other in (perfect, noise):
+        # The median of n uniform draws has a standard deviation of about sqrt(n) / 2 = 16.
+        assert abs(np.median(published_formula(perfect, other)) - n / 2) < 80
+
+
+def test_the_published_formula_is_the_diagonal_of_argsort() -> None:
+    rng = np.random.default_rng(1)
+    queries, candidates = (rng.normal(size=(23, 5)).astype(np.float32) for _ in range(2))
+    whole = np.diag(np.argsort(queries @ candidates.T, axis=1))
+    np.testing.assert_array_equal(published_formula(queries, candidates, block=4), whole)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_an_error(bad: float) -> None:
+    good = np.ones((4, 3))
+    broken = good.copy()
+    broken[2, 1] = bad
+    for pair in ((good, broken), (broken, good)):
+        with pytest.raises(ValueError, match="not finite"):
+            ranks(*pair)
+    with pytest.raises(ValueError, match="shapes"):
+        ranks(good, good[:3])
+
+
+@pytest.mark.parametrize("gallery", [2, 7, 10, 1000])
+def test_chance_is_the_summary_of_every_rank_once(gallery: int) -> None:
+    assert summary(np.arange(1.0, gallery + 1)) == pytest.approx(chance(gallery))
+
+
+def test_histogram_keeps_every_rank() -> None:
+    assert histogram(np.arange(1.0, 101), 100) == [5] * 20
+    assert histogram(np.full(7, 1.0), 100) == [7] + [0] * 19
+    assert histogram(np.full(3, 100.0), 100) == [0] * 19 + [3]
+
+
+@given(st.lists(st.floats(1, 50), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
+def test_weighted_medians_equal_those_of_the_written_out_sample(values: list[float], seed: int) -> None:
+    ordered = np.sort(values)
+    times = np.random.default_rng(seed).integers(0, 4, size=(5, len(ordered)))
+    times[:, 0] += 1
+    written_out = [np.median(np.repeat(ordered, row)) for row in times]
+    np.testing.assert_allclose(_medians(ordered, times), written_out)
+
+
+def test_intervals_come_from_whole_videos() -> None:
+    """Repeating every rank within its video adds no evidence; the same ranks as separate videos would."""
+    rng = np.random.default_rng(0)
+    rank = rng.integers(1, 100, size=80).astype(float)
+    single = intervals(rank, np.arange(80), 2000, 0)
+    repeated, owner = np.repeat(rank, 9), np.repeat(np.arange(80), 9)
+    clustered, naive = intervals(repeated, owner, 2000, 0), intervals(repeated, np.arange(720), 2000, 0)
+
+    def width(found: dict[str, tuple[float, float]], name: str) -> float:
+        return found[name][1] - found[name][0]
+
+    for name in ("mean", "recall_at_10", "mrr"):
+        assert width(clustered, name) == pytest.approx(width(single, name), rel=0.15)
+        assert width(naive, name) == pytest.approx(width(single, name) / 3, rel=0.15)
+    for name, value in summary(rank).items():
+        assert single[name][0] <= value <= single[name][1]
+
+
+def test_intervals_of_the_mean_are_those_of_theory() -> None:
+    """95 % interval of a mean of n: ±1.96 standard errors."""
+    rank = np.random.default_rng(1).uniform(1, 100, size=400)
+    low, high = intervals(rank, np.arange(400), 4000, 0)["mean"]
+    assert high - low == pytest.approx(2 * 1.96 * rank.std() / 20, rel=0.1)
+    assert intervals(rank, np.arange(400), 200, 0) == intervals(rank, np.arange(400), 200, 0)
+    assert intervals(rank, np.arange(400), 200, 0) != intervals(rank, np.arange(400), 200, 1)

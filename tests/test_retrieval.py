@@ -1,0 +1,181 @@
+"""Retrieval end to end on simulated features: related sides are found, unrelated ones are not, and the JSON says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from simulate import simulate
+
+from config.cli import UserError
+from config.model import Config
+from config.paths import Paths
+from eval.neighbours import NEAREST, QUERIES, neighbours
+from eval.published import published_formula
+from eval.ranks import ranks, summary
+from eval.retrieval import DRAWS, load_test, pooled, retrieval
+from heads.embed import embed
+from heads.train import train
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def prepared(folder: Path, correlation: float) -> Config:
+    """The paper's baseline trained on 600 simulated videos of three segments, and embedded."""
+    torch.set_num_threads(1)
+    config = simulate(folder, correlation, eval={"gallery": 100, "bootstrap": 500}, unreadable=[3, 44])
+    train(config, "baseline")
+    embed(config, "baseline")
+    return config
+
+
+@pytest.fixture(scope="module")
+def related(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return prepared(tmp_path_factory.mktemp("related"), 1.0)
+
+
+@pytest.fixture(scope="module")
+def unrelated(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return prepared(tmp_path_factory.mktemp("unrelated"), 0.0)
+
+
+def by_kind(written: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(r["level"], r["direction"], r["gallery"]): r for r in written["results"]}
+
+
+def test_the_baseline_finds_related_videos(related: Config) -> None:
+    for result in retrieval(related, "baseline")["results"]:
+        median = result["metrics"]["median"]
+        assert median["high"] < 0.2 * median["chance"], result
+        assert result["better_than_chance"]
+        assert result["metrics"]["recall_at_10"]["low"] > 2 * result["metrics"]["recall_at_10"]["chance"]
+        assert result["histogram"][0] > 3 * result["histogram_chance"][0]
+
+
+def test_the_baseline_finds_nothing_where_there_is_nothing(unrelated: Config) -> None:
+    for result in retrieval(unrelated, "baseline")["results"]:
+        median = result["metrics"]["median"]
+        assert median["low"] < median["chance"] < median["high"], result
+        assert not result["better_than_chance"]
+
+
+def test_the_published_formula_tells_them_apart_by_nothing(related: Config, unrelated: Config) -> None:
+    for config in (related, unrelated):
+        for kind, result in by_kind(retrieval(config, "baseline")).items():
+            if kind[0] == "segment":
+                assert result["published_formula"] == pytest.approx(result["size"] / 2, rel=0.35)
+
+
+def test_what_the_json_says(related: Config) -> None:
+    written = retrieval(related, "baseline")
+    path = Paths(Path(related.results)).eval("baseline") / "retrieval.json"
+    first = path.read_bytes()
+    assert json.loads(first) == written
+    retrieval(related, "baseline")
+    assert path.read_bytes() == first, "the same again, to the byte"
+    results, valid = by_kind(written), written["test_videos_valid"]
+    # 3 and 44: one of them is in the test split, and cannot be ranked.
+    assert written["test_videos"] - valid == 1
+    assert {kind[1] for kind in results} == {"audio_to_video", "video_to_audio"}
+    # The split has more than 100 segments but fewer than 100 videos.
+    assert len(results) == 6 and not any(kind[0] == "video" and kind[2] == "drawn" for kind in results)
+    assert written["notes"] == [
+        f"no galleries of 100 videos were drawn: the test split has {valid}, so the full gallery is the only one"
+    ]
+    for (level, _, gallery), result in results.items():
+        size = 100 if gallery == "drawn" else valid * 3 if level == "segment" else valid
+        draws = DRAWS if gallery == "drawn" else 1
+        assert (result["size"], result["draws"], result["queries"]) == (size, draws, size * draws)
+        assert sum(result["histogram"]) == result["queries"] == pytest.approx(sum(result["histogram_chance"]))
+        for name, metric in result["metrics"].items():
+            assert metric["low"] <= metric["value"] <= metric["high"], name
+    assert written["keys"] == {"musicnn": "a" * 64, "r2plus1d": "b" * 64}
+    assert written["random_weights"] == {"musicnn": False, "r2plus1d": True}
+
+
+def test_directions_are_not_mixed_up(unrelated: Config) -> None:
+    test, _ = load_test(unrelated, "baseline")
+    found = by_kind(retrieval(unrelated, "baseline"))
+    audio, video = pooled(test.audio), pooled(test.video)
+    both = zip(("audio_to_video", "video_to_audio"), ranks(audio, video), strict=True)
+    formulas = [np.median(published_formula(*sides)) for sides in ((audio, video), (video, audio))]
+    for (direction, rank), formula in zip(both, formulas, strict=True):
+        result = found["video", direction, "full"]
+        assert {name: metric["value"] for name, metric in result["metrics"].items()} == summary(rank)
+        assert result["published_formula"] == formula
+    row = test.table["row"].to_pylist()
+    for query in neighbours(unrelated, "baseline")["queries"]:
+        sound = audio[row.index(query["row"])]
+        for near in query["nearest"]:
+            assert near["similarity"] == pytest.approx(sound @ video[row.index(near["row"])])
+
+
+def test_neighbours(related: Config) -> None:
+    written = neighbours(related, "baseline")
+    path = Paths(Path(related.results)).eval("baseline") / "neighbours.json"
+    assert json.loads(path.read_text()) == written
+    assert len(written["queries"]) == QUERIES
+    for query in written["queries"]:
+        similar = [near["similarity"] for near in query["nearest"]]
+        assert len(similar) == NEAREST and similar == sorted(similar, reverse=True)
+        assert query["start"] == 11.0  # of the middle segment
+        assert query["genre"] == ("rock" if query["row"] % 2 else None)
+        assert query["video_id"] == f"v{query['row']:04d}" and query["path"].endswith(".mp4")
+        found = [near["row"] for near in query["nearest"] if near["is_partner"]]
+        assert found == ([query["row"]] if query["rank"] <= NEAREST else [])
+        if found:
+            assert query["nearest"][round(query["rank"]) - 1]["similarity"] == query["similarity"]
+
+
+def test_pooling_weighs_segments_alike_whatever_their_length() -> None:
+    segments = np.array([[[3.0, 0.0], [0.0, 0.1]], [[1.0, 0.0], [1.0, 0.0]]])
+    np.testing.assert_allclose(pooled(segments), [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-6)
+
+
+def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:
+    settings = {"heads": {"experiments": {"baseline": {"max_epochs": 1}}}}
+    config = simulate(tmp_path, videos=100, **settings)
+    with pytest.raises(UserError, match="embeddings.json does not exist"):
+        retrieval(config, "baseline")
+    train(config, "baseline")
+    embed(config, "baseline")
+    retrieval(config, "baseline")
+    simulate(tmp_path, videos=100, keys=("a" * 64, "d" * 64), **settings)
+    with pytest.raises(UserError, match="r2plus1d bbbbbbbb, the cache has .* r2plus1d dddddddd"):
+        retrieval(config, "baseline")
+
+
+def test_a_test_split_without_videos_is_refused(related: Config, tmp_path: Path) -> None:
+    config = simulate(tmp_path, videos=100, unreadable=range(100))
+    with pytest.raises(UserError, match="of which 0 have features of both backbones"):
+        retrieval(config, "baseline")
+
+
+@pytest.mark.parametrize("module", ["heads.embed", "eval.retrieval", "eval.neighbours"])
+def test_command_lines(related: Config, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the workflow calls. (heads.train is run by test_heads.)"""
+    written = Paths(Path(related.results)).eval("baseline") / f"{module.split('.')[1]}.json"
+    written.unlink(missing_ok=True)
+    config = str(Paths(Path(related.results)).config)
+    monkeypatch.setattr(sys, "argv", [module, "--config", config, "--experiment", "baseline", "--threads", "1"])
+    import_module(module).main()
+    assert module == "heads.embed" or written.exists()
+
+
+def test_a_users_mistake_is_one_message(related: Config) -> None:
+    config = str(Paths(Path(related.results)).config)
+    wrong = subprocess.run(
+        [sys.executable, "-m", "eval.neighbours", "--config", config, "--experiment", "nosuch"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: heads.experiments.nosuch: no such experiment; there are ['baseline']\n"
