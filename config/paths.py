@@ -62,9 +62,9 @@ class Paths:
         """Done record of a shard; `part` is `probe` or a backbone. A string shard is a Snakemake wildcard."""
         return self.results / "done" / part / (f"{shard:05d}.json" if isinstance(shard, int) else f"{shard}.json")
 
-    def ledger(self, part: str, shard: int) -> Path:
-        """The done record again, where Snakemake does not know it."""
-        return self.results / "ledger" / part / f"{shard:05d}.json"
+    def ledger(self, part: str, shard: int, key: str) -> Path:
+        """The done record again, where Snakemake does not know it, for each cache key that was ever used."""
+        return self.results / "ledger" / part / key[:16] / f"{shard:05d}.json"
 
     def work(self, part: str, shard: int) -> Path:
         """Folder for the partial progress of a shard, unknown to Snakemake."""
@@ -79,6 +79,10 @@ class Paths:
     def failures(self) -> Path:
         """One line for every video that a backbone could not read."""
         return self.results / "failures.csv"
+
+    def training(self, experiment: str) -> Path:
+        """State of an unfinished training, unknown to Snakemake."""
+        return self.results / "work" / "heads" / experiment / "state.safetensors"
 
     def heads(self, experiment: str) -> Path:
         """Folder of one experiment's checkpoint, metrics and embeddings."""

@@ -1,8 +1,8 @@
 """Close the cache: collect every shard's record into one table of failures and one record of the whole.
 
 Reads `done/<backbone>/*.json` and the manifest; writes `failures.csv` (a line for every video and backbone that could
-not read it) and, last, `features.json` (keys, a digest of the whole cache, and how many videos of each split have features
-on both sides of the projection heads).
+not read it) and, last, `features.json` (keys, a digest of the whole cache, and how many videos of each split have
+features on both sides of the projection heads).
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def main() -> None:
         for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
             writer.writerow([failure.video_id, videos[row], backbone, failure.reason, failure.message])
     splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
-    record = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
-    write_json(paths.features_record, record)
+    whole = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
+    write_json(paths.features_record, whole)
 
 
 if __name__ == "__main__":

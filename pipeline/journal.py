@@ -8,7 +8,6 @@ killed job leaves, is cut off when the journal is opened again; a journal of ano
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -84,10 +83,7 @@ class Journal:
         """Remove the journal: the shard is in place."""
         self._file.close()
         self._path.unlink()
-        try:
-            os.removedirs(self._folder)
-        except OSError:
-            pass  # another shard is at work in a folder above
+        self._folder.rmdir()  # not the folders above: another job may be about to use them
 
     def __enter__(self) -> Journal:
         return self

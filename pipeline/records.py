@@ -1,8 +1,8 @@
 """Done records and ledgers: small JSON files that say which shard is finished, under which cache key, and what failed.
 
 Reads and writes `done/<part>/<shard>.json` (what Snakemake watches, and deletes before it runs a job again) and
-`ledger/<part>/<shard>.json` (the same record where Snakemake never looks, so that a job that runs again knows what is
-there already). A part is a backbone, or `probe`. Records hold no wall clock: equal work gives equal bytes.
+`ledger/<part>/<key>/<shard>.json` (the same record where Snakemake never looks, so that a job that runs again knows
+what is there already). A part is a backbone, or `probe`. Records hold no wall clock: equal work gives equal bytes.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(paths: Paths, part: str, shard: int, record: Record) -> None:
     """Write the ledger, then the done record. Called last, when the shard is in place."""
-    for path in (paths.ledger(part, shard), paths.done(part, shard)):
+    for path in (paths.ledger(part, shard, record.key), paths.done(part, shard)):
         write_json(path, asdict(record))

@@ -179,7 +179,7 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
 
 def stored_shard(paths: Paths, part: str, shard: int, key: str) -> Record | None:
     """The ledger of a shard whose objects are in the store, undamaged and under this key; None otherwise."""
-    record = read_record(paths.ledger(part, shard))
+    record = read_record(paths.ledger(part, shard, key))
     if record is None or record.key != key or record.digest != objects_digest(paths, shard, part_arrays(part)):
         return None
     return record

@@ -23,13 +23,18 @@ from pipeline.records import read_record
 from pipeline.store import PROBE, objects_digest, part_arrays, read_array
 
 
+def key_of_part(plan: dict[str, Any], part: str) -> str:
+    """The cache key that the plan has for a part."""
+    return plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
+
+
 def check_shard(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str | None:
     """What is wrong with one shard of one part, in words; None if nothing is."""
     try:
         record = read_record(paths.done(part, shard))
     except UserError as error:
         return str(error)
-    key = plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
+    key = key_of_part(plan, part)
     rows = shard_rows(plan, shard)
     if record is None:
         return "not finished"
@@ -73,11 +78,13 @@ def main() -> None:
             bad += 1
             print(f"{part} shard {shard}: {problem}")
             if arguments.repair:
-                for record in (paths.done(part, shard), paths.ledger(part, shard)):
+                for record in (paths.done(part, shard), paths.ledger(part, shard, key_of_part(plan, part))):
                     record.unlink(missing_ok=True)
     total = plan["shards"] * (1 + len(plan["backbones"]))
     print(f"{total - bad} of {total} shards are as their records say")
     if bad and arguments.repair:
+        # Snakemake looks for a missing record only where something that is made of it is missing too.
+        paths.features_record.unlink(missing_ok=True)
         print(f"deleted the records of {bad} shards; run `snakemake extract …` to compute them again")
     if bad:
         sys.exit(0 if arguments.repair else 1)

@@ -16,7 +16,7 @@ def demo(tmp_path_factory):
         "render": {"videos": VIDEOS, "seconds": [7.0, 9.0]},
         "shard_videos": SHARD,
         "segments": {"count": COUNT, "seconds": 3.0, "window": 3.2},
-        "splits": {"train": 0.5, "validation": 0.25, "test": 0.25},
+        "splits": {"train": 0.4, "validation": 0.2, "test": 0.4},
         "backbones": {
             "musicnn": {"weights": "wheel"},
             "r2plus1d": {"weights": "random", "options": {"fps": 1.0}},

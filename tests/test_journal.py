@@ -75,4 +75,5 @@ def test_discard_leaves_nothing(tmp_path):
     journal = opened(tmp_path / "work" / "musicnn" / "00000")
     journal.add(0, outcome(0))
     journal.discard()
-    assert not (tmp_path / "work").exists()
+    assert not (tmp_path / "work" / "musicnn" / "00000").exists()
+    assert (tmp_path / "work" / "musicnn").exists()  # another job may be about to use it

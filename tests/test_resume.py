@@ -45,8 +45,10 @@ def extracted(copied):
 
 def forget(paths, part):
     """Remove everything that is known of shard 0, as if it had never been computed."""
+    key = read_json(paths.done(part, 0))["key"]
     paths.done(part, 0).unlink()
-    paths.ledger(part, 0).unlink()
+    paths.ledger(part, 0, key).unlink()
+    paths.features_record.unlink(missing_ok=True)
     for name in (part, f"{part}_valid") if part != "probe" else ("start", "duration"):
         for path in (paths.features / name / "c" / "0").rglob("*") if name == part else [paths.features / name / "c/0"]:
             if path.is_file():
@@ -68,7 +70,7 @@ def test_killed_again_and_again(extracted):
     resumed = int(re.search(rf"{SHARD} videos, (\d+) of them done already", done.stderr)[1])
     assert known - 1 <= resumed <= known  # at most the record that was being written is lost
     assert read_json(paths.done("musicnn", 0)) == undisturbed
-    assert not paths.work("musicnn", 0).exists()
+    assert not any(p.is_file() for p in (paths.results / "work").rglob("*"))
 
 
 def test_a_killed_workflow_goes_on(extracted):

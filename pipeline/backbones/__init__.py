@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered backbone. An option whose default is a tuple takes one of the tuple's values, the first by default."""
+    """One registered backbone. An option whose default is a tuple takes one of its values, by default the first."""
 
     where: str
     modality: Literal["audio", "video"]
