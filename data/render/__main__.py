@@ -1,0 +1,146 @@
+"""Renders the demo's music videos. Reads the configuration; writes RESULTS/rendered: the videos, then `videos.csv`.
+
+A video that is there already is kept, so an interrupted run goes on where it stopped and a larger `render.videos` adds
+videos. `render.json` records what the videos were rendered with; when that changes, all are rendered again.
+
+example:
+  python -m data.render --config results/demo/config.json --threads 2
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from logging import getLogger
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from config import cli, model
+from config.cli import UserError
+from config.files import read_json, replacing, write_json
+from config.model import Render
+from config.paths import Paths
+from data.render import encode, plan, render_video
+
+VERSION = 1
+"""Part of the record. Increase it when the same parameters give different videos, and old ones must not be kept."""
+RECORD, TABLE = "render.json", "videos.csv"
+COLUMNS = ("video_id", "path", "artist", "genre", "tags", "msd_track_id")
+log = getLogger("render")
+
+
+def render_all(render: Render, folder: Path, threads: int = 1) -> int:
+    """Render what is missing in `folder`, then write the table; return how many videos were rendered.
+
+    Raises UserError for durations that make no sense, a missing encoder, a folder that cannot be written, or a killed
+    worker; what was finished by then is kept.
+    """
+    shortest, longest = render.seconds
+    if not 0 < shortest <= longest:
+        raise UserError(
+            f"render.seconds: [{shortest}, {longest}] must be the shortest and the longest duration, above 0"
+        )
+    encode.check()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _prepare(render, folder)
+        videos = [plan(render, index) for index in range(render.videos)]
+        missing = [video.index for video in videos if not (folder / video.name).exists()]
+        log.info("%d of %d videos to render in %s", len(missing), len(videos), folder)
+        for _ in cli.progress(_render(render, folder, missing, threads), len(missing), "render", "videos"):
+            pass
+        _write_table(folder / TABLE, _table(render))
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error}. Free space, or change `results`, and run again.") from None
+    return len(missing)
+
+
+def _prepare(render: Render, folder: Path) -> None:
+    """Remove unfinished files and, where the record says that they were rendered differently, all videos."""
+    record: dict[str, Any] = {"version": VERSION, **render.model_dump(mode="json", exclude={"videos"})}
+    path = folder / RECORD
+    same = _read(path) == record
+    # The table goes first and the new record comes last, so that a stop in between is no different from not starting.
+    if not same:
+        (folder / TABLE).unlink(missing_ok=True)
+    suffixes = [encode.PARTIAL] + ([] if same else [f".{container}" for container in encode.CONTAINERS])
+    for old in folder.glob("song[0-9]*"):
+        if old.suffix in suffixes:
+            old.unlink()
+    if not same:
+        write_json(path, record)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except UserError:
+        return None  # a damaged record vouches for nothing: render again
+
+
+def _render(render: Render, folder: Path, indices: list[int], threads: int) -> Iterator[Path]:
+    """Render the videos in any order, yielding each when it is done. With one thread, in this process."""
+    one = partial(render_video, render, folder=folder)
+    if threads == 1 or len(indices) < 2:
+        yield from map(one, indices)
+        return
+    # Ctrl-C is for the parent alone: it stops handing out work, and the workers end with it.
+    with ProcessPoolExecutor(
+        threads, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        jobs = [pool.submit(one, index) for index in indices]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a rendering process was killed, perhaps for want of memory. Run again with fewer --threads: "
+                "finished videos are kept."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _table(render: Render) -> str:
+    """The table as CSV text. Paths are relative to the table; tags are separated by `|`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for index in range(render.videos):
+        video = plan(render, index)
+        song = video.song
+        writer.writerow((video.video_id, video.name, song.artist, song.sound.genre, "|".join(song.tags), ""))
+    return out.getvalue()
+
+
+def _write_table(path: Path, text: str) -> None:
+    """Write the table atomically; leave one with the same text untouched, so that nothing after it runs again."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """The command line."""
+    parser = cli.parser(__doc__, "data.render")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="videos rendered at a time (default 1)")
+    args = parser.parse_args()
+    if args.threads < 1:
+        raise UserError(f"--threads {args.threads}: must be at least 1")
+    config = model.read(args.config)
+    if config.render is None:
+        raise UserError(
+            f"{args.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"
+        )
+    render_all(config.render, Paths(Path(config.results)).rendered, args.threads)
+
+
+if __name__ == "__main__":
+    cli.run(main)
