@@ -1,0 +1,31 @@
+"""The README is true: its table is the committed measurement, its files and commands exist."""
+
+import json
+import re
+from pathlib import Path
+
+from bench.demo import RESULT, with_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_table_is_the_measurement():
+    assert README == with_table(README, json.loads(RESULT.read_text())), "run `python -m bench.demo`"
+
+
+def test_linked_files_exist():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_named_modules_exist():
+    for name in set(re.findall(r"python -m ([a-z_]+\.[a-z_0-9]+)", README)):
+        path = ROOT / name.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make ([a-z]+)", README.split("```")[1])):
+        assert re.search(rf"^{target}:", makefile, re.M), target
