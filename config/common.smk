@@ -33,6 +33,9 @@ FLAGS = f"--config {shlex.quote(str(PATHS.config))}"
 LOGS = PATHS.results / "logs"
 BENCHMARKS = PATHS.results / "benchmarks"
 
+# Whatever starts a run asks for these first: weights that cannot be had stop it before any work.
+WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones])
+
 
 onstart:
     write_json(PATHS.config, CONFIG.model_dump(mode="json"))

@@ -1,6 +1,7 @@
 if CONFIG.render is not None:
 
     rule render:
+        input: WEIGHTS_FIRST,
         output: CONFIG.table
         params: render=CONFIG.render.model_dump(),
         log: LOGS / "render.log",
@@ -12,7 +13,9 @@ if CONFIG.render is not None:
 
 # manifest.parquet is not declared: Snakemake deletes outputs before it runs a rule again, and row numbers are for ever.
 rule write_manifest:
-    input: CONFIG.table,
+    input:
+        CONFIG.table,
+        WEIGHTS_FIRST,
     output: PATHS.manifest_record,
     params: splits=CONFIG.splits.model_dump(),
     log: LOGS / "manifest.log",

@@ -206,3 +206,15 @@ def test_too_many_failures_stop_the_run_and_keep_the_work(copied):
 def test_mistakes_by_hand_are_explained(demo, arguments, words):
     done = module(demo[1], *arguments)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_weights_no_work_is_done(tmp_path):
+    config = {
+        "results": str(tmp_path / "results"),
+        "render": {"videos": 1, "seconds": [4.0, 5.0]},
+        "backbones": {"r2plus1d": {"weights": str(tmp_path / "none.pth")}},
+        "heads": {"audio": "r2plus1d"},
+    }
+    printed = snakemake(tmp_path, config, check=False)
+    assert "there is no file" in printed and "none.pth" in printed and "Traceback (most" not in printed
+    assert not (tmp_path / "results" / "rendered").exists()
