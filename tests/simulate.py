@@ -88,7 +88,13 @@ def simulate(
         "segments": config.segments.model_dump(),
         "segment_key": "s" * 64,
         "backbones": {
-            name: {"key": key, "dim": dim, "weights": {}, "random_weights": name == "r2plus1d", "preprocessing": {}}
+            name: {
+                "key": key,
+                "dim": dim,
+                "weights": {"source": "simulated"},
+                "random_weights": name == "r2plus1d",
+                "preprocessing": {},
+            }
             for name, key, dim in zip(names, keys, dims, strict=True)
         },
     }
