@@ -19,7 +19,7 @@ from config.cli import UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
-from pipeline.readers import MediaError
+from pipeline.readers import Decoded, MediaError
 from pipeline.shard import Outcome, ShardJob
 from pipeline.store import PROBE, read_array, stored_shard
 from pipeline.workers import Pool, Task
@@ -29,12 +29,11 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
     """A decoding task for every video that is still to be done and has segments; failures of the probe are noted."""
     modality = entry(job.part).modality
     fixed = {"seconds": job.config.segments.seconds, **backbone.request(options)}
-    if modality == "video":
-        fixed["decoder"] = job.config.decoding.video
+    fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
     probed = stored_shard(job.paths, PROBE, job.shard, job.plan["segment_key"])
     if probed is None or probed.rows < len(job.rows):
         raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
-    failed = {f.row: MediaError(f.reason, f.message) for f in probed.failures}
+    failed = {f.row: f.error() for f in probed.failures}
     starts = np.asarray(read_array(job.paths, "start")[job.rows.start : job.rows.stop])
     for video in job.todo():
         row = video["row"]
@@ -42,8 +41,24 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
             job.journal.add(row, failed[row])
         else:
             seconds = [float(s) for s in starts[row - job.rows.start]]
-            reader = f"pipeline.readers.{modality}:read_{modality}"
-            yield Task(row, reader, {"path": video["path"], "starts": seconds, **fixed})
+            if not np.isfinite(seconds).all():
+                # `pipeline.retry` made the probe forget it; the probe has to run first.
+                raise UserError(
+                    f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
+                )
+            yield Task(row, f"pipeline.readers.first:{modality}", {"path": video["path"], "starts": seconds, **fixed})
+
+
+def segments_of(
+    answers: Iterator[tuple[int, Decoded | MediaError]], decoders: dict[int, str]
+) -> Iterator[tuple[int, np.ndarray | MediaError]]:
+    """(row, decoded segments or why there are none); which decoder read them goes to `decoders`, by row."""
+    for row, answer in answers:
+        if isinstance(answer, MediaError):
+            yield row, answer
+        else:
+            decoders[row] = answer.decoder
+            yield row, answer.segments
 
 
 class Meter:
@@ -128,7 +143,8 @@ def main() -> None:
             compute = max(1, settings.threads - workers)
             backbone = kind(job.paths.weights(name), options, device_of(config, name), compute)
             ahead = 0 if settings.threads == 1 else 2 * workers
-            job.note(outcomes(pool.results(pending, ahead), backbone, settings.batch, meter))
+            decoded = segments_of(pool.results(pending, ahead), job.journal.decoders)
+            job.note(outcomes(decoded, backbone, settings.batch, meter))
             job.log.info("%s", meter)
         job.finish()
 

@@ -56,9 +56,10 @@ def main() -> None:
         log.info("%s: %d of %d videos have features", backbone, valid, plan["videos"])
     with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["video_id", "path", "backbone", "reason", "message"])
+        writer.writerow(["video_id", "path", "backbone", "reason", "message", "attempts", "decoder"])
         for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
-            writer.writerow([failure.video_id, videos[row], backbone, failure.reason, failure.message])
+            why = [failure.reason, failure.message, failure.attempts, failure.decoder]
+            writer.writerow([failure.video_id, videos[row], backbone, *why])
     splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
     whole = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
     write_json(paths.features_record, whole)

@@ -24,11 +24,15 @@ _CRC = struct.Struct("<I")
 
 
 class Journal:
-    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer."""
+    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer.
+
+    `decoders` names by row what decoded an array; who knows it puts it there before `add`.
+    """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.outcomes: dict[int, np.ndarray | MediaError] = {}
+        self.decoders: dict[int, str] = {}
         self._folder, self._path = folder, folder / "journal"
         folder.mkdir(parents=True, exist_ok=True)
         self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
@@ -46,9 +50,12 @@ class Journal:
         for header, numbers, end in _records(data, position):
             row = header["row"]
             if "reason" in header:
-                self.outcomes[row] = MediaError(header["reason"], header["message"])
+                facts = {name: header[name] for name in ("attempts", "decoder") if name in header}
+                self.outcomes[row] = MediaError(header["reason"], header["message"], **facts)
             else:
                 self.outcomes[row] = np.frombuffer(numbers, self.dtype).reshape(self.shape)
+                if "decoder" in header:
+                    self.decoders[row] = header["decoder"]
             position = end
         return position
 
@@ -57,11 +64,13 @@ class Journal:
         header: dict[str, Any] = {"row": row}
         numbers = b""
         if isinstance(outcome, MediaError):
-            header |= {"reason": outcome.reason, "message": outcome.message}
+            header |= {name: getattr(outcome, name) for name in ("reason", "message", "attempts", "decoder")}
         else:
             if outcome.shape != self.shape or outcome.dtype != self.dtype:
                 raise ValueError(f"{outcome.dtype} {outcome.shape} is not {self.dtype} {self.shape}")
             numbers = outcome.tobytes()
+            if row in self.decoders:
+                header["decoder"] = self.decoders[row]
         text = json.dumps(header).encode()
         body = _FRAME.pack(len(text), len(numbers)) + text + numbers
         record = memoryview(body + _CRC.pack(zlib.crc32(body)))

@@ -49,6 +49,7 @@ class ShardJob:
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
+        self.decoders: Counter[str] = Counter()
         self._take_over()
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
@@ -59,16 +60,24 @@ class ShardJob:
         if record is None:
             return
         rows = self.rows[: record.rows]
-        failed = {f.row: MediaError(f.reason, f.message) for f in record.failures}
+        failed = {f.row: f.error() for f in record.failures}
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
         for i, row in enumerate(rows):
-            self.journal.outcomes.setdefault(row, failed[row] if row in failed else self._stored(blocks, i))
+            stored = failed[row] if row in failed else self._stored(blocks, i)
+            if stored is not None:
+                # The store is right, not the journal, which a kill may have left beside it: else the row's decoder
+                # would count twice.
+                self.journal.outcomes[row] = stored
+                self.journal.decoders.pop(row, None)
+        self.decoders += Counter(record.decoders)
 
-    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray:
+    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray | None:
+        """The outcome of a row that the store holds; None if it is neither valid nor failed: it is to be done again."""
         if self.part in self.plan["backbones"]:
-            return blocks[0][i]
+            features, valid = blocks
+            return features[i] if valid[i] else None
         starts, durations = blocks
-        return np.concatenate([durations[i : i + 1], starts[i]])
+        return np.concatenate([durations[i : i + 1], starts[i]]) if np.isfinite(durations[i]) else None
 
     def todo(self) -> list[dict[str, Any]]:
         """The manifest rows (dicts) without an outcome, in order."""
@@ -85,7 +94,7 @@ class ShardJob:
         outcomes = [self.journal.outcomes[row] for row in self.rows]
         ids = self.videos["video_id"].to_pylist()
         failures = [
-            Failure(row, video_id, outcome.reason, outcome.message)
+            Failure(row, video_id, outcome.reason, outcome.message, outcome.attempts, outcome.decoder)
             for row, video_id, outcome in zip(self.rows, ids, outcomes, strict=True)
             if isinstance(outcome, MediaError)
         ]
@@ -96,7 +105,9 @@ class ShardJob:
             if isinstance(outcome, np.ndarray):
                 block[i] = outcome
         blocks = [block, valid] if self.part in self.plan["backbones"] else [block[:, 1:], block[:, 0]]
-        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures)
+        fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
+        decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
+        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders)
         record = finish_shard(self.paths, self.part, self.shard, blocks, record)
         self.journal.discard()
         self.log.info("finished: %d of %d videos, %s", record.valid, record.rows, _counts(failures) or "no failures")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
     blocks: the part's arrays in the order of `part_arrays`.
     """
     digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
-    record = Record(record.key, record.rows, record.valid, digest, record.failures)
+    record = replace(record, digest=digest)
     write_record(paths, part, shard, record)
     return record
 

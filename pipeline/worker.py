@@ -29,7 +29,8 @@ def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     except MediaError as error:
         return "media", error
     except MemoryError:
-        return "media", MediaError("out_of_memory", "decoding needed more memory than decoding.memory_mb allows")
+        message = "decoding needed more memory than decoding.memory_mb allows"
+        return "media", MediaError("out_of_memory", message, decoder=arguments.get("decoder", ""))
     except Exception:
         return "bug", traceback.format_exc()
 

@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Task(Generic[K]):
-    """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer."""
+    """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer.
+
+    An argument `decoder` names the decoder that is to blame if the process hangs or dies.
+    """
 
     key: K
     function: str
@@ -124,6 +127,8 @@ class Pool:
                 if answer is None:
                     again.appendleft(task)
                 else:
+                    if isinstance(answer, MediaError):
+                        answer.attempts += task.tries - 1
                     answers[id(task)] = answer
 
     def _collect(self) -> Iterator[tuple[Task[Any], Any]]:
@@ -154,11 +159,13 @@ class Pool:
                 self._busy.remove(worker)
                 worker.kill()
                 limit = self._settings.deadline_seconds
-                yield task, MediaError("timeout", f"decoding took longer than {limit:g} s and was stopped")
+                message = f"decoding took longer than {limit:g} s and was stopped"
+                yield task, MediaError("timeout", message, decoder=task.arguments.get("decoder", ""))
 
     @staticmethod
     def _died(status: int, task: Task[Any]) -> MediaError | None:
         if task.tries < 2:
             return None
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return MediaError("crashed", f"the decoder killed its process twice ({how})")
+        message = f"the decoder killed its process twice ({how})"
+        return MediaError("crashed", message, decoder=task.arguments.get("decoder", ""))

@@ -2,10 +2,15 @@
 
 All times are seconds on the file's presentation clock, counted from where the file begins to play
 (`max(0, start_time of the container)`). Every problem with a file is a MediaError with one of REASONS.
+`first` tries the decoders one after the other; what it returns is a Decoded.
 This package runs inside the worker processes of `pipeline.workers`; nothing in it may import torch or essentia.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
 
 REASONS = {
     "missing": "the file does not exist or cannot be opened for reading",
@@ -24,10 +29,26 @@ REASONS = {
 class MediaError(Exception):
     """A file that cannot be used: `reason` is a key of REASONS, the message is for a person."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(
+        self, reason: str, message: str, *, unsupported: bool = False, attempts: int = 1, decoder: str = ""
+    ) -> None:
         assert reason in REASONS, reason
         super().__init__(reason, message)
         self.reason, self.message = reason, message
+        self.unsupported = unsupported
+        """The decoder does not know this codec or container at all; another one may. Never set for damage."""
+        self.attempts = attempts
+        """How often the file was tried before it was given up."""
+        self.decoder = decoder
+        """Which decoder gave it up; empty where the file came to none."""
 
     def __str__(self) -> str:
         return self.message
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The segments of one file, as `read_audio` or `read_video` return them, and which decoder read them."""
+
+    segments: np.ndarray
+    decoder: str
