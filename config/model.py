@@ -96,7 +96,7 @@ class Decoding(Section):
     recycle: int = Field(500, ge=1)
     """Files after which a decoding process is replaced, because decoders leak."""
     failure_ratio: float = Field(0.5, ge=0, le=1)
-    """A shard with a larger share of failed videos stops the run, keeping what it has."""
+    """A shard with a larger share of failed videos stops the run, keeping what it has. Filtered ones do not count."""
 
 
 class Experiment(Section):

@@ -8,9 +8,10 @@ killed job leaves, is cut off when the journal is opened again; a journal of ano
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -78,20 +79,24 @@ class Journal:
             record = record[self._file.write(record) :]
         self.outcomes[row] = outcome
 
-    def forget_failures(self) -> None:
-        """Keep only what was computed, so that the next run tries the failed videos again."""
-        kept = {row: outcome for row, outcome in self.outcomes.items() if isinstance(outcome, np.ndarray)}
-        self._file.seek(0)
-        self._file.truncate()
+    def forget(self, rows: Iterable[int]) -> None:
+        """Keep only the outcomes of other rows, so that the next run tries these videos again."""
+        gone = set(rows)
+        kept = {row: outcome for row, outcome in self.outcomes.items() if row not in gone}
+        # A new file that takes the old one's place: a kill in between must not cost what was computed.
+        self._file.close()
+        self._file = open(self._path.with_name("journal.new"), "wb", buffering=0)
         self._file.write(self._title)
         self.outcomes = {}
         for row, outcome in kept.items():
             self.add(row, outcome)
+        os.replace(self._path.with_name("journal.new"), self._path)
 
     def discard(self) -> None:
         """Remove the journal: the shard is in place."""
         self._file.close()
         self._path.unlink()
+        self._path.with_name("journal.new").unlink(missing_ok=True)
         self._folder.rmdir()  # not the folders above: another job may be about to use them
 
     def __enter__(self) -> Journal:

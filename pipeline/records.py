@@ -60,5 +60,10 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(paths: Paths, part: str, shard: int, record: Record) -> None:
     """Write the ledger, then the done record. Called last, when the shard is in place."""
-    for path in (paths.ledger(part, shard, record.key), paths.done(part, shard)):
-        write_json(path, asdict(record))
+    write_ledger(paths, part, shard, record)
+    write_json(paths.done(part, shard), asdict(record))
+
+
+def write_ledger(paths: Paths, part: str, shard: int, record: Record) -> None:
+    """Write the ledger alone: what the next job of this shard knows."""
+    write_json(paths.ledger(part, shard, record.key), asdict(record))

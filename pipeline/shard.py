@@ -21,7 +21,7 @@ from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.journal import Journal
 from pipeline.plan import read_plan, shard_rows
-from pipeline.readers import MediaError
+from pipeline.readers import REASONS, MediaError
 from pipeline.records import Failure, Record
 from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 
@@ -115,8 +115,9 @@ class ShardJob:
 
     def _check_ratio(self, failures: list[Failure]) -> None:
         limit = self.config.decoding.failure_ratio
+        failures = [failure for failure in failures if not REASONS[failure.reason].filtered]
         if len(failures) >= FEWEST_FAILURES and len(failures) > limit * len(self.rows):
-            self.journal.forget_failures()
+            self.journal.forget(failure.row for failure in failures)
             raise UserError(
                 f"{len(failures)} of the {len(self.rows)} videos of shard {self.shard} failed for {self.part} "
                 f"({_counts(failures)}), more than decoding.failure_ratio = {limit:g} allows. For example "

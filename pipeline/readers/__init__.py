@@ -12,17 +12,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a file was not used. `filtered`: a property of the file, not a failure, so nobody need try it again."""
+
+    meaning: str
+    filtered: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`filtered` or `failed`, the words of failures.csv."""
+        return "filtered" if self.filtered else "failed"
+
+
 REASONS = {
-    "missing": "the file does not exist or cannot be opened for reading",
-    "unreadable": "the container cannot be understood",
-    "no_video_stream": "the file has no pictures",
-    "no_audio_stream": "the file has no sound",
-    "too_short": "the file is shorter than one segment",
-    "decode_error": "the codec reports damage or is unknown",
-    "empty_audio": "the sound stream has no samples where a segment is",
-    "timeout": "decoding took longer than decoding.deadline_seconds",
-    "crashed": "the decoder killed its process, twice",
-    "out_of_memory": "decoding needed more memory than allowed",
+    "missing": Reason("the file does not exist or cannot be opened for reading"),
+    "unreadable": Reason("the container cannot be understood"),
+    "no_video_stream": Reason("the file has no pictures", filtered=True),
+    "no_audio_stream": Reason("the file has no sound", filtered=True),
+    "too_short": Reason("the file is shorter than one segment", filtered=True),
+    "decode_error": Reason("the codec reports damage or is unknown"),
+    "empty_audio": Reason("the sound stream has no samples where a segment is"),
+    "timeout": Reason("decoding took longer than decoding.deadline_seconds"),
+    "crashed": Reason("the decoder killed its process, twice"),
+    "out_of_memory": Reason("decoding needed more memory than allowed"),
 }
 
 
@@ -41,6 +55,11 @@ class MediaError(Exception):
         """How often the file was tried before it was given up."""
         self.decoder = decoder
         """Which decoder gave it up; empty where the file came to none."""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether this is a property of the file rather than a failure."""
+        return REASONS[self.reason].filtered
 
     def __str__(self) -> str:
         return self.message
