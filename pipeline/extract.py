@@ -1,7 +1,9 @@
 """Run one frozen backbone over one shard of videos.
 
 Reads the manifest, the segments' starts that the probe found, the backbone's weights and the videos; writes the
-backbone's shard in `features.zarr` with its `_valid` flags, and its records. Interrupted, it goes on where it was.
+backbone's shard in `features.zarr` with its `_valid` flags, its records, and its progress in `logs/progress/`.
+Interrupted, it goes on where it was. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
+status 143 or 130.
 
 Decoding runs in worker processes, the network here. With `threads: 1` the two take turns, so that a job never uses more
 than its one core; with more, a third of them decode ahead while the network works.
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from config.cli import UserError, parser, run
+from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
@@ -67,9 +69,14 @@ class Meter:
     def __init__(self) -> None:
         self.decode = self.network = 0.0
 
-    def __str__(self) -> str:
+    def shares(self) -> tuple[float, float]:
+        """The shares of both in the time so far."""
         total = max(self.decode + self.network, 1e-9)
-        return f"{self.decode / total:.0%} of the time waiting for decoding, {self.network / total:.0%} in the network"
+        return self.decode / total, self.network / total
+
+    def __str__(self) -> str:
+        decode, network = self.shares()
+        return f"{decode:.0%} of the time waiting for decoding, {network:.0%} in the network"
 
 
 def outcomes(
@@ -137,15 +144,16 @@ def main() -> None:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     workers = max(1, settings.threads // 3)
     meter = Meter()
-    with job.journal, Pool(workers, config.decoding) as pool:
+    with Stopping() as stop, job.journal, Pool(workers, config.decoding, stop) as pool:
         pending = list(tasks(job, kind, options))
         if pending:
             compute = max(1, settings.threads - workers)
             backbone = kind(job.paths.weights(name), options, device_of(config, name), compute)
             ahead = 0 if settings.threads == 1 else 2 * workers
             decoded = segments_of(pool.results(pending, ahead), job.journal.decoders)
-            job.note(outcomes(decoded, backbone, settings.batch, meter))
+            job.note(outcomes(decoded, backbone, settings.batch, meter), meter.shares)
             job.log.info("%s", meter)
+            job.leave(stop)
         job.finish()
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from config.cli import UserError, progress
+from config.cli import Stopping, UserError, progress
 from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
@@ -83,11 +83,33 @@ class ShardJob:
         """The manifest rows (dicts) without an outcome, in order."""
         return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
 
-    def note(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        """Write outcomes to the journal as they come, showing progress."""
+    def note(
+        self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None
+    ) -> None:
+        """Write outcomes to the journal as they come, showing progress.
+
+        `shares` tells which shares of the time went into waiting for decoding and into the network.
+        """
+
+        def extra() -> tuple[str, dict[str, Any]]:
+            kinds = Counter(o.filtered for o in self.journal.outcomes.values() if isinstance(o, MediaError))
+            words = f"{kinds[False]} failed"
+            waiting, network = shares() if shares else (None, None)
+            if waiting is not None:
+                words = f"{waiting:.0%} waiting for decoding, {network:.0%} in the network, {words}"
+            facts = {"waiting": waiting, "network": network, "failed": kinds[False], "filtered": kinds[True]}
+            return words, facts
+
         total = len(self.rows) - len(self.journal.outcomes)
-        for row, outcome in progress(outcomes, total, self.log.name, "videos"):
+        record = self.paths.progress(self.part, self.shard)
+        for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=record):
             self.journal.add(row, outcome)
+
+    def leave(self, stop: Stopping) -> None:
+        """Exit if a signal wishes it and videos are left to be done; the journal has the others."""
+        left = len(self.rows) - len(self.journal.outcomes)
+        if left:
+            stop.leave(f"{left} of the {len(self.rows)} videos are left")
 
     def finish(self) -> Record:
         """Put the shard in place. UserError, keeping the journal, if too many videos failed."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,6 +25,8 @@ from pipeline.readers import MediaError
 
 K = TypeVar("K")
 ROOT = Path(__file__).resolve().parents[1]
+NOTICE = 0.5
+"""The longest wait (s) between two looks at whether the pool should stop."""
 
 
 @dataclass
@@ -78,10 +80,13 @@ class Worker:
 
 
 class Pool:
-    """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone."""
+    """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone.
 
-    def __init__(self, size: int, settings: Decoding) -> None:
-        self._settings = settings
+    Once `stop` says so, there are no more results, and what is being decoded is dropped.
+    """
+
+    def __init__(self, size: int, settings: Decoding, stop: Callable[[], bool] = lambda: False) -> None:
+        self._settings, self._stop = settings, stop
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._size = size
@@ -105,7 +110,7 @@ class Pool:
         again: deque[Task[K]] = deque()
         answers: dict[int, Any] = {}
         exhausted = False
-        while True:
+        while not self._stop():
             while not exhausted and len(order) <= ahead:
                 task = next(source, None)
                 if task is None:
@@ -134,7 +139,7 @@ class Pool:
     def _collect(self) -> Iterator[tuple[Task[Any], Any]]:
         """Wait for something to happen; yield (task, answer), the answer None where the task must be tried again."""
         now = time.monotonic()
-        patience = max(0.0, min(worker.deadline for worker in self._busy) - now)
+        patience = min(max(0.0, min(worker.deadline for worker in self._busy) - now), NOTICE)
         ready = wait([worker.connection for worker in self._busy], timeout=patience)
         for worker in list(self._busy):
             task = worker.task

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -97,6 +99,18 @@ def test_what_succeeds_fills_its_row_and_nothing_else_changes(simulated):
     assert record.valid == 6 and [failure.row for failure in record.failures] == [3, 4]
     assert (after[5] == 0.5).all()
     np.testing.assert_array_equal(np.delete(after, 5, axis=0), np.delete(before, 5, axis=0))
+
+
+def test_progress_for_machines(simulated):
+    config, paths = simulated
+    retry.forget(paths, read_plan(paths), ["decode_error"])
+    job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+    with job.journal:
+        job.note([(5, MediaError("decode_error", "bad"))], lambda: (0.75, 0.25))
+    (line,) = [json.loads(line) for line in paths.progress("musicnn", 0).read_text().splitlines()]
+    assert line["rate"] > 0 and datetime.fromisoformat(line["time"]).tzinfo
+    rest = {"waiting": 0.75, "network": 0.25, "failed": 2, "filtered": 1}
+    assert line == line | rest | {"done": 1, "total": 1, "seconds_left": 0}
 
 
 def test_an_unfinished_journal_forgets_too(simulated):

@@ -62,9 +62,16 @@ def test_the_report_stands_alone(demo):
 
 def test_progress_reaches_the_user(demo):
     printed = (demo[0] / "printed.txt").read_text()
-    assert re.search(r"r2plus1d 0000\d: 12/12 videos, [\d.]+ videos/s, \d+ s left", printed)
+    assert re.search(
+        r"r2plus1d 0000\d: 12/12 videos, [\d.]+ videos/s, \d+ s left, \d+% waiting for decoding, \d+% in the network, 0 failed",
+        printed,
+    )
     assert re.search(r"\d+% of the time waiting for decoding", printed)
     assert "Traceback" not in printed
+    for part in ("probe", "musicnn", "r2plus1d"):
+        lines = (results(demo) / "logs" / "progress" / part / "00000.jsonl").read_text().splitlines()
+        last = json.loads(lines[-1])
+        assert (last["done"], last["total"], last["failed"]) == (SHARD, SHARD, 0) and last["rate"] > 0
 
 
 def test_a_second_run_has_nothing_to_do(demo):
