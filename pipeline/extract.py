@@ -32,6 +32,7 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
     modality = entry(job.part).modality
     fixed = {"seconds": job.config.segments.seconds, **backbone.request(options)}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
+    fixed["partial"] = job.config.decoding.partial
     probed = stored_shard(job.paths, PROBE, job.shard, job.plan["segment_key"])
     if probed is None or probed.rows < len(job.rows):
         raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
@@ -52,15 +53,30 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
 
 
 def segments_of(
-    answers: Iterator[tuple[int, Decoded | MediaError]], decoders: dict[int, str]
+    answers: Iterator[tuple[int, Decoded | MediaError]], decoders: dict[int, str], good: dict[int, np.ndarray]
 ) -> Iterator[tuple[int, np.ndarray | MediaError]]:
-    """(row, decoded segments or why there are none); which decoder read them goes to `decoders`, by row."""
+    """(row, decoded segments or why there are none).
+
+    By row, `decoders` gets who read them, and `good`, where some are damaged, which of them there are.
+    """
     for row, answer in answers:
         if isinstance(answer, MediaError):
             yield row, answer
         else:
             decoders[row] = answer.decoder
+            if answer.good is not None:
+                good[row] = answer.good
             yield row, answer.segments
+
+
+def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
+    """The outcomes with NaN where a video's segments were damaged: [segments, dim] again."""
+    for row, outcome in outcomes:
+        if row in good and isinstance(outcome, np.ndarray):
+            whole = np.full((len(good[row]), *outcome.shape[1:]), np.nan, outcome.dtype)
+            whole[good[row]] = outcome
+            outcome = whole
+        yield row, outcome
 
 
 class Meter:
@@ -150,8 +166,9 @@ def main() -> None:
             compute = max(1, settings.threads - workers)
             backbone = kind(job.paths.weights(name), options, device_of(config, name), compute)
             ahead = 0 if settings.threads == 1 else 2 * workers
-            decoded = segments_of(pool.results(pending, ahead), job.journal.decoders)
-            job.note(outcomes(decoded, backbone, settings.batch, meter), meter.shares)
+            good: dict[int, np.ndarray] = {}
+            decoded = segments_of(pool.results(pending, ahead), job.journal.decoders, good)
+            job.note(spread(outcomes(decoded, backbone, settings.batch, meter), good), meter.shares)
             job.log.info("%s", meter)
             job.leave(stop)
         job.finish()

@@ -37,6 +37,7 @@ class Record:
     """A finished shard: `rows` videos from the shard's first row on, of which `valid` have features.
 
     `decoders` counts which decoder read how many of the valid ones; empty for the probe, which decodes nothing.
+    `partial` counts the valid ones with damaged segments (`decoding.partial`).
     """
 
     key: str
@@ -45,6 +46,7 @@ class Record:
     digest: str
     failures: list[Failure] = field(default_factory=list)
     decoders: dict[str, int] = field(default_factory=dict)
+    partial: int = 0
 
 
 def read_record(path: Path) -> Record | None:

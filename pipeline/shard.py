@@ -129,7 +129,8 @@ class ShardJob:
         blocks = [block, valid] if self.part in self.plan["backbones"] else [block[:, 1:], block[:, 0]]
         fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
-        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders)
+        partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
+        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial)
         record = finish_shard(self.paths, self.part, self.shard, blocks, record)
         self.journal.discard()
         self.log.info("finished: %d of %d videos, %s", record.valid, record.rows, _counts(failures) or "no failures")

@@ -85,10 +85,10 @@ def test_who_has_the_last_word(monkeypatch, errors, tried, last):
     monkeypatch.setattr(first, "read_video", fake)
     monkeypatch.setattr(first, "find_spec", lambda name: name)
     if None in errors.values():
-        assert first.video("x", decoder="pyav").decoder == last
+        assert first.video("x", decoder="pyav", starts=[0.0]).decoder == last
     else:
         with pytest.raises(MediaError, match=f"{last} says no") as caught:
-            first.video("x", decoder="pyav")
+            first.video("x", decoder="pyav", starts=[0.0])
         assert caught.value.decoder == last
     assert calls == tried
 

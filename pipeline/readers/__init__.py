@@ -67,7 +67,11 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """The segments of one file, as `read_audio` or `read_video` return them, and which decoder read them."""
+    """The segments of one file, as `read_audio` or `read_video` return them, and which decoder read them.
+
+    `good` is bool [wanted segments]: which of them `segments` holds; None where it holds all.
+    """
 
     segments: np.ndarray
     decoder: str
+    good: np.ndarray | None = None
