@@ -27,13 +27,15 @@ _CRC = struct.Struct("<I")
 class Journal:
     """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer.
 
-    `decoders` names by row what decoded an array; who knows it puts it there before `add`.
+    `decoders` names by row what decoded an array; who knows it puts it there before `add`. `carried` counts the same
+    for arrays that came here from the store.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.outcomes: dict[int, np.ndarray | MediaError] = {}
         self.decoders: dict[int, str] = {}
+        self.carried: dict[str, int] = {}
         self._folder, self._path = folder, folder / "journal"
         folder.mkdir(parents=True, exist_ok=True)
         self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
@@ -49,6 +51,10 @@ class Journal:
     def _load(self, data: bytes, position: int) -> int:
         """Take over the whole records; return where the first torn one begins."""
         for header, numbers, end in _records(data, position):
+            position = end
+            if "carried" in header:
+                self.carried = header["carried"]
+                continue
             row = header["row"]
             if "reason" in header:
                 facts = {name: header[name] for name in ("attempts", "decoder") if name in header}
@@ -57,7 +63,6 @@ class Journal:
                 self.outcomes[row] = np.frombuffer(numbers, self.dtype).reshape(self.shape)
                 if "decoder" in header:
                     self.decoders[row] = header["decoder"]
-            position = end
         return position
 
     def add(self, row: int, outcome: np.ndarray | MediaError) -> None:
@@ -72,12 +77,20 @@ class Journal:
             numbers = outcome.tobytes()
             if row in self.decoders:
                 header["decoder"] = self.decoders[row]
+        self._append(header, numbers)
+        self.outcomes[row] = outcome
+
+    def carry(self, decoders: dict[str, int]) -> None:
+        """Note who decoded the arrays that will come from the store."""
+        self._append({"carried": decoders}, b"")
+        self.carried = decoders
+
+    def _append(self, header: dict[str, Any], numbers: bytes) -> None:
         text = json.dumps(header).encode()
         body = _FRAME.pack(len(text), len(numbers)) + text + numbers
         record = memoryview(body + _CRC.pack(zlib.crc32(body)))
         while record:  # an unbuffered write may be short; the rest would then raise, or succeed
             record = record[self._file.write(record) :]
-        self.outcomes[row] = outcome
 
     def forget(self, rows: Iterable[int]) -> None:
         """Keep only the outcomes of other rows, so that the next run tries these videos again."""
@@ -88,6 +101,8 @@ class Journal:
         self._file = open(self._path.with_name("journal.new"), "wb", buffering=0)
         self._file.write(self._title)
         self.outcomes = {}
+        if self.carried:
+            self.carry(self.carried)
         for row, outcome in kept.items():
             self.add(row, outcome)
         os.replace(self._path.with_name("journal.new"), self._path)

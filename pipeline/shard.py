@@ -50,6 +50,7 @@ class ShardJob:
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
+        self._stored_rows: list[int] = []
         self._take_over()
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
@@ -58,6 +59,7 @@ class ShardJob:
         """Know what an earlier job has put into the store under the same key, so that a grown shard only grows."""
         record = stored_shard(self.paths, self.part, self.shard, self.key)
         if record is None:
+            self.decoders += Counter(self.journal.carried)
             return
         rows = self.rows[: record.rows]
         failed = {f.row: f.error() for f in record.failures}
@@ -69,6 +71,7 @@ class ShardJob:
                 # would count twice.
                 self.journal.outcomes[row] = stored
                 self.journal.decoders.pop(row, None)
+                self._stored_rows.append(row)
         self.decoders += Counter(record.decoders)
 
     def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray | None:
@@ -131,6 +134,11 @@ class ShardJob:
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
         partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
         record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial)
+        # From the first object's new place to the last one's the store has neither the old shard nor the new one. A job
+        # that is killed there finds everything in the journal.
+        self.journal.carry(dict(self.decoders))
+        for row in self._stored_rows:
+            self.journal.add(row, self.journal.outcomes[row])
         record = finish_shard(self.paths, self.part, self.shard, blocks, record)
         self.journal.discard()
         self.log.info("finished: %d of %d videos, %s", record.valid, record.rows, _counts(failures) or "no failures")

@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from config.cli import UserError
-from config.files import read_json
+from config.files import read_json, write_json
 from config.paths import Paths
 from pipeline import extract, retry
 from pipeline.backbones import load_class
@@ -98,6 +98,33 @@ def test_what_succeeds_fills_its_row_and_nothing_else_changes(simulated):
     after = np.array(read_array(paths, "musicnn")[:8])
     assert record.valid == 6 and [failure.row for failure in record.failures] == [3, 4]
     assert (after[5] == 0.5).all()
+    np.testing.assert_array_equal(np.delete(after, 5, axis=0), np.delete(before, 5, axis=0))
+
+
+def test_a_kill_between_the_objects_of_a_shard_costs_nothing(simulated, monkeypatch):
+    config, paths = simulated
+    ledger = paths.ledger("musicnn", 0, "a" * 64)
+    write_json(ledger, read_json(ledger) | {"decoders": {"decord": 1, "pyav": 4}})
+    retry.forget(paths, read_plan(paths), ["decode_error"])
+
+    def killed(*arguments):
+        target = paths.features / "musicnn" / "c" / "0" / "0" / "0"
+        target.write_bytes(target.read_bytes()[:-1] + b"x")  # neither the old object nor yet all of the new ones
+        raise KeyboardInterrupt
+
+    job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+    before = np.array(read_array(paths, "musicnn")[:8])
+    with job.journal, monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        job.journal.decoders[5] = "pyav"
+        job.note([(5, np.full((3, 64), 0.5, np.float16))])
+        patch.setattr("pipeline.shard.finish_shard", killed)
+        job.finish()
+    job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+    with job.journal:
+        assert not job.todo()
+        record = job.finish()
+    assert record.decoders == {"decord": 1, "pyav": 5} and record.valid == 6
+    after = np.array(read_array(paths, "musicnn")[:8])
     np.testing.assert_array_equal(np.delete(after, 5, axis=0), np.delete(before, 5, axis=0))
 
 
