@@ -1,14 +1,21 @@
-"""Command-line manners of every module: `--config`, logging, errors without tracebacks, progress. Writes nothing."""
+"""Command-line manners of every module: `--config`, logging, errors without tracebacks, stopping, progress.
+
+Reads nothing; writes nothing but the lines of `progress`, to the file it is given.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -51,22 +58,84 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def progress(items: Iterable[T], total: int, what: str, unit: str, seconds: float = 10.0) -> Iterator[T]:
-    """Yield the items, showing a bar on a terminal and otherwise a log line every `seconds`: done, rate, time left."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=what, unit=f" {unit}", smoothing=0.1)
-        return
+class Stopping:
+    """SIGTERM and Ctrl-C taken as a wish: while this is open, they end nothing, and calling it says whether one came.
+
+    For work that can put away what it has. A second Ctrl-C interrupts at once. Main thread only.
+    """
+
+    def __init__(self) -> None:
+        self._came: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self._came == number:
+            raise KeyboardInterrupt
+        self._came = number
+
+    def __call__(self) -> bool:
+        return self._came is not None
+
+    def leave(self, unfinished: str) -> None:
+        """If one came, say what is unfinished and exit with the status of shells: 143 for SIGTERM, 130 for Ctrl-C."""
+        if self._came is not None:
+            name = signal.Signals(self._came).name
+            print(f"stopped by {name}: {unfinished}; run the same command again to go on", file=sys.stderr)
+            sys.exit(128 + self._came)
+
+
+Extra = Callable[[], tuple[str, dict[str, Any]]]
+"""More about the work so far: words for people, and the same as JSON for machines."""
+
+
+def progress(
+    items: Iterable[T],
+    total: int,
+    what: str,
+    unit: str,
+    seconds: float = 10.0,
+    extra: Extra | None = None,
+    record: Path | None = None,
+) -> Iterator[T]:
+    """Yield the items, showing a bar on a terminal and otherwise a log line every `seconds`: done, rate, time left.
+
+    `extra` adds to it. With `record`, each line is also appended to that file as a JSON object.
+    """
     log = logging.getLogger(what)
+    terminal = sys.stderr.isatty()
     start = shown = time.monotonic()
     done = 0
-    for item in items:
-        yield item
-        done += 1
-        now = time.monotonic()
-        if now - shown >= seconds or done == total:
-            rate = done / max(now - start, 1e-9)
-            log.info("%d/%d %s, %.2f %s/s, %s left", done, total, unit, rate, unit, clock((total - done) / rate))
+    with tqdm(total=total, desc=what, unit=f" {unit}", smoothing=0.1, disable=not terminal) as bar:
+        for item in items:
+            yield item
+            done += 1
+            bar.update()
+            now = time.monotonic()
+            if now - shown < seconds and done != total:
+                continue
             shown = now
+            rate = done / max(now - start, 1e-9)
+            left = (total - done) / rate
+            words, facts = extra() if extra else ("", {})
+            bar.set_postfix_str(words)
+            if not terminal:
+                more = f", {words}" if words else ""
+                log.info("%d/%d %s, %.2f %s/s, %s left%s", done, total, unit, rate, unit, clock(left), more)
+            if record is not None:
+                stamp = datetime.now(UTC).isoformat(timespec="seconds")
+                known = {"time": stamp, "done": done, "total": total, "rate": rate, "seconds_left": left}
+                record.parent.mkdir(parents=True, exist_ok=True)
+                with open(record, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(known | facts) + "\n")
 
 
 def clock(seconds: float) -> str:

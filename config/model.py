@@ -95,8 +95,11 @@ class Decoding(Section):
     """Address space of a decoding process in MiB; a file that needs more counts as failed (`out_of_memory`)."""
     recycle: int = Field(500, ge=1)
     """Files after which a decoding process is replaced, because decoders leak."""
+    partial: bool = False
+    """Keep the good segments of a video where others are damaged: it is valid then, with NaN in the damaged ones.
+    Videos that were done already stay as they are; `python -m pipeline.retry` gives the failed ones their chance."""
     failure_ratio: float = Field(0.5, ge=0, le=1)
-    """A shard with a larger share of failed videos stops the run, keeping what it has."""
+    """A shard with a larger share of failed videos stops the run, keeping what it has. Filtered ones do not count."""
 
 
 class Experiment(Section):

@@ -70,6 +70,10 @@ class Paths:
         """Folder for the partial progress of a shard, unknown to Snakemake."""
         return self.results / "work" / part / f"{shard:05d}"
 
+    def progress(self, part: str, shard: int) -> Path:
+        """Progress of a shard's jobs as JSON lines, unknown to Snakemake."""
+        return self.results / "logs" / "progress" / part / f"{shard:05d}.jsonl"
+
     @property
     def features_record(self) -> Path:
         """Keys, counts and digest of the whole finished cache: what the stages after it depend on."""

@@ -54,16 +54,23 @@ class TestSet:
 
     def level(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sound and pictures [items, embedding] and the video of each item, int [items], for `segment` or `video`."""
-        videos, segments, width = self.audio.shape
         if name == "video":
-            return pooled(self.audio), pooled(self.video), np.arange(videos)
-        return self.audio.reshape(-1, width), self.video.reshape(-1, width), np.repeat(np.arange(videos), segments)
+            return pooled(self.audio), pooled(self.video), np.arange(len(self.audio))
+        good = both(self.audio, self.video)
+        return self.audio[good], self.video[good], np.nonzero(good)[0]
+
+
+def both(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """Which segments have both sides, bool [videos, segments]: all, unless `decoding.partial` kept damaged videos."""
+    return ~(np.isnan(audio[:, :, 0]) | np.isnan(video[:, :, 0]))
 
 
 def pooled(segments: np.ndarray) -> np.ndarray:
     """[videos, segments, d] → [videos, d] float64: the mean of each video's unit vectors, scaled to unit length."""
-    videos, count, width = segments.shape
-    return unit_rows(unit_rows(segments.reshape(-1, width)).reshape(videos, count, width).mean(axis=1))
+    known = ~np.isnan(segments[:, :, 0])
+    units = np.zeros(segments.shape)
+    units[known] = unit_rows(segments[known])
+    return unit_rows(units.sum(axis=1) / known.sum(axis=1, keepdims=True))
 
 
 def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
@@ -78,14 +85,21 @@ def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
         raise UserError(f"{paths.manifest} has {len(row)} videos, the cache {len(valid)}; run `snakemake extract …`")
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     chosen = np.flatnonzero(test & valid[row])
-    if len(chosen) < 2:
+    _check(int(test.sum()), len(chosen))
+    found = load_embeddings(paths, name, row[chosen], {side: view.key(side) for side in sides})
+    paired = both(found.audio, found.video).any(axis=1)
+    chosen, audio, video = chosen[paired], found.audio[paired], found.video[paired]
+    _check(int(test.sum()), len(chosen))
+    return TestSet(table.take(pa.array(chosen)), audio, video, int(test.sum()), found.record), view
+
+
+def _check(total: int, usable: int) -> None:
+    """UserError unless there are at least two test videos to rank."""
+    if usable < 2:
         raise UserError(
-            f"the test split has {test.sum()} videos, of which {len(chosen)} have features of both backbones; a "
+            f"the test split has {total} videos, of which {usable} have features of both backbones; a "
             "ranking needs at least 2. Add videos, or give `splits.test` a larger share."
         )
-    table = table.take(pa.array(chosen))
-    found = load_embeddings(paths, name, row[chosen], {side: view.key(side) for side in sides})
-    return TestSet(table, found.audio, found.video, int(test.sum()), found.record), view
 
 
 def evaluate(test: TestSet, gallery: int, resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:

@@ -2,7 +2,7 @@
 
 Reads the cache and heads/EXPERIMENT/checkpoint.safetensors. Writes into heads/EXPERIMENT/ of the results folder:
   embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors;
-                    NaN where that modality's backbone could not read the video
+                    NaN where that modality's backbone could not read the video or the segment
   embeddings.json   last: counts, cache keys and a sha256 of both arrays' values
 A block of videos is in memory at a time. Refuses heads that were trained on features of another cache key.
 """

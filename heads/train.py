@@ -87,11 +87,11 @@ class Training:
         seed_everything(e.seed, number)
         rate = e.learning_rate * e.decay ** (number - 1)
         self.adam.param_groups[0]["lr"] = rate
-        batches = training_batches(len(f.rows["train"]), f.segments, e.batch, e.seed, number)
+        batches = training_batches(f.good[f.rows["train"]], e.batch, e.seed, number)
         self.heads.train()
         train = self._pass("train", batches, self._step)
         self.heads.eval()
-        batches = validation_batches(len(f.rows["validation"]), f.segments, e.batch, e.seed)
+        batches = validation_batches(f.good[f.rows["validation"]], e.batch, e.seed)
         with torch.no_grad():
             validation = self._pass("validation", batches, lambda loss: None)
         return {"epoch": number, "learning_rate": rate, "temperature": e.temperature, **train, **validation}

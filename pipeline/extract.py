@@ -1,7 +1,9 @@
 """Run one frozen backbone over one shard of videos.
 
 Reads the manifest, the segments' starts that the probe found, the backbone's weights and the videos; writes the
-backbone's shard in `features.zarr` with its `_valid` flags, and its records. Interrupted, it goes on where it was.
+backbone's shard in `features.zarr` with its `_valid` flags, its records, and its progress in `logs/progress/`.
+Interrupted, it goes on where it was. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
+status 143 or 130.
 
 Decoding runs in worker processes, the network here. With `threads: 1` the two take turns, so that a job never uses more
 than its one core; with more, a third of them decode ahead while the network works.
@@ -15,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from config.cli import UserError, parser, run
+from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
-from pipeline.readers import MediaError
+from pipeline.readers import Decoded, MediaError
 from pipeline.shard import Outcome, ShardJob
 from pipeline.store import PROBE, read_array, stored_shard
 from pipeline.workers import Pool, Task
@@ -29,12 +31,12 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
     """A decoding task for every video that is still to be done and has segments; failures of the probe are noted."""
     modality = entry(job.part).modality
     fixed = {"seconds": job.config.segments.seconds, **backbone.request(options)}
-    if modality == "video":
-        fixed["decoder"] = job.config.decoding.video
+    fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
+    fixed["partial"] = job.config.decoding.partial
     probed = stored_shard(job.paths, PROBE, job.shard, job.plan["segment_key"])
     if probed is None or probed.rows < len(job.rows):
         raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
-    failed = {f.row: MediaError(f.reason, f.message) for f in probed.failures}
+    failed = {f.row: f.error() for f in probed.failures}
     starts = np.asarray(read_array(job.paths, "start")[job.rows.start : job.rows.stop])
     for video in job.todo():
         row = video["row"]
@@ -42,8 +44,39 @@ def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> I
             job.journal.add(row, failed[row])
         else:
             seconds = [float(s) for s in starts[row - job.rows.start]]
-            reader = f"pipeline.readers.{modality}:read_{modality}"
-            yield Task(row, reader, {"path": video["path"], "starts": seconds, **fixed})
+            if not np.isfinite(seconds).all():
+                # `pipeline.retry` made the probe forget it; the probe has to run first.
+                raise UserError(
+                    f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
+                )
+            yield Task(row, f"pipeline.readers.first:{modality}", {"path": video["path"], "starts": seconds, **fixed})
+
+
+def segments_of(
+    answers: Iterator[tuple[int, Decoded | MediaError]], decoders: dict[int, str], good: dict[int, np.ndarray]
+) -> Iterator[tuple[int, np.ndarray | MediaError]]:
+    """(row, decoded segments or why there are none).
+
+    By row, `decoders` gets who read them, and `good`, where some are damaged, which of them there are.
+    """
+    for row, answer in answers:
+        if isinstance(answer, MediaError):
+            yield row, answer
+        else:
+            decoders[row] = answer.decoder
+            if answer.good is not None:
+                good[row] = answer.good
+            yield row, answer.segments
+
+
+def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
+    """The outcomes with NaN where a video's segments were damaged: [segments, dim] again."""
+    for row, outcome in outcomes:
+        if row in good and isinstance(outcome, np.ndarray):
+            whole = np.full((len(good[row]), *outcome.shape[1:]), np.nan, outcome.dtype)
+            whole[good[row]] = outcome
+            outcome = whole
+        yield row, outcome
 
 
 class Meter:
@@ -52,9 +85,14 @@ class Meter:
     def __init__(self) -> None:
         self.decode = self.network = 0.0
 
-    def __str__(self) -> str:
+    def shares(self) -> tuple[float, float]:
+        """The shares of both in the time so far."""
         total = max(self.decode + self.network, 1e-9)
-        return f"{self.decode / total:.0%} of the time waiting for decoding, {self.network / total:.0%} in the network"
+        return self.decode / total, self.network / total
+
+    def __str__(self) -> str:
+        decode, network = self.shares()
+        return f"{decode:.0%} of the time waiting for decoding, {network:.0%} in the network"
 
 
 def outcomes(
@@ -122,14 +160,17 @@ def main() -> None:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     workers = max(1, settings.threads // 3)
     meter = Meter()
-    with job.journal, Pool(workers, config.decoding) as pool:
+    with Stopping() as stop, job.journal, Pool(workers, config.decoding, stop) as pool:
         pending = list(tasks(job, kind, options))
         if pending:
             compute = max(1, settings.threads - workers)
             backbone = kind(job.paths.weights(name), options, device_of(config, name), compute)
             ahead = 0 if settings.threads == 1 else 2 * workers
-            job.note(outcomes(pool.results(pending, ahead), backbone, settings.batch, meter))
+            good: dict[int, np.ndarray] = {}
+            decoded = segments_of(pool.results(pending, ahead), job.journal.decoders, good)
+            job.note(spread(outcomes(decoded, backbone, settings.batch, meter), good), meter.shares)
             job.log.info("%s", meter)
+            job.leave(stop)
         job.finish()
 
 

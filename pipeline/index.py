@@ -1,8 +1,8 @@
 """Close the cache: collect every shard's record into one table of failures and one record of the whole.
 
-Reads `done/<backbone>/*.json` and the manifest; writes `failures.csv` (a line for every video and backbone that could
-not read it) and, last, `features.json` (keys, a digest of the whole cache, and how many videos of each split have
-features on both sides of the projection heads).
+Reads `done/<backbone>/*.json` and the manifest; writes `failures.csv` (a line for every video and backbone that has no
+features of it: `filtered` by what the file lacks, or `failed`) and, last, `features.json` (keys, a digest of the whole
+cache, and how many videos of each split have features on both sides of the projection heads).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from config.model import read
 from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.plan import read_plan
+from pipeline.readers import REASONS
 from pipeline.records import read_record
 from pipeline.store import read_array
 
@@ -56,9 +57,10 @@ def main() -> None:
         log.info("%s: %d of %d videos have features", backbone, valid, plan["videos"])
     with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["video_id", "path", "backbone", "reason", "message"])
+        writer.writerow(["video_id", "path", "backbone", "reason", "message", "attempts", "decoder", "kind"])
         for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
-            writer.writerow([failure.video_id, videos[row], backbone, failure.reason, failure.message])
+            why = [failure.reason, failure.message, failure.attempts, failure.decoder, REASONS[failure.reason].kind]
+            writer.writerow([failure.video_id, videos[row], backbone, *why])
     splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
     whole = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
     write_json(paths.features_record, whole)

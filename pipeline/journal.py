@@ -8,9 +8,10 @@ killed job leaves, is cut off when the journal is opened again; a journal of ano
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,11 +25,17 @@ _CRC = struct.Struct("<I")
 
 
 class Journal:
-    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer."""
+    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer.
+
+    `decoders` names by row what decoded an array; who knows it puts it there before `add`. `carried` counts the same
+    for arrays that came here from the store.
+    """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.outcomes: dict[int, np.ndarray | MediaError] = {}
+        self.decoders: dict[int, str] = {}
+        self.carried: dict[str, int] = {}
         self._folder, self._path = folder, folder / "journal"
         folder.mkdir(parents=True, exist_ok=True)
         self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
@@ -44,12 +51,18 @@ class Journal:
     def _load(self, data: bytes, position: int) -> int:
         """Take over the whole records; return where the first torn one begins."""
         for header, numbers, end in _records(data, position):
+            position = end
+            if "carried" in header:
+                self.carried = header["carried"]
+                continue
             row = header["row"]
             if "reason" in header:
-                self.outcomes[row] = MediaError(header["reason"], header["message"])
+                facts = {name: header[name] for name in ("attempts", "decoder") if name in header}
+                self.outcomes[row] = MediaError(header["reason"], header["message"], **facts)
             else:
                 self.outcomes[row] = np.frombuffer(numbers, self.dtype).reshape(self.shape)
-            position = end
+                if "decoder" in header:
+                    self.decoders[row] = header["decoder"]
         return position
 
     def add(self, row: int, outcome: np.ndarray | MediaError) -> None:
@@ -57,32 +70,48 @@ class Journal:
         header: dict[str, Any] = {"row": row}
         numbers = b""
         if isinstance(outcome, MediaError):
-            header |= {"reason": outcome.reason, "message": outcome.message}
+            header |= {name: getattr(outcome, name) for name in ("reason", "message", "attempts", "decoder")}
         else:
             if outcome.shape != self.shape or outcome.dtype != self.dtype:
                 raise ValueError(f"{outcome.dtype} {outcome.shape} is not {self.dtype} {self.shape}")
             numbers = outcome.tobytes()
+            if row in self.decoders:
+                header["decoder"] = self.decoders[row]
+        self._append(header, numbers)
+        self.outcomes[row] = outcome
+
+    def carry(self, decoders: dict[str, int]) -> None:
+        """Note who decoded the arrays that will come from the store."""
+        self._append({"carried": decoders}, b"")
+        self.carried = decoders
+
+    def _append(self, header: dict[str, Any], numbers: bytes) -> None:
         text = json.dumps(header).encode()
         body = _FRAME.pack(len(text), len(numbers)) + text + numbers
         record = memoryview(body + _CRC.pack(zlib.crc32(body)))
         while record:  # an unbuffered write may be short; the rest would then raise, or succeed
             record = record[self._file.write(record) :]
-        self.outcomes[row] = outcome
 
-    def forget_failures(self) -> None:
-        """Keep only what was computed, so that the next run tries the failed videos again."""
-        kept = {row: outcome for row, outcome in self.outcomes.items() if isinstance(outcome, np.ndarray)}
-        self._file.seek(0)
-        self._file.truncate()
+    def forget(self, rows: Iterable[int]) -> None:
+        """Keep only the outcomes of other rows, so that the next run tries these videos again."""
+        gone = set(rows)
+        kept = {row: outcome for row, outcome in self.outcomes.items() if row not in gone}
+        # A new file that takes the old one's place: a kill in between must not cost what was computed.
+        self._file.close()
+        self._file = open(self._path.with_name("journal.new"), "wb", buffering=0)
         self._file.write(self._title)
         self.outcomes = {}
+        if self.carried:
+            self.carry(self.carried)
         for row, outcome in kept.items():
             self.add(row, outcome)
+        os.replace(self._path.with_name("journal.new"), self._path)
 
     def discard(self) -> None:
         """Remove the journal: the shard is in place."""
         self._file.close()
         self._path.unlink()
+        self._path.with_name("journal.new").unlink(missing_ok=True)
         self._folder.rmdir()  # not the folders above: another job may be about to use them
 
     def __enter__(self) -> Journal:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from config.cli import parser, run
+from config.cli import Stopping, parser, run
 from config.model import read
 from data.segments import segment_starts
 from pipeline.readers import MediaError
@@ -43,8 +43,9 @@ def main() -> None:
     arguments = p.parse_args()
     config = read(arguments.config)
     job = ShardJob(config, PROBE, arguments.shard, (1 + config.segments.count,), np.float32)
-    with job.journal, Pool(1, config.decoding) as pool:
+    with Stopping() as stop, job.journal, Pool(1, config.decoding, stop) as pool:
         job.note(outcomes(job, pool))
+        job.leave(stop)
         job.finish()
 
 

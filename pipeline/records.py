@@ -13,31 +13,44 @@ from pathlib import Path
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.paths import Paths
+from pipeline.readers import MediaError
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One video that could not be used. `row` counts from the manifest's first row."""
+    """One video that could not be used. `row` counts from the manifest's first row; the rest is as in MediaError."""
 
     row: int
     video_id: str
     reason: str
     message: str
+    attempts: int = 1
+    decoder: str = ""
+
+    def error(self) -> MediaError:
+        """The failure as the outcome of a reader."""
+        return MediaError(self.reason, self.message, attempts=self.attempts, decoder=self.decoder)
 
 
 @dataclass(frozen=True)
 class Record:
-    """A finished shard: `rows` videos from the shard's first row on, of which `valid` have features."""
+    """A finished shard: `rows` videos from the shard's first row on, of which `valid` have features.
+
+    `decoders` counts which decoder read how many of the valid ones; empty for the probe, which decodes nothing.
+    `partial` counts the valid ones with damaged segments (`decoding.partial`).
+    """
 
     key: str
     rows: int
     valid: int
     digest: str
     failures: list[Failure] = field(default_factory=list)
+    decoders: dict[str, int] = field(default_factory=dict)
+    partial: int = 0
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a done record or ledger; None if it does not exist."""
+    """Read a done record or ledger, also one without the fields that have defaults; None if it does not exist."""
     raw = read_json(path)
     if raw is None:
         return None
@@ -49,5 +62,10 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(paths: Paths, part: str, shard: int, record: Record) -> None:
     """Write the ledger, then the done record. Called last, when the shard is in place."""
-    for path in (paths.ledger(part, shard, record.key), paths.done(part, shard)):
-        write_json(path, asdict(record))
+    write_ledger(paths, part, shard, record)
+    write_json(paths.done(part, shard), asdict(record))
+
+
+def write_ledger(paths: Paths, part: str, shard: int, record: Record) -> None:
+    """Write the ledger alone: what the next job of this shard knows."""
+    write_json(paths.ledger(part, shard, record.key), asdict(record))

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from config.cli import UserError, progress
+from config.cli import Stopping, UserError, progress
 from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.journal import Journal
 from pipeline.plan import read_plan, shard_rows
-from pipeline.readers import MediaError
+from pipeline.readers import REASONS, MediaError
 from pipeline.records import Failure, Record
 from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 
@@ -49,6 +49,8 @@ class ShardJob:
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
+        self.decoders: Counter[str] = Counter()
+        self._stored_rows: list[int] = []
         self._take_over()
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
@@ -57,35 +59,67 @@ class ShardJob:
         """Know what an earlier job has put into the store under the same key, so that a grown shard only grows."""
         record = stored_shard(self.paths, self.part, self.shard, self.key)
         if record is None:
+            self.decoders += Counter(self.journal.carried)
             return
         rows = self.rows[: record.rows]
-        failed = {f.row: MediaError(f.reason, f.message) for f in record.failures}
+        failed = {f.row: f.error() for f in record.failures}
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
         for i, row in enumerate(rows):
-            self.journal.outcomes.setdefault(row, failed[row] if row in failed else self._stored(blocks, i))
+            stored = failed[row] if row in failed else self._stored(blocks, i)
+            if stored is not None:
+                # The store is right, not the journal, which a kill may have left beside it: else the row's decoder
+                # would count twice.
+                self.journal.outcomes[row] = stored
+                self.journal.decoders.pop(row, None)
+                self._stored_rows.append(row)
+        self.decoders += Counter(record.decoders)
 
-    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray:
+    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray | None:
+        """The outcome of a row that the store holds; None if it is neither valid nor failed: it is to be done again."""
         if self.part in self.plan["backbones"]:
-            return blocks[0][i]
+            features, valid = blocks
+            return features[i] if valid[i] else None
         starts, durations = blocks
-        return np.concatenate([durations[i : i + 1], starts[i]])
+        return np.concatenate([durations[i : i + 1], starts[i]]) if np.isfinite(durations[i]) else None
 
     def todo(self) -> list[dict[str, Any]]:
         """The manifest rows (dicts) without an outcome, in order."""
         return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
 
-    def note(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        """Write outcomes to the journal as they come, showing progress."""
+    def note(
+        self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None
+    ) -> None:
+        """Write outcomes to the journal as they come, showing progress.
+
+        `shares` tells which shares of the time went into waiting for decoding and into the network.
+        """
+
+        def extra() -> tuple[str, dict[str, Any]]:
+            kinds = Counter(o.filtered for o in self.journal.outcomes.values() if isinstance(o, MediaError))
+            words = f"{kinds[False]} failed"
+            waiting, network = shares() if shares else (None, None)
+            if waiting is not None:
+                words = f"{waiting:.0%} waiting for decoding, {network:.0%} in the network, {words}"
+            facts = {"waiting": waiting, "network": network, "failed": kinds[False], "filtered": kinds[True]}
+            return words, facts
+
         total = len(self.rows) - len(self.journal.outcomes)
-        for row, outcome in progress(outcomes, total, self.log.name, "videos"):
+        record = self.paths.progress(self.part, self.shard)
+        for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=record):
             self.journal.add(row, outcome)
+
+    def leave(self, stop: Stopping) -> None:
+        """Exit if a signal wishes it and videos are left to be done; the journal has the others."""
+        left = len(self.rows) - len(self.journal.outcomes)
+        if left:
+            stop.leave(f"{left} of the {len(self.rows)} videos are left")
 
     def finish(self) -> Record:
         """Put the shard in place. UserError, keeping the journal, if too many videos failed."""
         outcomes = [self.journal.outcomes[row] for row in self.rows]
         ids = self.videos["video_id"].to_pylist()
         failures = [
-            Failure(row, video_id, outcome.reason, outcome.message)
+            Failure(row, video_id, outcome.reason, outcome.message, outcome.attempts, outcome.decoder)
             for row, video_id, outcome in zip(self.rows, ids, outcomes, strict=True)
             if isinstance(outcome, MediaError)
         ]
@@ -96,7 +130,15 @@ class ShardJob:
             if isinstance(outcome, np.ndarray):
                 block[i] = outcome
         blocks = [block, valid] if self.part in self.plan["backbones"] else [block[:, 1:], block[:, 0]]
-        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures)
+        fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
+        decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
+        partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
+        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial)
+        # From the first object's new place to the last one's the store has neither the old shard nor the new one. A job
+        # that is killed there finds everything in the journal.
+        self.journal.carry(dict(self.decoders))
+        for row in self._stored_rows:
+            self.journal.add(row, self.journal.outcomes[row])
         record = finish_shard(self.paths, self.part, self.shard, blocks, record)
         self.journal.discard()
         self.log.info("finished: %d of %d videos, %s", record.valid, record.rows, _counts(failures) or "no failures")
@@ -104,8 +146,9 @@ class ShardJob:
 
     def _check_ratio(self, failures: list[Failure]) -> None:
         limit = self.config.decoding.failure_ratio
+        failures = [failure for failure in failures if not REASONS[failure.reason].filtered]
         if len(failures) >= FEWEST_FAILURES and len(failures) > limit * len(self.rows):
-            self.journal.forget_failures()
+            self.journal.forget(failure.row for failure in failures)
             raise UserError(
                 f"{len(failures)} of the {len(self.rows)} videos of shard {self.shard} failed for {self.part} "
                 f"({_counts(failures)}), more than decoding.failure_ratio = {limit:g} allows. For example "

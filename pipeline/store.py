@@ -2,15 +2,16 @@
 
 One Zarr v3 group. For every backbone an array `<backbone>` [videos, segments, dim] float16 and `<backbone>_valid`
 [videos] bool; for the probe `start` [videos, segments] float32 seconds and `duration` [videos] float32 seconds.
-NaN stands where nothing could be read. A shard is written as one finished object that is renamed into place: concurrent
-or interrupted writers of a Zarr shard lose data silently (zarr-python#3682), a rename cannot.
+NaN stands where nothing could be read: in whole videos or, with `decoding.partial`, in single segments. A shard is
+written as one finished object that is renamed into place: concurrent or interrupted writers of a Zarr
+shard lose data silently (zarr-python#3682), a rename cannot.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
     blocks: the part's arrays in the order of `part_arrays`.
     """
     digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
-    record = Record(record.key, record.rows, record.valid, digest, record.failures)
+    record = replace(record, digest=digest)
     write_record(paths, part, shard, record)
     return record
 
@@ -216,7 +217,7 @@ class Features:
         return list(self._plan["backbones"])
 
     def features(self, backbone: str) -> np.ndarray:
-        """[videos, segments, dim] float16; NaN where `valid` is False."""
+        """[videos, segments, dim] float16; NaN where `valid` is False, and in damaged segments of valid videos."""
         return np.asarray(read_array(self._paths, backbone)[:])
 
     def valid(self, backbone: str) -> np.ndarray:

@@ -50,11 +50,12 @@ def check_shard(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> st
     here = slice(rows.start, rows.stop)
     if part == PROBE:
         valid = np.isfinite(np.asarray(read_array(paths, "duration")[here]))
-        finite = np.isfinite(np.asarray(read_array(paths, "start")[here])).all(axis=1)
+        segments = np.isfinite(np.asarray(read_array(paths, "start")[here]))
     else:
         valid = np.asarray(read_array(paths, f"{part}_valid")[here])
-        finite = np.isfinite(np.asarray(read_array(paths, part)[here])).all(axis=(1, 2))
-    if not (valid == finite).all() or int(valid.sum()) != record.valid:
+        segments = np.isfinite(np.asarray(read_array(paths, part)[here])).all(axis=2)
+    partial = int((segments.any(axis=1) & ~segments.all(axis=1)).sum())
+    if not (valid == segments.any(axis=1)).all() or (int(valid.sum()), partial) != (record.valid, record.partial):
         return "its valid flags do not fit its features"
     return None
 

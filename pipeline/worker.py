@@ -19,17 +19,45 @@ from typing import Any
 from pipeline.readers import MediaError
 
 PR_SET_PDEATHSIG = 1
+READS = 2
+"""How often a file is read that changes while it is read."""
 
 
 def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
-    """Run `module:function` of a reader. Returns ("ok", value), ("media", MediaError) or ("bug", traceback text)."""
+    """Run `module:function` of a reader. Returns ("ok", value), ("media", MediaError) or ("bug", traceback text).
+
+    What was read of a file that changed meanwhile may be half of the old and half of the new one, so it is read once
+    more; if it changes again, that is a `decode_error`.
+    """
+    for _ in range(READS):
+        before = _state(arguments["path"])
+        answer = _call(function, arguments)
+        if _state(arguments["path"]) == before:
+            break
+    else:
+        message, decoder = "the file changed while it was read", arguments.get("decoder", "")
+        answer = "media", MediaError("decode_error", message, attempts=READS, decoder=decoder)
+    return answer
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """Size and time of the last change; None for a file that is not there, which is for the reader to say."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     module, _, name = function.partition(":")
     try:
         return "ok", getattr(importlib.import_module(module), name)(**arguments)
     except MediaError as error:
         return "media", error
     except MemoryError:
-        return "media", MediaError("out_of_memory", "decoding needed more memory than decoding.memory_mb allows")
+        message = "decoding needed more memory than decoding.memory_mb allows"
+        return "media", MediaError("out_of_memory", message, decoder=arguments.get("decoder", ""))
     except Exception:
         return "bug", traceback.format_exc()
 
@@ -51,7 +79,8 @@ def main() -> None:
     fd, memory_mb, parent = (int(value) for value in sys.argv[1:])
     if os.getppid() != parent:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the parent, which then ends this process
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     serve(Connection(fd))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,11 +25,16 @@ from pipeline.readers import MediaError
 
 K = TypeVar("K")
 ROOT = Path(__file__).resolve().parents[1]
+NOTICE = 0.5
+"""The longest wait (s) between two looks at whether the pool should stop."""
 
 
 @dataclass
 class Task(Generic[K]):
-    """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer."""
+    """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer.
+
+    An argument `decoder` names the decoder that is to blame if the process hangs or dies.
+    """
 
     key: K
     function: str
@@ -75,10 +80,13 @@ class Worker:
 
 
 class Pool:
-    """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone."""
+    """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone.
 
-    def __init__(self, size: int, settings: Decoding) -> None:
-        self._settings = settings
+    Once `stop` says so, there are no more results, and what is being decoded is dropped.
+    """
+
+    def __init__(self, size: int, settings: Decoding, stop: Callable[[], bool] = lambda: False) -> None:
+        self._settings, self._stop = settings, stop
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._size = size
@@ -102,7 +110,7 @@ class Pool:
         again: deque[Task[K]] = deque()
         answers: dict[int, Any] = {}
         exhausted = False
-        while True:
+        while not self._stop():
             while not exhausted and len(order) <= ahead:
                 task = next(source, None)
                 if task is None:
@@ -124,12 +132,14 @@ class Pool:
                 if answer is None:
                     again.appendleft(task)
                 else:
+                    if isinstance(answer, MediaError):
+                        answer.attempts += task.tries - 1
                     answers[id(task)] = answer
 
     def _collect(self) -> Iterator[tuple[Task[Any], Any]]:
         """Wait for something to happen; yield (task, answer), the answer None where the task must be tried again."""
         now = time.monotonic()
-        patience = max(0.0, min(worker.deadline for worker in self._busy) - now)
+        patience = min(max(0.0, min(worker.deadline for worker in self._busy) - now), NOTICE)
         ready = wait([worker.connection for worker in self._busy], timeout=patience)
         for worker in list(self._busy):
             task = worker.task
@@ -154,11 +164,13 @@ class Pool:
                 self._busy.remove(worker)
                 worker.kill()
                 limit = self._settings.deadline_seconds
-                yield task, MediaError("timeout", f"decoding took longer than {limit:g} s and was stopped")
+                message = f"decoding took longer than {limit:g} s and was stopped"
+                yield task, MediaError("timeout", message, decoder=task.arguments.get("decoder", ""))
 
     @staticmethod
     def _died(status: int, task: Task[Any]) -> MediaError | None:
         if task.tries < 2:
             return None
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return MediaError("crashed", f"the decoder killed its process twice ({how})")
+        message = f"the decoder killed its process twice ({how})"
+        return MediaError("crashed", message, decoder=task.arguments.get("decoder", ""))

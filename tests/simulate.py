@@ -54,10 +54,13 @@ def simulate(
     factors: int = 6,
     seed: int = 0,
     unreadable: Sequence[int] = (),
+    damaged: Sequence[tuple[int, int]] = (),
     keys: tuple[str, str] = ("a" * 64, "b" * 64),
     **settings: Any,
 ) -> Config:
-    """Write the results folder; returns its configuration. `unreadable` rows have no pictures, `settings` go to Config.
+    """Write the results folder; returns its configuration. `settings` go to Config.
+
+    `unreadable` rows have no pictures, `damaged` (row, segment) ones have none there, as with `decoding.partial`.
 
     With other `keys` on the same folder the features are replaced as by a new extraction.
     """
@@ -102,6 +105,8 @@ def simulate(
     readable = np.ones((2, videos), dtype=bool)
     readable[1, list(unreadable)] = False
     sides = latent_features(videos, segments, dims, factors, correlation, seed)
+    for row, segment in damaged:
+        sides[1][row, segment] = np.nan
     start = np.tile(np.arange(segments, dtype=np.float32) * 10 + 1, (videos, 1))
     for shard in range(plan["shards"]):
         rows = shard_rows(plan, shard)
@@ -109,7 +114,9 @@ def simulate(
         for name, key, side, valid in zip(names, keys, sides, readable, strict=True):
             block = np.where(valid[part, None, None], side[part], np.float16(np.nan))
             blocks = [block.astype(np.float16), valid[part]]
-            finish_shard(paths, name, shard, blocks, Record(key, len(rows), int(valid[part].sum()), ""))
+            partial = int((np.isnan(side[part, :, 0]).any(axis=1) & valid[part]).sum())
+            record = Record(key, len(rows), int(valid[part].sum()), "", partial=partial)
+            finish_shard(paths, name, shard, blocks, record)
         probed = [start[part], np.full(len(rows), 30, np.float32)]
         finish_shard(paths, PROBE, shard, probed, Record(plan["segment_key"], len(rows), len(rows), ""))
     return config

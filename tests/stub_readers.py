@@ -42,7 +42,7 @@ def segfault_once(path: str) -> str:
 def eat_memory(path: str) -> None:
     pieces = []
     while True:
-        pieces.append(np.ones(8 << 20))
+        pieces.append(np.empty(8 << 20))  # address space is what is limited; touching it would only take time
 
 
 def whoami(path: str) -> int:
@@ -59,3 +59,18 @@ def slow(path: str) -> float:
     began = time.monotonic()
     time.sleep(0.3)
     return began
+
+
+def append(path: str, times: int) -> int:
+    """Read a file that somebody appends to, during the first `times` reads of it; returns its size after that."""
+    file = Path(path)
+    size = file.stat().st_size
+    if size < times:
+        file.write_bytes(bytes(size + 1))
+    return file.stat().st_size
+
+
+def touch(path: str, decoder: str) -> None:
+    """Read a damaged file that is written anew, at the same size, during every read."""
+    os.utime(path, ns=(0, Path(path).stat().st_mtime_ns + 1))
+    raise MediaError("unreadable", "half a file")

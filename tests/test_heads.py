@@ -98,7 +98,7 @@ def test_the_heads_share_no_weights() -> None:
     epoch=st.integers(1, 1000),
 )  # fmt: skip
 def test_training_batches(videos: int, segments: int, batch: int, seed: int, epoch: int) -> None:
-    batches = training_batches(videos, segments, batch, seed, epoch)
+    batches = training_batches(np.ones((videos, segments), bool), batch, seed, epoch)
     used = np.concatenate([video for video, _ in batches])
     assert len(np.unique(used)) == len(used), "a video came twice"
     rest = videos % batch
@@ -106,23 +106,25 @@ def test_training_batches(videos: int, segments: int, batch: int, seed: int, epo
     assert len(used) == videos - dropped
     assert all(len(video) == len(segment) <= batch for video, segment in batches)
     assert all(((0 <= segment) & (segment < segments)).all() for _, segment in batches)
-    again = training_batches(videos, segments, batch, seed, epoch)
+    again = training_batches(np.ones((videos, segments), bool), batch, seed, epoch)
     assert all((a == b).all() for one, two in zip(batches, again, strict=True) for a, b in zip(one, two, strict=True))
 
 
 def test_every_epoch_draws_anew() -> None:
     draws = {
-        training_batches(50, 6, 50, seed, epoch)[0][part].tobytes()
+        training_batches(np.ones((50, 6), bool), 50, seed, epoch)[0][part].tobytes()
         for seed in (0, 1) for epoch in (1, 2, 3) for part in (0, 1)
     }  # fmt: skip
     assert len(draws) == 12
-    segments = np.concatenate([training_batches(500, 6, 500, 0, epoch)[0][1] for epoch in range(1, 11)])
+    segments = np.concatenate(
+        [training_batches(np.ones((500, 6), bool), 500, 0, epoch)[0][1] for epoch in range(1, 11)]
+    )
     assert np.bincount(segments).min() > 700  # of 833 expected
 
 
 @given(st.integers(1, 100), st.integers(1, 6), st.integers(2, 60))
 def test_validation_uses_every_segment_once(videos: int, segments: int, batch: int) -> None:
-    batches = validation_batches(videos, segments, batch, 0)
+    batches = validation_batches(np.ones((videos, segments), bool), batch, 0)
     pairs = [(int(v), int(s)) for video, segment in batches for v, s in zip(video, segment, strict=True)]
     assert sorted(pairs) == [(v, s) for v in range(videos) for s in range(segments)]
     sizes = [len(video) for video, _ in batches]
@@ -167,7 +169,7 @@ def test_training_writes_what_it_did(tmp_path: Path) -> None:
     again = training.Training(load_features(config), config.heads.experiments["small"], "cpu")
     again.heads.load_state_dict(heads.state_dict())
     again.heads.eval()
-    batches = validation_batches(len(again.features.rows["validation"]), 3, 64, 0)
+    batches = validation_batches(again.features.good[again.features.rows["validation"]], 64, 0)
     with torch.no_grad():
         found = again._pass("validation", batches, lambda loss: None)
     assert found["validation_loss"] == pytest.approx(losses[best - 1], rel=1e-6)

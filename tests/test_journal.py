@@ -66,9 +66,10 @@ def test_failures_can_be_forgotten(tmp_path):
     with opened(tmp_path) as journal:
         for i in range(5):
             journal.add(i, outcome(i))
-        journal.forget_failures()
+        journal.forget([2])
+        journal.add(7, outcome(7))
     with opened(tmp_path) as journal:
-        assert sorted(journal.outcomes) == [0, 1, 3, 4]
+        assert sorted(journal.outcomes) == [0, 1, 3, 4, 7]
 
 
 def test_discard_leaves_nothing(tmp_path):

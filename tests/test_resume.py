@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import zarr
 
@@ -71,6 +72,27 @@ def test_killed_again_and_again(extracted):
     assert known - 1 <= resumed <= known  # at most the record that was being written is lost
     assert read_json(paths.done("musicnn", 0)) == undisturbed
     assert not any(p.is_file() for p in (paths.results / "work").rglob("*"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_stop_it_writes_what_it_has(extracted, number, status):
+    folder, config, paths, undisturbed = extracted
+    forget(paths, "musicnn")
+    journal = paths.work("musicnn", 0) / "journal"
+    process = subprocess.Popen(command(paths, "musicnn"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (journal.exists() and journal.stat().st_size > 12_000):
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.002)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    left = re.search(rf"stopped by {number.name}: (\d+) of the {SHARD} videos are left", said)
+    assert process.returncode == status and left, said
+    assert children and not any(child.is_running() for child in children)
+    assert not paths.done("musicnn", 0).exists()
+    done = subprocess.run(command(paths, "musicnn"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{SHARD} videos, {SHARD - int(left[1])} of them done already" in done.stderr  # not one torn record
+    assert read_json(paths.done("musicnn", 0)) == undisturbed
 
 
 def test_a_killed_workflow_goes_on(extracted):

@@ -47,6 +47,33 @@ def test_answers_are_in_order_and_complete():
     assert all((value == key).all() for key, value in answers)
 
 
+def test_a_file_that_changes_while_it_is_read_gets_a_second_try(tmp_path):
+    for name in ("once", "always", "touched"):
+        (tmp_path / name).touch()
+    tasks = [
+        Task(0, "tests.stub_readers:append", {"path": str(tmp_path / "once"), "times": 1}),
+        Task(1, "tests.stub_readers:append", {"path": str(tmp_path / "always"), "times": 9}),
+        Task(2, "tests.stub_readers:touch", {"path": str(tmp_path / "touched"), "decoder": "pyav"}),
+    ]
+    with Pool(1, SETTINGS) as pool:
+        (_, once), (_, always), (_, touched) = pool.results(tasks, ahead=0)
+    assert once == 1
+    for error in (always, touched):
+        assert (error.reason, error.message) == ("decode_error", "the file changed while it was read")
+        assert error.attempts == 2
+    assert touched.decoder == "pyav"
+
+
+def test_a_stopped_pool_takes_no_more_tasks():
+    stopped = []
+    tasks = [Task(i, "tests.stub_readers:good", {"path": "x"}) for i in range(9)]
+    with Pool(2, SETTINGS, lambda: bool(stopped)) as pool:
+        for key, _ in pool.results(tasks, ahead=3):
+            if key == 2:
+                stopped.append(True)
+    assert key == 2
+
+
 def test_a_bug_in_a_reader_is_not_blamed_on_the_video():
     with pytest.raises(RuntimeError, match="KeyError"):
         run(["bug"])
@@ -106,6 +133,31 @@ def test_a_killed_parent_leaves_no_orphan():
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.05)
+
+
+STOPPED = """
+import sys
+from config.cli import Stopping
+from config.model import Decoding
+from pipeline.workers import Pool, Task
+tasks = [Task(i, "tests.stub_readers:" + name, {"path": "x"}) for i, name in enumerate(["whoami", "hang"])]
+with Stopping() as stop, Pool(1, Decoding(), stop) as pool:
+    for _, pid in pool.results(tasks, ahead=0):
+        print(pid, flush=True)
+stop.leave("one is left")
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_wait_for_a_worker_that_hangs(number, status):
+    root = Path(__file__).parents[1]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    parent = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=root, text=True, **pipes)
+    worker = int(parent.stdout.readline())
+    parent.send_signal(number)
+    said = parent.communicate()[1]
+    assert parent.returncode == status and said.startswith(f"stopped by {number.name}: one is left"), said
+    assert not psutil.pid_exists(worker)
 
 
 def test_answers_keep_their_bits():

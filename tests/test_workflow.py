@@ -33,7 +33,8 @@ def test_everything_is_there(demo):
         assert features.std(axis=(0, 1)).max() > 0  # videos differ
     start = group["start"][:]
     assert start.dtype == np.float32 and (np.diff(start, axis=1) > 0).all()
-    assert (out / "failures.csv").read_text().splitlines() == ["video_id,path,backbone,reason,message"]
+    header = "video_id,path,backbone,reason,message,attempts,decoder,kind"
+    assert (out / "failures.csv").read_text().splitlines() == [header]
     for file in ("checkpoint.safetensors", "metrics.jsonl", "config.json", "embeddings.json"):
         assert (out / "heads" / "baseline" / file).stat().st_size > 0
     assert len(list((out / "report" / "plots").glob("*.png"))) == 3
@@ -62,9 +63,14 @@ def test_the_report_stands_alone(demo):
 
 def test_progress_reaches_the_user(demo):
     printed = (demo[0] / "printed.txt").read_text()
-    assert re.search(r"r2plus1d 0000\d: 12/12 videos, [\d.]+ videos/s, \d+ s left", printed)
+    shares = r"\d+% waiting for decoding, \d+% in the network, 0 failed"
+    assert re.search(rf"r2plus1d 0000\d: 12/12 videos, [\d.]+ videos/s, \d+ s left, {shares}", printed)
     assert re.search(r"\d+% of the time waiting for decoding", printed)
     assert "Traceback" not in printed
+    for part in ("probe", "musicnn", "r2plus1d"):
+        lines = (results(demo) / "logs" / "progress" / part / "00000.jsonl").read_text().splitlines()
+        last = json.loads(lines[-1])
+        assert (last["done"], last["total"], last["failed"]) == (SHARD, SHARD, 0) and last["rate"] > 0
 
 
 def test_a_second_run_has_nothing_to_do(demo):

@@ -77,7 +77,10 @@ class Run:
     def reasons(self) -> list[dict[str, Any]]:
         """Failures counted by backbone and reason, most frequent first."""
         counted = Counter((f["backbone"], f["reason"]) for f in self.failures).most_common()
-        return [{"backbone": b, "reason": r, "meaning": REASONS.get(r, ""), "videos": n} for (b, r), n in counted]
+        return [
+            {"backbone": b, "kind": REASONS[r].kind, "reason": r, "meaning": REASONS[r].meaning, "videos": n}
+            for (b, r), n in counted
+        ]
 
     @property
     def retrieval_rows(self) -> list[dict[str, Any]]:

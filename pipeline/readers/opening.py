@@ -65,7 +65,7 @@ class Media:
         if chosen is None:
             raise MediaError(f"no_{kind}_stream", f"the file has no {'sound' if kind == 'audio' else 'pictures'}")
         if chosen.codec_context is None:
-            raise MediaError("decode_error", f"FFmpeg has no decoder for this {kind} stream")
+            raise MediaError("decode_error", f"FFmpeg has no decoder for this {kind} stream", unsupported=True)
         for stream in self.container.streams:
             if stream is not chosen:
                 stream.discard = Discard.all
@@ -93,6 +93,8 @@ def reported_as(reason: str) -> Iterator[None]:
         ) from error
     except av.error.InvalidDataError as error:
         raise MediaError(reason, "FFmpeg finds invalid data: the file is damaged or not what it seems") from error
+    except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
+        raise MediaError(reason, f"FFmpeg cannot decode this: {error.strerror}", unsupported=True) from error
     except av.error.FFmpegError as error:
         raise MediaError(reason, f"FFmpeg gives up: {error.strerror}") from error
     except Exception as error:

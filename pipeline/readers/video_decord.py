@@ -3,7 +3,7 @@
 decord numbers frames by packets and seeks by number, which goes wrong after an open-GOP keyframe (x265's default), in
 transport streams and in AVI, without a word. So the frame numbers come from PyAV's packet list (compared with decord's
 own time stamps), decord is only ever sent to keyframes that nothing crosses, and the frames are counted from there.
-What it cannot read exactly is refused with a message, not guessed.
+What it cannot read exactly is refused with a message (a MediaError that is `unsupported`), not guessed.
 
 decord is imported inside `frames`, only ever in a process without torch and essentia: it breaks their loading.
 """
@@ -95,13 +95,16 @@ def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
         begins = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
     except Exception as error:
         codec = media.only("video").codec_context.codec.canonical_name
-        raise MediaError("decode_error", f"decord cannot open this file (codec {codec}); {WAY_OUT}") from error
+        # decord does not tell an unknown codec from damage here; PyAV, which comes next, does.
+        message = f"decord cannot open this file (codec {codec}); {WAY_OUT}"
+        raise MediaError("decode_error", message, unsupported=True) from error
     expected = np.sort(packets.stamps)
     expected = expected - expected[0]
     begins = begins - begins[0]
     # decord's stamps are float32.
     if len(begins) != len(expected) or np.abs(begins - expected).max() > 1e-3 + 2e-7 * expected[-1]:
-        raise MediaError("decode_error", f"decord and FFmpeg do not see the same frames in this file; {WAY_OUT}")
+        message = f"decord and FFmpeg do not see the same frames in this file; {WAY_OUT}"
+        raise MediaError("decode_error", message, unsupported=True)
     return reader
 
 
@@ -109,7 +112,8 @@ def _packets(media: Media) -> _Packets:
     stream = media.only("video")
     name = media.container.format.name
     if not CONTAINERS & set(name.split(",")):
-        raise MediaError("decode_error", f"decord does not seek exactly in {name} files; {WAY_OUT}")
+        message = f"decord does not seek exactly in {name} files; {WAY_OUT}"
+        raise MediaError("decode_error", message, unsupported=True)
     stamps: list[float] = []
     visible: list[bool] = []
     keys: list[int] = []
@@ -119,9 +123,8 @@ def _packets(media: Media) -> _Packets:
         if not packet.size:
             continue
         if packet.pts is None:
-            raise MediaError(
-                "decode_error", f"this file has pictures without time stamps, which decord needs; {WAY_OUT}"
-            )
+            message = f"this file has pictures without time stamps, which decord needs; {WAY_OUT}"
+            raise MediaError("decode_error", message, unsupported=True)
         if turn is None:  # only a decoded frame tells how the picture is turned
             turn = next((orientation(frame) for frame in stream.codec_context.decode(packet)), None)
         if can_start(stream.codec_context, packet):

@@ -1,0 +1,100 @@
+"""Forget failures, so that the next `snakemake extract …` tries just those videos again.
+
+    python -m pipeline.retry --config RESULTS/config.json                    every failed video
+    python -m pipeline.retry --config RESULTS/config.json --reason timeout   only those that failed for this reason
+
+Reads `plan.json` and `ledger/`; rewrites the ledgers (and unfinished journals) without those failures, and deletes the
+done records of their shards and `features.json`, so that Snakemake runs those shards again. Features are not touched:
+the next run fills in the rows that succeed and leaves the bits of all others as they are. Filtered videos (too short,
+no sound, no pictures) are forgotten only if their reason is named. Not for use while the workflow runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.cli import parser, run
+from config.model import read
+from config.paths import Paths
+from pipeline.journal import Journal
+from pipeline.plan import read_plan
+from pipeline.readers import REASONS, MediaError
+from pipeline.records import Failure, read_record, write_ledger
+from pipeline.store import PROBE
+from pipeline.verify import key_of_part
+
+
+def forget(paths: Paths, plan: dict[str, Any], reasons: Iterable[str]) -> dict[tuple[str, int], list[Failure]]:
+    """Forget the failures with these reasons; returns them by part and shard.
+
+    What the probe forgets the backbones forget too: their failure is a copy of its. Killed at any point, this can be
+    done again and finds what is left: a done record is deleted before the ledger beside it forgets.
+    """
+    chosen = set(reasons)
+    found: dict[tuple[str, int], list[Failure]] = {}
+    for shard in range(plan["shards"]):
+        probed: set[int] = set()
+        for part in (PROBE, *plan["backbones"]):
+            key = key_of_part(plan, part)
+            rows = _forget_journal(paths, plan, part, shard, chosen, probed)
+            record = read_record(paths.ledger(part, shard, key))
+            failures = record.failures if record else []
+            gone = [f for f in failures if f.reason in chosen or f.row in probed]
+            if record and gone:
+                paths.features_record.unlink(missing_ok=True)
+                paths.done(part, shard).unlink(missing_ok=True)
+                kept = [failure for failure in failures if failure not in gone]
+                write_ledger(paths, part, shard, replace(record, failures=kept))
+                found[part, shard] = gone
+            if part == PROBE:
+                probed = rows | {failure.row for failure in gone}
+    return found
+
+
+def _forget_journal(
+    paths: Paths, plan: dict[str, Any], part: str, shard: int, reasons: set[str], probed: set[int]
+) -> set[int]:
+    """The same for the journal of an unfinished job; returns the rows that it has forgotten."""
+    folder = paths.work(part, shard)
+    if not (folder / "journal").exists():
+        return set()
+    count = plan["segments"]["count"]
+    shape, dtype = (
+        ((1 + count,), np.float32) if part == PROBE else ((count, plan["backbones"][part]["dim"]), np.float16)
+    )
+    with Journal(folder, key_of_part(plan, part), shape, dtype) as journal:
+        failed = {row: outcome for row, outcome in journal.outcomes.items() if isinstance(outcome, MediaError)}
+        rows = {row for row, error in failed.items() if error.reason in reasons or row in probed}
+        if rows:
+            journal.forget(rows)
+    return rows
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "pipeline.retry")
+    p.add_argument(
+        "--reason", nargs="+", choices=sorted(REASONS), metavar="REASON", help="only these reasons, of failures.csv"
+    )
+    arguments = p.parse_args()
+    paths = Paths(Path(read(arguments.config).results))
+    plan = read_plan(paths)
+    failed = [name for name, reason in REASONS.items() if not reason.filtered]
+    found = forget(paths, plan, arguments.reason or failed)
+    for (part, shard), failures in found.items():
+        for failure in failures:
+            print(f"{part} shard {shard}: {failure.video_id}: {failure.reason}: {failure.message}")
+    videos = {failure.row for failures in found.values() for failure in failures}
+    if found:
+        print(f"{len(videos)} videos will be tried again; run `snakemake extract …`")
+    else:
+        print("no finished shard has such failures; there is nothing to try again")
+
+
+if __name__ == "__main__":
+    run(main)
