@@ -53,10 +53,14 @@ class Light(Backbone):
         return np.stack([np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts], axis=1).astype("f4")
 
 
+def register() -> None:
+    """Let the configuration of this process know the backbone."""
+    REGISTRY[NAME] = Entry("bench.light:Light", "audio", DIM, {})
+
+
 def main() -> None:
     """Register the backbone, then run the module named first as if it had been started alone."""
-    # Under its importable name, not as `__main__`, which the module that is run replaces.
-    REGISTRY[NAME] = Entry("bench.light:Light", "audio", DIM, {})
+    register()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
