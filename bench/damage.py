@@ -134,4 +134,8 @@ def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[str, int
     kinds = list(DAMAGES)
     for i in range(count):
         which = i // len(kinds) % len(good)
-        yield kinds[i % len(kinds)], which, DAMAGES[kinds[i % len(kinds)]](good[which], np.random.default_rng([seed, i]))
+        yield (
+            kinds[i % len(kinds)],
+            which,
+            DAMAGES[kinds[i % len(kinds)]](good[which], np.random.default_rng([seed, i])),
+        )

@@ -160,7 +160,9 @@ def _run(
         "shard_videos": shard,
         "decoding": {"video": how, "deadline_seconds": DEADLINE, "memory_mb": 2048, "failure_ratio": 1.0},
     }
-    clean = Run(folder / f"{how}-clean", write_table(folder / f"{how}-clean.parquet", neighbours), backbones, **settings)
+    clean = Run(
+        folder / f"{how}-clean", write_table(folder / f"{how}-clean.parquet", neighbours), backbones, **settings
+    )
     dirty = Run(folder / f"{how}-dirty", write_table(folder / f"{how}-dirty.parquet", videos), backbones, **settings)
     problems, jobs, standstill = [], 0, 0.0
     for run in (clean, dirty):
@@ -168,7 +170,9 @@ def _run(
         for (part, number), ended in run.extract(PATIENCE).items():
             jobs, standstill = jobs + 1, max(standstill, ended.standstill)
             if ended.status != 0:
-                problems.append(f"{how} {part} shard {number}: {'hung' if ended.status is None else 'died'}: {ended.text}")
+                problems.append(
+                    f"{how} {part} shard {number}: {'hung' if ended.status is None else 'died'}: {ended.text}"
+                )
     outcomes = {}
     for part in dirty.parts:
         name = f"{part}/{how}" if part == "r2plus1d" else part
@@ -177,7 +181,9 @@ def _run(
         with_others, without = dirty.features(part), clean.features(part)
         for video, _ in neighbours:
             if (found[video], with_others[video]) != (alone[video], without[video]):
-                problems.append(f"{name}: {video} is {found[video]} among bad files, {alone[video]} without, or differs")
+                problems.append(
+                    f"{name}: {video} is {found[video]} among bad files, {alone[video]} without, or differs"
+                )
         outcomes[name] = found
     return {"problems": problems, "jobs": jobs, "standstill": standstill, "outcomes": outcomes}
 

@@ -220,4 +220,6 @@ def _wav(rate: int, channels: int, data: bytes) -> bytes:
     block = channels * 2
     form = struct.pack("<HHIIHH", 1, channels, rate, min(rate * block, 2**32 - 1), block % 65536, 16)
     size = struct.pack("<I", len(data))
-    return b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + size + data
+    return (
+        b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + size + data
+    )

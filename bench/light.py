@@ -50,7 +50,9 @@ class Light(Backbone):
     def features(self, segments: np.ndarray) -> np.ndarray:
         """[n, samples] → [n, 8] root mean squares."""
         parts = np.array_split(segments, DIM, axis=1)
-        return np.stack([np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts], axis=1).astype("f4")
+        return np.stack([np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts], axis=1).astype(
+            "f4"
+        )
 
 
 def register() -> None:
