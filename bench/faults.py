@@ -107,7 +107,9 @@ def mixed(good: list[tuple[str, Path]], bad: list[tuple[str, Path]]) -> list[tup
     return [video for _, video in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def campaign(folder: Path, count: int, goods: int, musicnn: str, shard: int, seed: int) -> dict[str, Any]:
+def campaign(
+    folder: Path, count: int, goods: int, musicnn: str, shard: int, seed: int, huge: bool = True
+) -> dict[str, Any]:
     """Make the files in `folder`, run everything, and count. The result is what bench/results/faults.json holds."""
     good = good_files(folder / "good", goods)
     neighbours = [(f"good {path.name}", path) for path in good]
@@ -120,7 +122,7 @@ def campaign(folder: Path, count: int, goods: int, musicnn: str, shard: int, see
         bad.append((f"bad {i:05d}", path))
         kinds[bad[-1][0]] = kind
     with nobody_calls() as (port, calls):
-        harmful = hostile(folder / "hostile", good[0], port)
+        harmful = hostile(folder / "hostile", good[0], port, huge)
         bad += [(f"hostile {h.name}", h.path) for h in harmful]
         videos = mixed(neighbours, bad)
         runs = [_run(folder, neighbours, videos, shard, musicnn, decoder) for decoder in ("pyav", "decord")]

@@ -1,10 +1,10 @@
-"""A backbone for benches that costs next to nothing, and a way to run the pipeline's modules with it.
+"""Backbones for benches that cost next to nothing, and a way to run the pipeline's modules with it.
 
     python -m bench.light pipeline.extract --config … --backbone light --shard 0
 
-It reads sound like MusicNN does, and its features are the loudness of 8 equal parts of a segment. Everything around it
-(probe, decoding processes, journal, store) is the real thing, and a job starts in a second, because torch is not
-imported. Reads and writes what the module does.
+`light` reads sound like MusicNN, `light_video` pictures like R(2+1)D; the features are the loudness or brightness of 8
+equal parts of a segment. Everything around them (probe, decoding processes, journal, store) is the real thing, and a
+job starts in a second, because torch is not imported. Reads and writes what the module does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.backbones import REGISTRY, Entry
 from pipeline.backbones.base import Backbone
 
 NAME = "light"
+NAMES = (NAME, "light_video")
 DIM = 8
 
 
@@ -56,12 +57,13 @@ class Light(Backbone):
 
 
 def register() -> None:
-    """Let the configuration of this process know the backbone."""
-    REGISTRY[NAME] = Entry("bench.light:Light", "audio", DIM, {})
+    """Let the configuration of this process know the backbones."""
+    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio", DIM, {})
+    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video", DIM, {})
 
 
 def main() -> None:
-    """Register the backbone, then run the module named first as if it had been started alone."""
+    """Register the backbones, then run the module named first as if it had been started alone."""
     register()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

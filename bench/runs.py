@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.light import NAME as LIGHT
+from bench.light import NAMES as LIGHT
 from config.files import read_json, write_json
 from config.model import Config, load
 from config.paths import Paths
@@ -51,7 +51,7 @@ class Run:
     def __init__(self, results: Path, table: Path, backbones: dict[str, dict[str, Any]], **settings: Any) -> None:
         first = next(iter(backbones))
         self.paths = Paths(results)
-        self.light = LIGHT in backbones
+        self.light = not backbones.keys().isdisjoint(LIGHT)
         self.config: Config = load(
             {
                 "results": str(results),

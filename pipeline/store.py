@@ -175,8 +175,7 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
 
     blocks: the part's arrays in the order of `part_arrays`.
     """
-    # A shard that is rewritten has a record of its old bytes: it goes first, or a kill between two objects would leave a
-    # record that does not fit.
+    # A rewritten shard has a record of its old bytes, which a kill between two objects would leave without its shard.
     paths.done(part, shard).unlink(missing_ok=True)
     digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
     record = Record(record.key, record.rows, record.valid, digest, record.failures)
