@@ -13,13 +13,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+# What a disk, its permissions or a path can be short of: the user can mend it, and a traceback helps nobody.
+MENDABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE,
+}  # fmt: skip
 
 
 class UserError(Exception):
@@ -46,16 +54,20 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in MENDABLE:
             raise
-        print(f"error: {error}. What was finished is kept; mend this and run the same command again.", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{error}. What was finished is kept; mend this and run the same command again.")
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    with suppress(OSError):  # the log may lie on the very disk that is full; the exit status tells then
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 class Stopping:

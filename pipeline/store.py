@@ -143,11 +143,15 @@ def write_objects(paths: Paths, shard: int, blocks: dict[str, np.ndarray]) -> st
         # The temporary file lies outside the store: a stray file inside a group makes Zarr readers warn.
         temporary = paths.results / "work" / f"{name}.{shard}.{os.getpid()}.wip"
         temporary.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a full disk needs the room
+            raise
     return digest.hexdigest()
 
 
@@ -172,9 +176,14 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
 
     blocks: the part's arrays in the order of `part_arrays`.
     """
+    # A rewritten shard has a record of its old bytes, which a kill between two objects would leave without its shard.
+    paths.done(part, shard).unlink(missing_ok=True)
     digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
     record = replace(record, digest=digest)
     write_record(paths, part, shard, record)
+    for name in part_arrays(part):  # what jobs that were killed while they wrote have left
+        for stray in (paths.results / "work").glob(f"{name}.{shard}.*.wip"):
+            stray.unlink(missing_ok=True)
     return record
 
 

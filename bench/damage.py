@@ -1,0 +1,141 @@
+"""Damaged media files made from good ones, the same for the same seed. Reads and writes nothing.
+
+Each function of DAMAGES takes the bytes of a good file and a random generator, and gives damaged bytes. Those that know
+boxes (ISO/IEC 14496-12) fall back to flipped bytes for other containers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Rng = np.random.Generator
+PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf"}
+EXTREME = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1_000_000_000)
+
+
+def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+    """(offset, size, type) of the boxes in data[start:stop] and, depth first, of those inside them."""
+    stop = len(data) if stop is None else stop
+    while start + 8 <= stop:
+        size, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
+        if size < 8 or start + size > stop:
+            return
+        yield start, size, kind
+        if kind in PARENTS:
+            yield from boxes(data, start + 8, start + size)
+        start += size
+
+
+def truncated(data: bytes, rng: Rng) -> bytes:
+    """The beginning only."""
+    return data[: int(rng.integers(1, len(data)))]
+
+
+def flipped(data: bytes, rng: Rng) -> bytes:
+    """1 to 1,000 bytes changed, anywhere."""
+    out = np.frombuffer(data, np.uint8).copy()
+    where = rng.integers(0, len(out), int(10 ** rng.uniform(0, 3)))
+    out[where] ^= rng.integers(1, 256, len(where), np.uint8)
+    return out.tobytes()
+
+
+def flipped_header(data: bytes, rng: Rng) -> bytes:
+    """1 to 30 bytes changed where the header is: in `moov`, or in the first kilobytes."""
+    first, size = next(((at, n) for at, n, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096)))
+    out = np.frombuffer(data, np.uint8).copy()
+    where = first + rng.integers(0, size, int(rng.integers(1, 31)))
+    out[where] ^= rng.integers(1, 256, len(where), np.uint8)
+    return out.tobytes()
+
+
+def _any_box(data: bytes, rng: Rng) -> tuple[int, int] | None:
+    found = [(at, size) for at, size, _ in boxes(data)]
+    return found[int(rng.integers(len(found)))] if len(found) > 3 else None
+
+
+def removed_atom(data: bytes, rng: Rng) -> bytes:
+    """One box missing; the sizes of the boxes around it stay as they were."""
+    box = _any_box(data, rng)
+    return flipped(data, rng) if box is None else data[: box[0]] + data[sum(box) :]
+
+
+def doubled_atom(data: bytes, rng: Rng) -> bytes:
+    """One box twice."""
+    box = _any_box(data, rng)
+    return flipped(data, rng) if box is None else data[: sum(box)] + data[box[0] :]
+
+
+def swapped_atoms(data: bytes, rng: Rng) -> bytes:
+    """Two boxes in each other's place."""
+    a, b = sorted((_any_box(data, rng) or (0, 0), _any_box(data, rng) or (0, 0)))
+    if a[1] == 0 or b[0] < sum(a):  # not boxes, or one inside the other
+        return flipped(data, rng)
+    return data[: a[0]] + data[b[0] : sum(b)] + data[sum(a) : b[0]] + data[a[0] : sum(a)] + data[sum(b) :]
+
+
+def wrong_length(data: bytes, rng: Rng) -> bytes:
+    """A box with a size that is not its own."""
+    box = _any_box(data, rng)
+    if box is None:
+        return flipped_header(data, rng)
+    size = int(rng.choice([*EXTREME, box[1] - 1, box[1] + 1, box[1] * 2, 8]))
+    return data[: box[0]] + size.to_bytes(4) + data[box[0] + 4 :]
+
+
+def extreme_number(data: bytes, rng: Rng) -> bytes:
+    """A number in one of the header's tables replaced by an extreme one: counts, offsets, durations, dimensions."""
+    leaves = [(at, size) for at, size, kind in boxes(data) if kind not in PARENTS | {b"mdat", b"ftyp"} and size >= 16]
+    at, size = leaves[int(rng.integers(len(leaves)))] if leaves else (0, min(len(data), 1024))
+    where = at + 8 + 4 * int(rng.integers((size - 8) // 4))
+    return data[:where] + int(rng.choice(EXTREME)).to_bytes(4) + data[where + 4 :]
+
+
+def garbage(data: bytes, rng: Rng) -> bytes:
+    """Random bytes, half of the time behind the good file's first kilobyte."""
+    return data[: int(rng.choice([0, 1024]))] + rng.bytes(int(rng.integers(1, 100_000)))
+
+
+def zeros(data: bytes, rng: Rng) -> bytes:
+    """Up to 64 KiB of zeros somewhere, as a download that was preallocated and never finished has."""
+    at, length = int(rng.integers(len(data))), int(2 ** rng.uniform(4, 16))
+    return data[:at] + bytes(min(length, len(data) - at)) + data[at + length :]
+
+
+def cut_out(data: bytes, rng: Rng) -> bytes:
+    """A piece from the middle missing."""
+    a, b = sorted(int(n) for n in rng.integers(0, len(data), 2))
+    return data[:a] + data[b:]
+
+
+def inserted(data: bytes, rng: Rng) -> bytes:
+    """Random bytes pushed in somewhere."""
+    at = int(rng.integers(len(data)))
+    return data[:at] + rng.bytes(int(2 ** rng.uniform(0, 14))) + data[at:]
+
+
+def all_zero(data: bytes, rng: Rng) -> bytes:
+    """Nothing but zeros, or nothing at all."""
+    return bytes(int(rng.choice([0, 1, 1000, len(data)])))
+
+
+DAMAGES: dict[str, Callable[[bytes, Rng], bytes]] = {
+    f.__name__: f
+    for f in (
+        truncated, flipped, flipped_header, removed_atom, doubled_atom, swapped_atoms, wrong_length,
+        extreme_number, garbage, zeros, cut_out, inserted, all_zero,
+    )
+}  # fmt: skip
+
+
+def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[str, int, bytes]]:
+    """(kind, number of the good file, damaged bytes): `count` of them, the kinds and files in turn."""
+    kinds = list(DAMAGES)
+    for i in range(count):
+        which = i // len(kinds) % len(good)
+        yield (
+            kinds[i % len(kinds)],
+            which,
+            DAMAGES[kinds[i % len(kinds)]](good[which], np.random.default_rng([seed, i])),
+        )

@@ -1,0 +1,244 @@
+"""The fault campaign: damaged and hostile files among good ones, through the real jobs and both picture decoders.
+
+    python -m bench.faults                      1,100 damaged files; writes bench/results/faults.json
+    python -m bench.faults --damaged 30 --good 4 --no-result --folder DIR
+
+What must hold: no job dies, none stands still for longer than deadlines explain, every video is in the arrays or in the
+ledger, and the good neighbours have the same bytes as in a run without the bad ones. Exit status 1 if it does not.
+Writes the files and the results folders into a temporary folder (or DIR), and fetches MusicNN's weights, or takes them
+from `--musicnn FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from bench.damage import damaged
+from bench.hostile import Hostile, hostile
+from bench.runs import Run, machine, save, show, write_table
+from config.model import Render
+from data.render import render_video
+from pipeline.readers import REASONS
+
+SEED = 3
+DEADLINE = 10.0
+PATIENCE = 120.0
+"""Seconds without a new outcome after which a job is hung: two tries of a few tasks in turn, and a slow start."""
+REMUXED = ("mkv", "ts", "flv", "mov")
+
+
+def good_files(folder: Path, count: int) -> list[Path]:
+    """Render `count` short music videos (mp4, every eighth webm) and put further copies into other containers."""
+    folder.mkdir()
+    render = Render(videos=count, seconds=(4.0, 6.0), seed=SEED)
+    made = [render_video(render, i, folder) for i in range(count - 1)]
+    made.append(render_video(render, 7, folder) if count <= 7 else render_video(render, count - 1, folder))
+    copies = [remuxed(made[i % (count - 1)], suffix) for i, suffix in enumerate(REMUXED)]
+    return [*made, *copies, recoded(made[0])]
+
+
+def remuxed(path: Path, suffix: str) -> Path:
+    """The same streams in another container, beside the file."""
+    target = path.with_name(f"{path.stem}-in-{suffix}.{suffix}")
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    return target
+
+
+def recoded(path: Path) -> Path:
+    """MPEG-4 and PCM in AVI, beside the file: codecs and a container that the others do not have."""
+    target = path.with_suffix(".avi")
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        picture, sound = source.streams.video[0], source.streams.audio[0]
+        video: Any = out.add_stream("mpeg4", rate=picture.average_rate)
+        video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
+        audio = out.add_stream("pcm_s16le", rate=sound.rate, layout="mono")
+        for frame in source.decode(picture, sound):
+            if isinstance(frame, av.VideoFrame):
+                packets = video.encode(av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p"))
+            else:
+                packets = audio.encode(frame)
+            out.mux(packets)
+        for to in (video, audio):
+            out.mux(to.encode(None))
+    return target
+
+
+@contextmanager
+def nobody_calls() -> Iterator[tuple[int, list[str]]]:
+    """Listen on a local port: (port, who connected so far)."""
+    calls: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, address = server.accept()
+                except OSError:
+                    return
+                calls.append(str(address))
+                connection.close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1], calls
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def mixed(good: list[tuple[str, Path]], bad: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """The bad ones in order with the good ones spread evenly among them."""
+    step = len(bad) / len(good)
+    keyed = [(i + 0.5, v) for i, v in enumerate(bad)] + [((i + 0.5) * step + 0.1, v) for i, v in enumerate(good)]
+    return [video for _, video in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def campaign(
+    folder: Path, count: int, goods: int, musicnn: str, shard: int, seed: int, huge: bool = True
+) -> dict[str, Any]:
+    """Make the files in `folder`, run everything, and count. The result is what bench/results/faults.json holds."""
+    good = good_files(folder / "good", goods)
+    neighbours = [(f"good {path.name}", path) for path in good]
+    bad, kinds = [], {}
+    (folder / "bad").mkdir()
+    contents = [path.read_bytes() for path in good]
+    for i, (kind, which, data) in enumerate(damaged(contents, count, seed)):
+        path = folder / "bad" / f"{i:05d}{good[which].suffix}"
+        path.write_bytes(data)
+        bad.append((f"bad {i:05d}", path))
+        kinds[bad[-1][0]] = kind
+    with nobody_calls() as (port, calls):
+        harmful = hostile(folder / "hostile", good[0], port, huge)
+        bad += [(f"hostile {h.name}", h.path) for h in harmful]
+        videos = mixed(neighbours, bad)
+        runs = [_run(folder, neighbours, videos, shard, musicnn, decoder) for decoder in ("pyav", "decord")]
+    problems = [p for run in runs for p in run.pop("problems")] + [f"a call from {c}" for c in calls]
+    columns = {name: found for run in runs for name, found in run["outcomes"].items()}
+    problems += list(_unexpected(harmful, columns))
+    return {
+        **machine(),
+        "seed": seed,
+        "damaged_files": count,
+        "hostile_files": len(harmful),
+        "good_neighbours": len(neighbours),
+        "videos_a_shard": shard,
+        "deadline_seconds": DEADLINE,
+        "jobs": sum(run["jobs"] for run in runs),
+        "longest_standstill_seconds": round(max(run["standstill"] for run in runs), 1),
+        "network_calls": len(calls),
+        "problems": problems,
+        "outcomes": {name: dict(Counter(found.values()).most_common()) for name, found in columns.items()},
+        "by_damage": {name: _by_kind(kinds, found) for name, found in columns.items()},
+        "hostile": {
+            h.name: {name: found[f"hostile {h.name}"] for name, found in columns.items()}
+            for h in harmful
+        },
+    }  # fmt: skip
+
+
+def _run(
+    folder: Path, neighbours: list[tuple[str, Path]], videos: list[tuple[str, Path]], shard: int, musicnn: str, how: str
+) -> dict[str, Any]:
+    """One decoder: the good files alone, then everything. Sound is the same for both, and is read in one only."""
+    network = {"weights": "random", "options": {"fps": 1.0}}
+    backbones: dict[str, dict[str, Any]] = {"r2plus1d": network}
+    if how == "pyav":
+        backbones["musicnn"] = {"weights": musicnn}
+    settings = {
+        "shard_videos": shard,
+        "decoding": {"video": how, "deadline_seconds": DEADLINE, "memory_mb": 2048, "failure_ratio": 1.0},
+    }
+    clean = Run(
+        folder / f"{how}-clean", write_table(folder / f"{how}-clean.parquet", neighbours), backbones, **settings
+    )
+    dirty = Run(folder / f"{how}-dirty", write_table(folder / f"{how}-dirty.parquet", videos), backbones, **settings)
+    problems, jobs, standstill = [], 0, 0.0
+    for run in (clean, dirty):
+        run.prepare()
+        for (part, number), ended in run.extract(PATIENCE).items():
+            jobs, standstill = jobs + 1, max(standstill, ended.standstill)
+            if ended.status != 0:
+                problems.append(
+                    f"{how} {part} shard {number}: {'hung' if ended.status is None else 'died'}: {ended.text}"
+                )
+    outcomes = {}
+    for part in dirty.parts:
+        name = f"{part}/{how}" if part == "r2plus1d" else part
+        found, alone = dirty.outcomes(part), clean.outcomes(part)
+        problems += [f"{name}: {v} is {o}" for v, o in found.items() if o not in {"ok", *REASONS}]
+        with_others, without = dirty.features(part), clean.features(part)
+        for video, _ in neighbours:
+            if (found[video], with_others[video]) != (alone[video], without[video]):
+                problems.append(
+                    f"{name}: {video} is {found[video]} among bad files, {alone[video]} without, or differs"
+                )
+        outcomes[name] = found
+    return {"problems": problems, "jobs": jobs, "standstill": standstill, "outcomes": outcomes}
+
+
+def _by_kind(kinds: dict[str, str], found: dict[str, str]) -> dict[str, dict[str, int]]:
+    table: dict[str, Counter[str]] = {}
+    for video, kind in kinds.items():
+        table.setdefault(kind, Counter())[found[video]] += 1
+    return {kind: dict(counts.most_common()) for kind, counts in table.items()}
+
+
+def _unexpected(harmful: list[Hostile], columns: dict[str, dict[str, str]]) -> Iterator[str]:
+    for h in harmful:
+        for name, found in columns.items():
+            outcome = found[f"hostile {h.name}"]
+            if (h.expected == "ok") != (outcome == "ok") and h.expected != "any":
+                yield f"{name}: the hostile file “{h.name}” should be {h.expected} and is {outcome}"
+
+
+def musicnn_weights(folder: Path) -> str:
+    """MusicNN's weights from the package index as a local file in `folder`, so that they are fetched once."""
+    run = Run(folder, write_table(folder / "none.parquet", [("x", folder)]), {"musicnn": {"weights": "wheel"}})
+    run.prepare()
+    return str(run.paths.weights("musicnn"))
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--damaged", type=int, default=1100)
+    p.add_argument("--good", type=int, default=12, help="rendered videos; five more containers are made from them")
+    p.add_argument("--shard", type=int, default=400, help="videos a shard")
+    p.add_argument("--seed", type=int, default=SEED)
+    p.add_argument("--musicnn", help="MusicNN's weights as a local file")
+    p.add_argument("--folder", type=Path, help="keep the files and results here")
+    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    a = p.parse_args()
+    folder = (a.folder or Path(tempfile.mkdtemp())).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        weights = a.musicnn or musicnn_weights(folder / "weights")
+        result = campaign(folder, a.damaged, a.good, weights, a.shard, a.seed)
+    finally:
+        if a.folder is None:
+            shutil.rmtree(folder)
+    if a.no_result:
+        show(result)
+    else:
+        save("faults", result)
+    for problem in result["problems"]:
+        print(f"PROBLEM {problem}", file=sys.stderr)
+    sys.exit(1 if result["problems"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Backbones for benches that cost next to nothing, and a way to run the pipeline's modules with it.
+
+    python -m bench.light pipeline.extract --config … --backbone light --shard 0
+
+`light` reads sound like MusicNN, `light_video` pictures like R(2+1)D; the features are the loudness or brightness of 8
+equal parts of a segment. Everything around them (probe, decoding processes, journal, store) is the real thing, and a
+job starts in a second, because torch is not imported. Reads and writes what the module does.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipeline.backbones import REGISTRY, Entry
+from pipeline.backbones.base import Backbone
+
+NAME = "light"
+NAMES = (NAME, "light_video")
+DIM = 8
+
+
+class Light(Backbone):
+    """Loudness of 8 parts of each segment."""
+
+    dim: ClassVar[int] = DIM
+
+    def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None:
+        if not weights.exists():
+            raise FileNotFoundError(weights)
+
+    @staticmethod
+    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """One number, which nothing uses: there is nothing to learn here."""
+        return {"unused": np.array([seed], np.float32)}, "none needed"
+
+    @staticmethod
+    def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
+        """The sampling rate."""
+        return {"rate": 16000}
+
+    @staticmethod
+    def request(options: dict[str, Any]) -> dict[str, Any]:
+        """Sound as MusicNN reads it."""
+        return {"rate": 16000}
+
+    def features(self, segments: np.ndarray) -> np.ndarray:
+        """[n, samples] → [n, 8] root mean squares."""
+        parts = np.array_split(segments, DIM, axis=1)
+        return np.stack([np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts], axis=1).astype(
+            "f4"
+        )
+
+
+def register() -> None:
+    """Let the configuration of this process know the backbones."""
+    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio", DIM, {})
+    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video", DIM, {})
+
+
+def main() -> None:
+    """Register the backbones, then run the module named first as if it had been started alone."""
+    register()
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

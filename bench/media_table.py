@@ -1,0 +1,107 @@
+"""What becomes of each file in a folder: both backbones, both picture decoders, as a table for people.
+
+    python -m bench.media_table FOLDER        writes bench/results/media_table.json and the table in ROBUSTNESS.md
+
+Without FOLDER only the table is written again, from the JSON. Runs the real jobs with two short segments a video; only
+the files' names are kept. R(2+1)D has random weights here (what is shown is reading); MusicNN's come from `--musicnn
+FILE`, or are random too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+
+from bench.runs import ROOT, Run, machine, save, write_table
+from pipeline.readers import MediaError
+from pipeline.readers.opening import open_media
+
+DOCUMENT = ROOT / "bench" / "ROBUSTNESS.md"
+RESULT = ROOT / "bench" / "results" / "media_table.json"
+MARKS = "<!-- media: written by python -m bench.media_table -->", "<!-- end of media -->"
+COLUMNS = {"sound": "sound (MusicNN)", "pyav": "pictures, `pyav`", "decord": "pictures, `decord`"}
+ONE_SECOND = 1.0
+"""A segment for pictures, so that the short files count too; MusicNN needs three."""
+
+
+def contents(path: Path) -> str:
+    """What is in a file, as its container says."""
+    try:
+        with open_media(str(path)) as media:
+            streams = media.container.streams
+            codecs = [s.codec_context.name if s.codec_context else f"{s.type} of unknown codec" for s in streams]
+            length = (media.container.duration or 0) / av.time_base
+            return f"{', '.join(codecs)}; {f'{length:.1f} s' if length else 'no duration given'}"
+    except MediaError as error:
+        return f"not opened: {error}"
+
+
+def measure(folder: Path, musicnn: str) -> dict[str, Any]:
+    """Run all jobs over the regular files of a folder."""
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix not in (".tsv", ".txt", ".md"))
+    work = Path(tempfile.mkdtemp())
+    outcomes: dict[str, dict[str, dict[str, str]]] = {p.name: {} for p in files}
+    try:
+        table = write_table(work / "media.parquet", [(p.name, p) for p in files])
+        network = {"r2plus1d": {"weights": "random", "options": {"fps": 3.0}}}
+        runs = {
+            "sound": Run(
+                work / "sound",
+                table,
+                {"musicnn": {"weights": musicnn}},
+                segments={"count": 2},
+                decoding={"failure_ratio": 1.0},
+            )
+        }
+        for decoder in ("pyav", "decord"):
+            segments = {"count": 2, "seconds": ONE_SECOND, "window": ONE_SECOND}
+            decoding = {"video": decoder, "failure_ratio": 1.0}
+            runs[decoder] = Run(work / decoder, table, network, segments=segments, decoding=decoding)
+        for column, run in runs.items():
+            run.prepare()
+            for (part, _), ended in run.extract(patience=300).items():
+                if ended.status != 0:
+                    raise RuntimeError(f"{part} ended with {ended.status}: {ended.text}")
+            (backbone,) = run.config.backbones
+            record = run.record(backbone, 0)
+            messages = {f.video_id: f.message for f in record.failures} if record else {}
+            for name, outcome in run.outcomes(backbone).items():
+                outcomes[name][column] = {"outcome": outcome, "message": messages.get(name, "")}
+    finally:
+        shutil.rmtree(work)
+    return {**machine(), "files": {p.name: {"contents": contents(p), **outcomes[p.name]} for p in files}}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The outcomes as Markdown."""
+    lines = [f"| file | what is in it | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
+    for name, row in result["files"].items():
+        cells = []
+        for column in COLUMNS:
+            found = row[column]
+            cells.append(f"**{found['outcome']}**: {found['message']}" if found["message"] else found["outcome"])
+        lines.append(f"| `{name}` | {row['contents']} | {' | '.join(c.replace('|', '/') for c in cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path, nargs="?", help="a folder of media files")
+    p.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
+    a = p.parse_args()
+    if a.folder:
+        save("media_table", measure(a.folder, a.musicnn))
+    before, rest = DOCUMENT.read_text().split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(json.loads(RESULT.read_text()))}\n{MARKS[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()

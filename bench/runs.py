@@ -1,0 +1,190 @@
+"""Runs the pipeline's modules as a user's jobs are run, for the benches that try to break them.
+
+`Run` is one results folder with a configuration of its own. Reads the videos of its table; writes only that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.light import NAMES as LIGHT
+from config.files import read_json, write_json
+from config.model import Config, load
+from config.paths import Paths
+from data.manifest import read_manifest
+from pipeline.records import Record, read_record
+from pipeline.store import PROBE, objects_digest, part_arrays, read_array
+
+ROOT = Path(__file__).parents[1]
+TINY_SEGMENTS = {"count": 1, "seconds": 3.0, "window": 3.2}
+"""One segment a video, as short as MusicNN allows."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: exit status (negative: a signal; None: stopped as hung), its stderr, its longest standstill."""
+
+    status: int | None
+    text: str
+    standstill: float
+    """Seconds; the longest time without a new outcome in the journal, start and end included."""
+
+
+class Run:
+    """One results folder. `backbones` as in the configuration; `settings` are further keys of it."""
+
+    def __init__(self, results: Path, table: Path, backbones: dict[str, dict[str, Any]], **settings: Any) -> None:
+        first = next(iter(backbones))
+        self.paths = Paths(results)
+        self.light = not backbones.keys().isdisjoint(LIGHT)
+        self.config: Config = load(
+            {
+                "results": str(results),
+                "videos": str(table),
+                "backbones": backbones,
+                "heads": {"audio": first, "video": first},
+                "segments": TINY_SEGMENTS,
+                **settings,
+            }
+        )
+        write_json(self.paths.config, self.config.model_dump(mode="json"))
+
+    @property
+    def parts(self) -> list[str]:
+        """The probe and the backbones, in the order in which they run."""
+        return [PROBE, *self.config.backbones]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan as it is now."""
+        return read_json(self.paths.plan) or {}
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command line of a module of the pipeline."""
+        wrapper = ["bench.light"] if self.light else []
+        return [sys.executable, "-m", *wrapper, module, "--config", str(self.paths.config), *arguments]
+
+    def job(self, part: str, shard: int) -> list[str]:
+        """The command line of the job that computes a shard of a part."""
+        if part == PROBE:
+            return self.command("pipeline.probe", "--shard", str(shard))
+        return self.command("pipeline.extract", "--backbone", part, "--shard", str(shard))
+
+    def prepare(self) -> None:
+        """Manifest, weights and plan; again after the table has grown."""
+        weights = [("pipeline.weights", "--backbone", name) for name in self.config.backbones]
+        for module, *arguments in [("data.manifest",), *weights, ("pipeline.plan",)]:
+            done = subprocess.run(self.command(module, *arguments), cwd=ROOT, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{module} failed:\n{done.stderr}")
+
+    def extract(self, patience: float) -> dict[tuple[str, int], Ended]:
+        """Run every job. One without a new outcome for `patience` seconds counts as hung and is stopped."""
+        return {
+            (part, shard): self.watch(part, shard, patience)
+            for part in self.parts
+            for shard in range(self.plan["shards"])
+        }
+
+    def watch(self, part: str, shard: int, patience: float) -> Ended:
+        """Run one job to its end, watching its journal."""
+        journal = self.paths.work(part, shard) / "journal"
+        with tempfile.TemporaryFile("w+") as text:
+            process = subprocess.Popen(self.job(part, shard), cwd=ROOT, stdout=text, stderr=text)
+            size, moved, longest, status = -1, time.monotonic(), 0.0, None
+            while (status := process.poll()) is None:
+                time.sleep(0.05)
+                now = size_of(journal)
+                longest = max(longest, time.monotonic() - moved)
+                if now != size:
+                    size, moved = now, time.monotonic()
+                elif time.monotonic() - moved > patience:
+                    process.kill()
+                    process.wait()
+                    break
+            text.seek(0)
+            return Ended(status, text.read()[-4000:], longest)
+
+    def record(self, part: str, shard: int) -> Record | None:
+        """The done record of a shard."""
+        return read_record(self.paths.done(part, shard))
+
+    def torn(self, part: str, shard: int) -> bool:
+        """Whether there is a done record whose shard is not in the store byte for byte."""
+        record = self.record(part, shard)
+        return record is not None and record.digest != objects_digest(self.paths, shard, part_arrays(part))
+
+    def outcomes(self, part: str) -> dict[str, str]:
+        """{video_id: "ok" or the reason}; "lost" where neither the arrays nor the ledger know the video."""
+        ids = read_manifest(self.paths.manifest)["video_id"].to_pylist()
+        found = dict.fromkeys(ids, "lost")
+        name = "duration" if part == PROBE else f"{part}_valid"
+        values = np.asarray(read_array(self.paths, name)[:])
+        valid = np.isfinite(values) if part == PROBE else values
+        for shard in range(self.plan["shards"]):
+            record = self.record(part, shard)
+            for failure in record.failures if record else ():
+                found[failure.video_id] = failure.reason
+        for video_id, ok in zip(ids, valid, strict=True):
+            if ok:  # neither lost nor twice: in the arrays and in the ledger would be a contradiction
+                found[video_id] = "ok" if found[video_id] == "lost" else f"both ok and {found[video_id]}"
+        return found
+
+    def features(self, part: str) -> dict[str, bytes]:
+        """{video_id: the bytes of its features, or of its starts}, NaN included."""
+        ids = read_manifest(self.paths.manifest)["video_id"].to_pylist()
+        array = np.asarray(read_array(self.paths, "start" if part == PROBE else part)[:])
+        return {video_id: row.tobytes() for video_id, row in zip(ids, array, strict=True)}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def write_table(path: Path, videos: Iterable[tuple[str, Path]]) -> Path:
+    """Write a table of videos (id, path) and return its path. Parquet, because of what the paths may contain."""
+    rows = list(videos)
+    columns = {"video_id": [name for name, _ in rows], "path": [str(where) for _, where in rows]}
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    names = ("av", "decord", "numpy", "torch", "zarr")
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Write bench/results/NAME.json and say so."""
+    path = ROOT / "bench" / "results" / f"{name}.json"
+    write_json(path, result)
+    print(f"wrote {path.relative_to(ROOT)}")
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result."""
+    print(json.dumps(result, indent=1, ensure_ascii=False))
