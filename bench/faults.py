@@ -68,7 +68,7 @@ def recoded(path: Path) -> Path:
         picture, sound = source.streams.video[0], source.streams.audio[0]
         video: Any = out.add_stream("mpeg4", rate=picture.average_rate)
         video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
-        audio = out.add_stream("pcm_s16le", rate=sound.rate, layout="mono")
+        audio: Any = out.add_stream("pcm_s16le", rate=sound.rate, layout="mono")
         for frame in source.decode(picture, sound):
             if isinstance(frame, av.VideoFrame):
                 packets = video.encode(av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p"))

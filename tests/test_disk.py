@@ -249,9 +249,12 @@ def test_clocks_may_jump(run, planned, tmp_path):
 
 
 def test_nothing_asks_for_the_wall_clock():
-    """What the extraction measures and waits for goes by the monotonic clock."""
+    """What the extraction measures and waits for goes by the monotonic clock; only progress lines carry the time."""
+    found = []
     forbidden = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
     for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "config").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                assert (node.value.id, node.attr) not in forbidden, f"{path}:{node.lineno}"
+                if (node.value.id, node.attr) in forbidden:
+                    found.append((path.name, f"{node.value.id}.{node.attr}"))
+    assert found == [("cli.py", "datetime.now")]
