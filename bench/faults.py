@@ -72,7 +72,7 @@ def recoded(path: Path) -> Path:
         for frame in source.decode(picture, sound):
             if isinstance(frame, av.VideoFrame):
                 packets = video.encode(av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p"))
-            else:
+            elif isinstance(frame, av.AudioFrame):
                 packets = audio.encode(frame)
             out.mux(packets)
         for to in (video, audio):

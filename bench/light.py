@@ -56,6 +56,24 @@ class Light(Backbone):
         )
 
 
+class LightVideo(Light):
+    """Brightness of 8 parts of each segment."""
+
+    @staticmethod
+    def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
+        """What is decoded."""
+        return LightVideo.request(options)
+
+    @staticmethod
+    def request(options: dict[str, Any]) -> dict[str, Any]:
+        """Pictures of R(2+1)D's size, one a second."""
+        return {"fps": 1.0, "resize": (128, 171), "crop": (112, 112)}
+
+    def features(self, segments: np.ndarray) -> np.ndarray:
+        """[n, frames, height, width, 3] → [n, 8] brightnesses within 1."""
+        return super().features(segments.reshape(len(segments), -1) / np.float32(255))
+
+
 def register() -> None:
     """Let the configuration of this process know the backbones."""
     REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio", DIM, {})
