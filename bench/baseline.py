@@ -19,10 +19,10 @@ FPS, WINDOW = 10.0, 30
 
 
 def run(path: Path, starts: list[float], weights: Path, limit: float | None = None) -> dict[str, Any]:
-    """Seconds of wall clock for one video with torch's present number of threads.
+    """Processor seconds of this thread for one video, torch having one thread.
 
     `pictures`: decoding and transforming every frame. `segments`: the network on the segments that we look at;
-    `clip`: one of them. `limit` stops after so many seconds of video (tests).
+    `clip`: one of them. `limit` stops after so many seconds of video.
     """
     import torch
     import torch.nn.functional as F
@@ -35,7 +35,7 @@ def run(path: Path, starts: list[float], weights: Path, limit: float | None = No
     net.eval()
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     frames, times = [], []
-    clock = time.perf_counter()
+    clock = time.thread_time()
     with torch.no_grad(), av.open(str(path)) as container:
         for frame in container.decode(video=0):
             assert frame.time is not None
@@ -45,11 +45,11 @@ def run(path: Path, starts: list[float], weights: Path, limit: float | None = No
             small = F.interpolate(picture[None], (128, 171), mode="bilinear", align_corners=False)[0]
             frames.append((((small - mean) / std)[:, 8:120, 30:142]).clone())
             times.append(frame.time)
-        pictures = time.perf_counter() - clock
-        clock = time.perf_counter()
+        pictures = time.thread_time() - clock
+        clock = time.thread_time()
         for start in starts:
             wanted = start + np.arange(round(SECONDS * FPS)) / FPS
             index = np.maximum(np.searchsorted(times, wanted + 5e-4, side="right") - 1, 0)
             net(torch.stack([frames[i] for i in index], 1)[None])
-    segments = time.perf_counter() - clock
+    segments = time.thread_time() - clock
     return {"pictures": pictures, "segments": segments, "clip": segments / len(starts), "frames": len(frames)}

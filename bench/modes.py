@@ -42,21 +42,21 @@ def modes(weights: Path) -> tuple[dict[str, tuple[Callable[[Any], Any], str]], d
         net.load_state_dict(load_file(weights), strict=False)
         return net.eval().requires_grad_(False)
 
-    last = torch.channels_last_3d
+    last: Any = {"memory_format": torch.channels_last_3d}
     half = torch.bfloat16
     bf16, bf16_fast = fold(plain()).to(half), backbone("r2plus1d", weights).net.to(half)
     found = {
         "torchvision": (plain(), "as it is"),
-        "channels_last": (plain().to(memory_format=last), "channels-last"),
+        "channels_last": (plain().to(**last), "channels-last"),
         "folded": (fold(plain()), "folded normalisation"),
-        "folded_last": (fold(plain()).to(memory_format=last), "folded, channels-last"),
+        "folded_last": (fold(plain()).to(**last), "folded, channels-last"),
         "fast": (backbone("r2plus1d", weights).net, "folded, channels-last, all convolutions by oneDNN (used)"),
         "bf16": (lambda x: bf16(x.to(half)).float(), "bfloat16, folded"),
         "bf16_fast": (lambda x: bf16_fast(x.to(half)).float(), "the used one in bfloat16"),
     }
     missing = {}
     try:
-        compiled = torch.compile(fold(plain()).to(memory_format=last))
+        compiled = torch.compile(fold(plain()).to(**last))
         with torch.inference_mode():
             compiled(torch.zeros(1, 3, 30, 112, 112))
         found["compiled"] = (compiled, "folded, channels-last, torch.compile")
