@@ -150,24 +150,25 @@ def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
 def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) -> dict[str, Any]:
     """All runs, then the ratios of their medians."""
     files = [path_of(folder, file) for file in render(folder, duration)][:count]
-    work = folder / "work"
-    prepare(work, files, copies)
+    # Sound takes a tenth of the time, so ten times the videos, lest starting the worker be most of it.
+    videos = {part: copies * len(files) * (10 if modality == "audio" else 1) for part, modality in PARTS.items()}
+    for part in PARTS:
+        prepare(folder / "work" / part, files, videos[part] // len(files))
     cores = len(os.sched_getaffinity(0))
     layouts = [(part, threads) for part in PARTS for threads in sorted({1, min(2, cores)})]
     runs: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(repeats):
         for part, threads in layouts:
             for kind in ("whole", "decode", "forward"):
-                found = child("bench.extract", kind, str(work), part, str(threads))
+                found = child("bench.extract", kind, str(folder / "work" / part), part, str(threads))
                 runs[part, threads, kind].append(found)
                 print(part, threads, kind, json.dumps(found), flush=True)
-    slow = child("bench.extract", "baseline", str(work), str(files[0]), str(duration))
-    videos = copies * len(files)
+    slow = child("bench.extract", "baseline", str(folder / "work" / "r2plus1d"), str(files[0]), str(duration))
     gflop = {
         "r2plus1d": r2plus1d_gflop(round(SECONDS * FPS)),
-        "musicnn": musicnn_gflop(Paths(work / "results").weights("musicnn")),
+        "musicnn": musicnn_gflop(Paths(folder / "work" / "musicnn" / "results").weights("musicnn")),
     }
-    rows = [_row(part, threads, runs, videos, gflop[part]) for part, threads in layouts]
+    rows = [_row(part, threads, runs, videos[part], gflop[part]) for part, threads in layouts]
     ours = next(r for r in rows if r["backbone"] == "r2plus1d" and r["threads"] == 1)["core_seconds_a_video"]
     every = slow["pictures"] + slow["clip"] * duration / SECONDS
     return {
