@@ -34,7 +34,7 @@ def backbone(name: str, weights: Path, threads: int = 1) -> Any:
 
 
 def peak_gflops(threads: int, size: int = 2048, repeats: int = 3) -> float:
-    """The machine's float32 matrix rate in GFLOP/s, by processor time: the best of numpy's, torch's and oneDNN's product.
+    """The machine's float32 matrix rate in GFLOP/s of processor time: best of numpy's, torch's and oneDNN's product.
 
     Torch's own library is MKL, which on processors of other makers leaves out their widest instructions.
     """
