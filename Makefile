@@ -2,11 +2,12 @@
 
 PYTHON ?= python3.11
 CORES ?= $(shell nproc)
+BENCH_FILES ?= results/bench
 CORRELATION ?= 1.0
 VIDEO_WEIGHTS ?= random
 RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +24,13 @@ lint: .venv/ready-test ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+bench: .venv/ready ## Measure decoders, modes and the whole extraction (BENCH_FILES: where the rendered files are kept)
+	.venv/bin/python -m bench.media '$(BENCH_FILES)'
+	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
+	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
+	.venv/bin/python -m bench.extract '$(BENCH_FILES)'
+	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)
 	rm -rf .venv

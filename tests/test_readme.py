@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from bench import tables
 from bench.demo import RESULT, with_table
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,12 @@ README = (ROOT / "README.md").read_text()
 
 def test_table_is_the_measurement():
     assert README == with_table(README, json.loads(RESULT.read_text())), "run `python -m bench.demo`"
+
+
+def test_bench_tables_are_the_measurements():
+    for path in tables.FILES:
+        text = path.read_text()
+        assert text == tables.filled(text), "run `python -m bench.tables`"
 
 
 def test_linked_files_exist():

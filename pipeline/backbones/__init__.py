@@ -28,7 +28,9 @@ class Entry:
 
 REGISTRY: dict[str, Entry] = {
     "musicnn": Entry("pipeline.backbones.musicnn:MusicNN", "audio", 1506, {"engine": ("torch", "essentia")}),
-    "r2plus1d": Entry("pipeline.backbones.r2plus1d:R2Plus1D", "video", 512, {"fps": 10.0}),
+    "r2plus1d": Entry(
+        "pipeline.backbones.r2plus1d:R2Plus1D", "video", 512, {"fps": 10.0, "precision": ("float32", "bfloat16")}
+    ),
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,8 +36,48 @@ def frozen(net: nn.Module) -> Iterator[None]:
     for name, module in net.named_modules():
         if module.training:
             raise RuntimeError(f"the backbone's '{name or 'network'}' is in training mode; its features would be wrong")
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-    ):
+    with torch.inference_mode(), _FLAGS, _stream(next(net.buffers(), next(net.parameters(), None))):
         yield
+
+
+class _Flags:
+    """cuDNN's settings, which belong to the whole process: the first pass that begins sets, the last one restores."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._settings = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                flags = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+                self._settings.enter_context(flags)
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._settings.close()
+
+
+_FLAGS = _Flags()
+_LOCAL = threading.local()
+
+
+@contextmanager
+def _stream(weights: torch.Tensor | None) -> Iterator[None]:
+    """A CUDA stream for each thread, so that one pass's upload goes on beside the kernels of another."""
+    if weights is None or weights.device.type != "cuda":
+        yield
+        return
+    if not hasattr(_LOCAL, "stream"):
+        torch.cuda.synchronize(weights.device)  # the weights' own upload, on the default stream, is over
+        _LOCAL.stream = torch.cuda.Stream(weights.device)
+    with torch.cuda.stream(_LOCAL.stream):
+        yield
+
+
+def upload(segments: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array on the device; to a GPU from page-locked memory, without waiting for the copy. Call it in `frozen`."""
+    tensor = torch.from_numpy(segments)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

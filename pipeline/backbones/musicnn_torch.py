@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.backbones import mel
-from pipeline.backbones.frozen import freeze, frozen, pick_device
+from pipeline.backbones.frozen import freeze, frozen, pick_device, upload
 from pipeline.backbones.graphdef import layer
 from pipeline.backbones.musicnn_weights import affine
 
@@ -113,17 +113,17 @@ class TorchEngine:
     def patches(self, segments: np.ndarray) -> torch.Tensor:
         """[n, samples] float32 → [n · k, 187, 96] float32 on the device."""
         with frozen(self.net):
-            return self._mel.patches(torch.from_numpy(segments).to(self.device))
+            return self._mel.patches(upload(segments, self.device))
 
     def outputs(self, patches: np.ndarray | torch.Tensor) -> dict[str, np.ndarray]:
         """[m, 187, 96] float32 → `pooled` [m, 1506], `penultimate` [m, 200], `tags` [m, 50], float32."""
-        if isinstance(patches, np.ndarray):
-            patches = torch.from_numpy(patches).to(self.device)
         # On a CPU one patch at a time is faster than a batch, whose activations fall out of the cache.
-        batches = patches.split(1 if self.device.type == "cpu" else len(patches))
+        size = 1 if self.device.type == "cpu" else len(patches)
         with frozen(self.net):
-            results = [self.net(batch) for batch in batches]
-        return {key: torch.cat([result[key] for result in results]).cpu().numpy() for key in results[0]}
+            if isinstance(patches, np.ndarray):
+                patches = upload(patches, self.device)
+            results = [self.net(batch) for batch in patches.split(size)]
+            return {key: torch.cat([result[key] for result in results]).cpu().numpy() for key in results[0]}
 
 
 def _tensor(tensors: dict[str, np.ndarray], name: str) -> torch.Tensor:

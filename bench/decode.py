@@ -1,0 +1,115 @@
+"""The picture decoders compared: processor seconds and bytes read for one video's segments.
+
+    python -m bench.decode FOLDER [--repeats 3] [--seconds 240]
+
+Reads the files of bench.media in FOLDER (renders what is missing); writes bench/results/decode.json. Every
+measurement is a process of its own, importing done before the clock starts; decoders take turns, medians are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.measure import SECONDS, SEGMENTS, child, measured, save, starts_of, summary
+from bench.media import SECONDS as DURATION
+from bench.media import path_of, render
+from config.cli import run
+
+FPS, RESIZE, CROP = 10.0, (128, 171), (112, 112)
+DECODERS = {
+    "pyav": "PyAV, skipping unneeded frames",
+    "plain": "PyAV, every frame after the seek",
+    "decord": "decord",
+}
+
+
+def _frames(decoder: str, path: str, starts: list[float]) -> np.ndarray:
+    from pipeline.readers import video, video_pyav
+
+    if decoder == "plain":
+        video_pyav.SKIPPING, decoder = (), "pyav"  # type: ignore[assignment]
+    return video.read_video(path, starts, SECONDS, fps=FPS, resize=RESIZE, crop=CROP, decoder=decoder)
+
+
+def one(decoder: str, path: str, duration: float) -> dict[str, Any]:
+    """One measurement in this process: processor seconds, wall seconds, bytes; or why the decoder refuses the file."""
+    from pipeline.readers import MediaError
+
+    if decoder == "decord":
+        import decord  # noqa: F401  its import is not the file's cost
+    from pipeline.readers import video, video_pyav  # noqa: F401
+
+    try:
+        clips, cost = measured(lambda: _frames(decoder, path, starts_of(duration)))
+    except MediaError as error:
+        return {"refused": str(error)}
+    return {**cost, "frames": int(np.prod(clips.shape[:2])), "mean": float(clips.mean())}
+
+
+def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
+    """Rows by file and decoder."""
+    files = render(folder, duration)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for _ in range(repeats):
+        for file in files:
+            for decoder in DECODERS:
+                found[file.name, decoder].append(
+                    child("bench.decode", decoder, str(path_of(folder, file)), str(duration))
+                )
+    rows = []
+    for (name, decoder), runs in found.items():
+        row: dict[str, Any] = {"file": next(f.words for f in files if f.name == name), "decoder": decoder}
+        if "refused" in runs[0]:
+            row["refused"] = runs[0]["refused"]
+        else:
+            row |= {"cpu_seconds": summary(r["cpu"] for r in runs), "frames": runs[0]["frames"]}
+            row |= {"megabytes_read": round(runs[0]["read"] / 1e6, 1), "mean_pixel": round(runs[0]["mean"], 3)}
+        rows.append(row)
+    return {"seconds": duration, "segments": SEGMENTS, "segment_seconds": SECONDS, "fps": FPS, "rows": rows}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The Markdown table."""
+    files = list(dict.fromkeys(row["file"] for row in result["rows"]))
+    lines = ["| decoder | " + " | ".join(files) + " |", "|---" * (len(files) + 1) + "|"]
+    for decoder, words in DECODERS.items():
+        cells = [_cell(row) for row in result["rows"] if row["decoder"] == decoder]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "refused" in row:
+        return "cannot open it"
+    return f"{row['cpu_seconds']['median']:.2f} s, {row['megabytes_read']:.0f} MB"
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path, help="where the bench's files are kept")
+    p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    arguments = p.parse_args()
+    found = bench(arguments.folder, arguments.seconds, arguments.repeats)
+    save("decode", f"python -m bench.decode FOLDER --repeats {arguments.repeats}", found)
+    print(table(found))
+
+
+def _child(decoder: str, path: str, duration: str) -> None:
+    print(json.dumps(one(decoder, path, float(duration))))
+
+
+if __name__ == "__main__":
+    import sys
+
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        run(main)

@@ -1,0 +1,283 @@
+"""The whole extraction against its own floor, and against the way most people do it.
+
+    python -m bench.extract FOLDER [--repeats 2] [--copies 2] [--seconds 240]
+
+Reads the files of bench.media in FOLDER; works in FOLDER/work; writes bench/results/extract.json. Runs, taking
+turns and each in a process of its own: `whole` (pipeline.extract on a shard), `decode` (its worker processes alone),
+`forward` (its passes alone, on the same segments in memory), `baseline` (bench.baseline). Start-up (imports, weights)
+is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.decode import FPS
+from bench.measure import RATE, ROOT, SECONDS, SEGMENTS, child, measured, save, starts_of, summary
+from bench.media import SECONDS as DURATION
+from bench.media import path_of, render
+from bench.network import backbone, musicnn_gflop, peak_gflops, r2plus1d_gflop
+from config.cli import run
+from config.files import write_json
+from config.model import Config, load
+from config.paths import Paths
+
+PARTS = {"r2plus1d": "video", "musicnn": "audio"}
+
+
+def _config(folder: Path, part: str, threads: int) -> Config:
+    backbones: dict[str, Any] = {name: {"weights": "random"} for name in PARTS}
+    backbones[part]["threads"] = threads
+    return load({"results": str(folder / "results"), "videos": str(folder / "videos"), "backbones": backbones})
+
+
+def prepare(folder: Path, files: list[Path], copies: int) -> None:
+    """A results folder with everything but features, for `copies` links to each file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "videos").mkdir(parents=True)
+    for copy in range(copies):
+        for file in files:
+            os.link(file, folder / "videos" / f"{file.stem}-{copy}{file.suffix}")
+    config = _config(folder, "musicnn", 1)
+    path = Paths(Path(config.results)).config
+    write_json(path, config.model_dump(mode="json"))
+    weights = [["pipeline.weights", "--backbone", name] for name in PARTS]
+    for module, *arguments in (["data.manifest"], *weights, ["pipeline.plan"], ["pipeline.probe", "--shard", "0"]):
+        command = [sys.executable, "-m", module, "--config", str(path), *arguments]
+        subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+
+
+def _forget(config: Config, part: str) -> None:
+    """Let the shard be done from nothing again."""
+    shutil.rmtree(Paths(Path(config.results)).ledger(part, 0, "key").parents[1], ignore_errors=True)
+
+
+def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
+    from pipeline.backbones import load_class, resolve_options
+    from pipeline.extract import tasks
+    from pipeline.shard import ShardJob
+
+    _forget(config, part)
+    kind = load_class(part)
+    job = ShardJob(config, part, 0, (config.segments.count, kind.dim), np.float16)
+    with job.journal:
+        return job, list(tasks(job, kind, resolve_options(part, {})))
+
+
+def whole(folder: Path, part: str, threads: int) -> dict[str, Any]:
+    """pipeline.extract on the shard, from its first task to its last feature."""
+    from pipeline.backbones import load_class
+    from pipeline.extract import extract
+
+    config = _config(folder, part, threads)
+    _forget(config, part)
+    load_class(part)  # importing is start-up
+    backbone(part, Paths(Path(config.results)).weights(part))
+    meter, cost = measured(lambda: extract(config, part, 0))
+    wall = meter.decode + meter.network
+    return {
+        "wall": wall,
+        "start_up": cost["wall"] - wall,
+        "cpu": cost["cpu"],
+        "waiting_for_decode": meter.decode / wall,
+    }
+
+
+def decode(folder: Path, part: str, threads: int) -> dict[str, Any]:
+    """The decoding processes alone, as many as the extraction has."""
+    from pipeline.forward import layout
+    from pipeline.workers import Pool
+
+    config = _config(folder, part, threads)
+    _, tasks = _tasks(config, part)
+    cores = layout(threads, "cpu")
+
+    def work() -> int:
+        with Pool(cores.decoders, config.decoding) as pool:
+            return sum(len(answer.segments) for _, answer in pool.results(tasks, max(cores.ahead, 1)))
+
+    segments, cost = measured(work)
+    return {**cost, "segments": segments}
+
+
+def forward(folder: Path, part: str, threads: int) -> dict[str, Any]:
+    """The forward passes alone, as many at a time as the extraction has, on the same segments in memory."""
+    from importlib import import_module
+
+    from pipeline.forward import Meter, layout, outcomes
+
+    config = _config(folder, part, threads)
+    job, tasks = _tasks(config, part)
+    module, _, name = tasks[0].function.partition(":")
+    read = getattr(import_module(module), name)
+    unique = {Path(t.arguments["path"]).name.rpartition("-")[0]: t for t in tasks}
+    arrays = {stem: read(**task.arguments).segments for stem, task in unique.items()}
+    decoded = [(t.key, arrays[Path(t.arguments["path"]).name.rpartition("-")[0]]) for t in tasks]
+    net, cores = backbone(part, job.paths.weights(part)), layout(threads, "cpu")
+    _, cost = measured(lambda: list(outcomes(iter(decoded), net, 1, cores.passes, Meter())))
+    return {**cost, "segments": sum(len(a) for _, a in decoded), "peak_gflops": peak_gflops(threads)}
+
+
+def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
+    """bench.baseline on the first minute, its pictures extrapolated to the whole file (the content repeats)."""
+    import torch
+
+    from bench.baseline import run as run_baseline
+
+    torch.set_num_threads(1)
+    weights = Paths(folder / "results").weights("r2plus1d")
+    length = min(float(duration), 60.0)
+    starts = [s for s in starts_of(float(duration)) if s + SECONDS < length][:2] or [0.0]
+    found = run_baseline(Path(path), starts, weights, limit=length)
+    return {
+        "pictures": found["pictures"] * float(duration) / length,
+        "segments": found["clip"] * SEGMENTS,
+        "clip": found["clip"],
+        "seconds_decoded": length,
+    }
+
+
+def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) -> dict[str, Any]:
+    """All runs, then the ratios of their medians."""
+    files = [path_of(folder, file) for file in render(folder, duration)][:count]
+    # Sound takes a tenth of the time, so ten times the videos, lest starting the worker be most of it.
+    videos = {part: copies * len(files) * (10 if modality == "audio" else 1) for part, modality in PARTS.items()}
+    for part in PARTS:
+        prepare(folder / "work" / part, files, videos[part] // len(files))
+    cores = len(os.sched_getaffinity(0))
+    layouts = [(part, threads) for part in PARTS for threads in sorted({1, min(2, cores)})]
+    runs: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for _ in range(repeats):
+        for part, threads in layouts:
+            for kind in ("whole", "decode", "forward"):
+                found = child("bench.extract", kind, str(folder / "work" / part), part, str(threads))
+                runs[part, threads, kind].append(found)
+                print(part, threads, kind, json.dumps(found), flush=True)
+    slow = child("bench.extract", "baseline", str(folder / "work" / "r2plus1d"), str(files[0]), str(duration))
+    gflop = {
+        "r2plus1d": r2plus1d_gflop(round(SECONDS * FPS)),
+        "musicnn": musicnn_gflop(Paths(folder / "work" / "musicnn" / "results").weights("musicnn")),
+    }
+    rows = [_row(part, threads, runs, videos[part], gflop[part]) for part, threads in layouts]
+    ours = next(r for r in rows if r["backbone"] == "r2plus1d" and r["threads"] == 1)["core_seconds_a_video"]
+    every = slow["pictures"] + slow["clip"] * duration / SECONDS
+    return {
+        "files": {"seconds": duration, "videos": videos, "segments": SEGMENTS, "fps": FPS, "rate": RATE},
+        "gflop_a_segment": {name: round(value, 2) for name, value in gflop.items()},
+        "rows": rows,
+        "baseline": {
+            **{key: round(value, 2) for key, value in slow.items()},
+            "same_segments": {"seconds": round(slow["pictures"] + slow["segments"], 1)},
+            "every_clip_estimated": {"seconds": round(every, 1)},
+            "times_as_slow_same_segments": round((slow["pictures"] + slow["segments"]) / ours["median"], 1),
+            "times_as_slow_every_clip": round(every / ours["median"], 1),
+        },
+    }
+
+
+def _row(part: str, threads: int, runs: Any, videos: int, gflop: float) -> dict[str, Any]:
+    """One line of the result. `of_slower`: the slower floor's time over ours; `of_cores`: (decode + forward processor
+    seconds) / cores over ours, the floor where both share the same cores."""
+
+    def median(kind: str, what: str) -> float:
+        return summary((r[what] for r in runs[part, threads, kind]), 6)["median"]
+
+    pairs = list(zip(*(runs[part, threads, kind] for kind in ("whole", "decode", "forward")), strict=True))
+    forward_rate = runs[part, threads, "forward"][0]["segments"] / median("forward", "cpu") * threads
+    return {
+        "backbone": part,
+        "threads": threads,
+        "seconds_a_video": summary(r["wall"] / videos for r in runs[part, threads, "whole"]),
+        "decode_seconds_a_video": round(median("decode", "wall") / videos, 3),
+        "forward_seconds_a_video": round(median("forward", "wall") / videos, 3),
+        "decode_cpu_a_video": round(median("decode", "cpu") / videos, 3),
+        "forward_cpu_a_video": round(median("forward", "cpu") / videos, 3),
+        "core_seconds_a_video": summary(r["cpu"] / videos for r in runs[part, threads, "whole"]),
+        "of_cpu": summary((d["cpu"] + f["cpu"]) / w["cpu"] for w, d, f in pairs),
+        "start_up_seconds": round(median("whole", "start_up"), 1),
+        "of_slower": summary(max(d["wall"], f["wall"]) / w["wall"] for w, d, f in pairs),
+        "of_cores": summary((d["cpu"] + f["cpu"]) / threads / w["wall"] for w, d, f in pairs),
+        "segments_a_second_a_core": round(SEGMENTS * videos / median("whole", "cpu"), 2),
+        "forward_gflops": round(forward_rate * gflop, 1),
+        "peak_gflops": round(max(r["peak_gflops"] for r in runs[part, threads, "forward"]), 1),
+        "of_peak": round(forward_rate * gflop / max(r["peak_gflops"] for r in runs[part, threads, "forward"]), 3),
+        "decode_share_of_waiting": round(median("whole", "waiting_for_decode"), 3),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The Markdown table."""
+    lines = [
+        "| backbone, cores | core s a video | decode alone | network alone | of both alone | of the slower, wall "
+        "| segments/s a core | of float32 peak |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in result["rows"]:
+        lines.append(
+            f"| {r['backbone']}, {r['threads']} | {r['core_seconds_a_video']['median']:.2f} "
+            f"| {r['decode_cpu_a_video']:.2f} | {r['forward_cpu_a_video']:.2f} "
+            f"| {r['of_cpu']['median']:.2f} | {r['of_slower']['median']:.2f} "
+            f"| {r['segments_a_second_a_core']:.1f} | {r['of_peak']:.0%} |"
+        )
+    if "note" in result:
+        lines += ["", f"Note on this result: {result['note']}."]
+    return "\n".join(lines)
+
+
+def baseline_table(result: dict[str, Any]) -> str:
+    """The baseline's Markdown table."""
+    b = result["baseline"]
+    ours = next(r for r in result["rows"] if r["backbone"] == "r2plus1d" and r["threads"] == 1)["core_seconds_a_video"]
+    return "\n".join(
+        [
+            "| R(2+1)D, one core | s a video | times as slow |",
+            "|---|---|---|",
+            f"| this pipeline | {ours['median']:.1f} | 1 |",
+            f"| whole file decoded, same six clips | {b['same_segments']['seconds']:.0f} "
+            f"| {b['times_as_slow_same_segments']:.1f} |",
+            f"| whole file decoded, every clip (estimated) | {b['every_clip_estimated']['seconds']:.0f} "
+            f"| {b['times_as_slow_every_clip']:.1f} |",
+        ]
+    )
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", type=Path, help="where the bench's files are kept")
+    p.add_argument("--repeats", type=int, default=2)
+    p.add_argument("--copies", type=int, default=2, help="videos of each file")
+    p.add_argument("--files", type=int, default=4, help="how many of the four files")
+    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    a = p.parse_args()
+    found = bench(a.folder.resolve(), a.seconds, a.repeats, a.copies, a.files)
+    save(
+        "extract", f"python -m bench.extract FOLDER --repeats {a.repeats} --copies {a.copies} --files {a.files}", found
+    )
+    print(table(found), baseline_table(found), sep="\n\n")
+
+
+def _child(kind: str, folder: str, *arguments: str) -> None:
+    if kind == "baseline":
+        found = baseline(Path(folder), *arguments)
+    else:
+        work = {"whole": whole, "decode": decode, "forward": forward}[kind]
+        found = work(Path(folder), arguments[0], int(arguments[1]))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        run(main)

@@ -1,0 +1,137 @@
+"""What a collection costs: processor hours, and GPU hours where this repository has a GPU's result.
+
+    python -m bench.plan [--videos 550000] [--cores N]
+    python -m bench.plan --sample TABLE_OR_FOLDER [--limit 8]
+
+Reads bench/results/extract.json (and extract_gpu.json if there is one), or measures both backbones, with random weights
+and one core, on the first videos of the user's own table or folder. Writes nothing but a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv as pacsv
+
+from bench.measure import ROOT, load
+from config.cli import UserError, clock, run
+from config.files import write_json
+from config.model import load as configuration
+from config.paths import Paths
+from data.manifest import read_videos
+
+PARTS = ("musicnn", "r2plus1d")
+
+
+def from_results(result: dict[str, Any]) -> dict[str, float]:
+    """Core seconds a video by backbone: the median of the whole extraction on one core."""
+    return {row["backbone"]: row["core_seconds_a_video"]["median"] for row in result["rows"] if row["threads"] == 1}
+
+
+def from_sample(sample: Path, limit: int) -> dict[str, float]:
+    """Core seconds a video by backbone, measured on the sample's first videos. UserError if none can be read."""
+    from bench.measure import child
+
+    videos = read_videos(sample).slice(0, limit)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pacsv.write_csv(videos.select(["video_id", "path"]), folder / "videos.csv")
+        backbones = {part: {"weights": "random"} for part in PARTS}
+        raw = {"results": str(folder / "results"), "videos": str(folder / "videos.csv"), "backbones": backbones}
+        config = configuration(raw)
+        path = Paths(Path(config.results)).config
+        write_json(path, config.model_dump(mode="json"))
+        weights = [["pipeline.weights", "--backbone", part] for part in PARTS]
+        for module, *arguments in (["data.manifest"], *weights, ["pipeline.plan"], ["pipeline.probe", "--shard", "0"]):
+            done = subprocess.run(
+                [sys.executable, "-m", module, "--config", str(path), *arguments],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if done.returncode:
+                raise UserError(f"the sample {sample} cannot be measured: {done.stderr[-800:]}")
+        return {part: child("bench.plan", str(path), part)["seconds"] for part in PARTS}
+
+
+def one(config_file: str, part: str) -> dict[str, float]:
+    """Run the extraction of the sample with one core: processor seconds a video, start-up left out."""
+    from config.model import read
+    from pipeline.extract import extract
+
+    config = read(config_file)
+    meter = extract(config, part, 0)
+    rows = load_rows(Path(config.results))
+    return {"seconds": (meter.decode + meter.network) / rows}
+
+
+def load_rows(results: Path) -> int:
+    """Videos in the manifest of a results folder."""
+    from data.manifest import read_manifest
+
+    return max(1, read_manifest(Paths(results).manifest).num_rows)
+
+
+def words(seconds: dict[str, float], videos: int, cores: int) -> str:
+    """The cost as lines of text."""
+    lines = []
+    for part, each in seconds.items():
+        lines.append(f"{part:10} {each:7.2f} core seconds a video  {each * videos / 3600:10,.0f} core hours")
+    total = sum(seconds.values()) * videos
+    lines.append(f"{'together':10} {sum(seconds.values()):7.2f} core seconds a video  {total / 3600:10,.0f} core hours")
+    lines.append(f"{videos:,} videos on {cores} cores: {clock(total / cores)} ({total / cores / 86400:,.1f} days)")
+    return "\n".join(lines)
+
+
+def gpu_words(result: dict[str, Any] | None, videos: int) -> str:
+    """GPU hours from a committed GPU result, or that there is none."""
+    if result is None:
+        return "GPU hours: not known; no bench/results/extract_gpu.json has been measured yet"
+    total = sum(row["seconds_a_video"]["median"] for row in result["rows"]) * videos
+    return f"GPU hours: {total / 3600:,.0f} ({result['device']})"
+
+
+def readme_table(result: dict[str, Any], videos: int = 550_000) -> str:
+    """The README's table of costs."""
+    lines = [f"| backbone | core s a video | core hours for {videos:,} videos |", "|---|---|---|"]
+    seconds = from_results(result)
+    for part, each in [*seconds.items(), ("together", sum(seconds.values()))]:
+        lines.append(f"| {part} | {each:.2f} | {each * videos / 3600:,.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--videos", type=int, default=550_000, help="how many videos the collection has")
+    p.add_argument("--sample", type=Path, help="table or folder of some of your videos, to measure on this machine")
+    p.add_argument("--limit", type=int, default=8, help="videos of the sample that are measured")
+    p.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that will work at a time")
+    a = p.parse_args()
+    result = load("extract")
+    if a.sample is not None:
+        seconds, source = from_sample(a.sample, a.limit), f"measured here on {a.sample}"
+    elif result is not None:
+        seconds, source = from_results(result), f"from bench/results/extract.json ({result['processor']})"
+    else:
+        raise UserError("there is no bench/results/extract.json; run `make bench`, or give --sample")
+    print(source, words(seconds, a.videos, a.cores), gpu_words(load("extract_gpu"), a.videos), sep="\n")
+
+
+def _child(config_file: str, part: str) -> None:
+    import json
+
+    print(json.dumps(one(config_file, part)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _child(*sys.argv[2:])
+    else:
+        run(main)

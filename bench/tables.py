@@ -1,0 +1,51 @@
+"""The benches' tables in the READMEs.
+
+    python -m bench.tables
+
+Reads bench/results/*.json; writes what stands between the marks of the same names in README.md and bench/README.md. A
+test fails when they have drifted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import decode, extract, modes, plan
+from bench.measure import ROOT, load
+from config.cli import UserError, run
+
+FILES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "decode": ("decode", decode.table),
+    "extract": ("extract", extract.table),
+    "baseline": ("extract", extract.baseline_table),
+    "modes": ("modes", modes.table),
+    "cost": ("extract", plan.readme_table),
+}
+"""Mark: (result file, what makes its table)."""
+
+
+def filled(text: str) -> str:
+    """The text with every table between its marks. UserError where a result is missing."""
+    for mark, (name, make) in TABLES.items():
+        first, last = f"<!-- {mark}: written by python -m bench.tables -->", f"<!-- end of {mark} -->"
+        if first not in text:
+            continue
+        result = load(name)
+        if result is None:
+            raise UserError(f"bench/results/{name}.json does not exist; run `make bench`")
+        before, rest = text.split(first)
+        text = f"{before}{first}\n{make(result)}\n{last}{rest.split(last)[1]}"
+    return text
+
+
+def main() -> None:
+    """Write the tables."""
+    for path in FILES:
+        path.write_text(filled(Path(path).read_text()))
+
+
+if __name__ == "__main__":
+    run(main)
