@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.decode import FPS
+from bench.extract_tables import baseline_table, extract_table
 from bench.measure import RATE, ROOT, SECONDS, SEGMENTS, child, measured, save, starts_of, summary
 from bench.media import SECONDS as DURATION
 from bench.media import path_of, render
@@ -215,42 +216,6 @@ def _row(part: str, threads: int, runs: Any, videos: int, gflop: float) -> dict[
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """The Markdown table."""
-    lines = [
-        "| backbone, cores | core s a video | decode alone | network alone | of both alone | of the slower, wall "
-        "| segments/s a core | of float32 peak |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in result["rows"]:
-        lines.append(
-            f"| {r['backbone']}, {r['threads']} | {r['core_seconds_a_video']['median']:.2f} "
-            f"| {r['decode_cpu_a_video']:.2f} | {r['forward_cpu_a_video']:.2f} "
-            f"| {r['of_cpu']['median']:.2f} | {r['of_slower']['median']:.2f} "
-            f"| {r['segments_a_second_a_core']:.1f} | {r['of_peak']:.0%} |"
-        )
-    if "note" in result:
-        lines += ["", f"Note on this result: {result['note']}."]
-    return "\n".join(lines)
-
-
-def baseline_table(result: dict[str, Any]) -> str:
-    """The baseline's Markdown table."""
-    b = result["baseline"]
-    ours = next(r for r in result["rows"] if r["backbone"] == "r2plus1d" and r["threads"] == 1)["core_seconds_a_video"]
-    return "\n".join(
-        [
-            "| R(2+1)D, one core | s a video | times as slow |",
-            "|---|---|---|",
-            f"| this pipeline | {ours['median']:.1f} | 1 |",
-            f"| whole file decoded, same six clips | {b['same_segments']['seconds']:.0f} "
-            f"| {b['times_as_slow_same_segments']:.1f} |",
-            f"| whole file decoded, every clip (estimated) | {b['every_clip_estimated']['seconds']:.0f} "
-            f"| {b['times_as_slow_every_clip']:.1f} |",
-        ]
-    )
-
-
 def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -264,7 +229,7 @@ def main() -> None:
     save(
         "extract", f"python -m bench.extract FOLDER --repeats {a.repeats} --copies {a.copies} --files {a.files}", found
     )
-    print(table(found), baseline_table(found), sep="\n\n")
+    print(extract_table(found), baseline_table(found), sep="\n\n")
 
 
 def _child(kind: str, folder: str, *arguments: str) -> None:

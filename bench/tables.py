@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract, modes, plan
+from bench import decode, extract_tables, modes, plan
 from bench.measure import ROOT, load
 from config.cli import UserError, run
 
 FILES = (ROOT / "README.md", ROOT / "bench" / "README.md")
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "decode": ("decode", decode.table),
-    "extract": ("extract", extract.table),
-    "baseline": ("extract", extract.baseline_table),
+    "extract": ("extract", extract_tables.extract_table),
+    "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
     "cost": ("extract", plan.readme_table),
 }
