@@ -1,0 +1,17 @@
+"""Waiting and measuring go by the monotonic clock (tests/test_disk.py has the wall clock jump)."""
+
+import ast
+
+from bench.runs import ROOT
+
+
+def test_nothing_asks_for_the_wall_clock():
+    """What the extraction measures and waits for goes by the monotonic clock; only progress lines carry the time."""
+    found = []
+    forbidden = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
+    for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "config").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if (node.value.id, node.attr) in forbidden:
+                    found.append((path.name, f"{node.value.id}.{node.attr}"))
+    assert found == [("cli.py", "datetime.now")]
