@@ -13,6 +13,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -32,9 +33,10 @@ DECODERS = {
 def _frames(decoder: str, path: str, starts: list[float]) -> np.ndarray:
     from pipeline.readers import video, video_pyav
 
-    if decoder == "plain":
-        video_pyav.SKIPPING, decoder = (), "pyav"  # type: ignore[assignment]
-    return video.read_video(path, starts, SECONDS, fps=FPS, resize=RESIZE, crop=CROP, decoder=decoder)
+    skipping = () if decoder == "plain" else video_pyav.SKIPPING
+    reader = "decord" if decoder == "decord" else "pyav"
+    with patch.object(video_pyav, "SKIPPING", skipping):
+        return video.read_video(path, starts, SECONDS, fps=FPS, resize=RESIZE, crop=CROP, decoder=reader)
 
 
 def one(decoder: str, path: str, duration: float) -> dict[str, Any]:
