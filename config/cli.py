@@ -101,7 +101,10 @@ class Stopping:
         """If one came, say what is unfinished and exit with the status of shells: 143 for SIGTERM, 130 for Ctrl-C."""
         if self._came is not None:
             name = signal.Signals(self._came).name
-            print(f"stopped by {name}: {unfinished}; run the same command again to go on", file=sys.stderr)
+            # Logged, not printed: if the signal has also ended whoever reads stderr, that must not matter.
+            logging.getLogger("stop").warning(
+                "stopped by %s: %s; run the same command again to go on", name, unfinished
+            )
             sys.exit(128 + self._came)
 
 

@@ -71,8 +71,8 @@ rule extract_shard:
     message: "{wildcards.backbone} looks at shard {wildcards.shard}"
     shell:
         "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} --shard $((10#{wildcards.shard}))"
-        # -i: on Ctrl-C the job still has something to say.
-        " 2>&1 | tee -i {log:q}"
+        # tee stays until the job is gone: asked to stop, that still has something to say.
+        " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
 
 
 # A checkpoint, because only the features tell whether there are enough videos for projection heads.
