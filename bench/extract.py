@@ -6,6 +6,10 @@ Reads the files of bench.media in FOLDER; works in FOLDER/work; writes bench/res
 turns and each in a process of its own: `whole` (pipeline.extract on a shard), `decode` (its worker processes alone),
 `forward` (its passes alone, on the same segments in memory), `baseline` (bench.baseline). Start-up (imports, weights)
 is counted apart.
+
+Three ways to share cores are measured: `1` and `2` as the extraction does it for a job of so many cores, and `1+1`: one
+core decodes, the other one computes. Only there do decoding and network not take cores from each other, as with a GPU;
+so only there can the whole be as fast as the slower of the two alone.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy as np
 
 from bench.decode import FPS
 from bench.extract_tables import baseline_table, extract_table
-from bench.measure import RATE, ROOT, SECONDS, SEGMENTS, child, measured, save, starts_of, summary
+from bench.measure import RATE, ROOT, SECONDS, SEGMENTS, child, measured, save, summary
 from bench.media import SECONDS as DURATION
 from bench.media import path_of, render
 from bench.network import backbone, musicnn_gflop, peak_gflops, r2plus1d_gflop
@@ -32,8 +36,16 @@ from config.cli import run
 from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
+from pipeline.forward import Layout, layout
 
 PARTS = {"r2plus1d": "video", "musicnn": "audio"}
+
+
+def cores_of(name: str) -> tuple[int, Layout]:
+    """The number of cores of a way to share them, and the layout."""
+    if name == "1+1":
+        return 2, Layout(decoders=1, ahead=2, passes=1, threads=1)
+    return int(name), layout(int(name), "cpu")
 
 
 def _config(folder: Path, part: str, threads: int) -> Config:
@@ -75,16 +87,17 @@ def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
         return job, list(tasks(job, kind, resolve_options(part, {})))
 
 
-def whole(folder: Path, part: str, threads: int) -> dict[str, Any]:
+def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
     """pipeline.extract on the shard, from its first task to its last feature."""
     from pipeline.backbones import load_class
     from pipeline.extract import extract
 
+    threads, cores = cores_of(way)
     config = _config(folder, part, threads)
     _forget(config, part)
     load_class(part)  # importing is start-up
     backbone(part, Paths(Path(config.results)).weights(part))
-    meter, cost = measured(lambda: extract(config, part, 0))
+    meter, cost = measured(lambda: extract(config, part, 0, cores))
     wall = meter.decode + meter.network
     return {
         "wall": wall,
@@ -94,14 +107,13 @@ def whole(folder: Path, part: str, threads: int) -> dict[str, Any]:
     }
 
 
-def decode(folder: Path, part: str, threads: int) -> dict[str, Any]:
+def decode(folder: Path, part: str, way: str) -> dict[str, Any]:
     """The decoding processes alone, as many as the extraction has."""
-    from pipeline.forward import layout
     from pipeline.workers import Pool
 
+    threads, cores = cores_of(way)
     config = _config(folder, part, threads)
     _, tasks = _tasks(config, part)
-    cores = layout(threads, "cpu")
 
     def work() -> int:
         with Pool(cores.decoders, config.decoding) as pool:
@@ -111,12 +123,13 @@ def decode(folder: Path, part: str, threads: int) -> dict[str, Any]:
     return {**cost, "segments": segments}
 
 
-def forward(folder: Path, part: str, threads: int) -> dict[str, Any]:
+def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
     """The forward passes alone, as many at a time as the extraction has, on the same segments in memory."""
     from importlib import import_module
 
-    from pipeline.forward import Meter, layout, outcomes
+    from pipeline.forward import Meter, outcomes
 
+    threads, cores = cores_of(way)
     config = _config(folder, part, threads)
     job, tasks = _tasks(config, part)
     module, _, name = tasks[0].function.partition(":")
@@ -124,28 +137,21 @@ def forward(folder: Path, part: str, threads: int) -> dict[str, Any]:
     unique = {Path(t.arguments["path"]).name.rpartition("-")[0]: t for t in tasks}
     arrays = {stem: read(**task.arguments).segments for stem, task in unique.items()}
     decoded = [(t.key, arrays[Path(t.arguments["path"]).name.rpartition("-")[0]]) for t in tasks]
-    net, cores = backbone(part, job.paths.weights(part)), layout(threads, "cpu")
+    net = backbone(part, job.paths.weights(part))
     _, cost = measured(lambda: list(outcomes(iter(decoded), net, 1, cores.passes, Meter())))
     return {**cost, "segments": sum(len(a) for _, a in decoded), "peak_gflops": peak_gflops(threads)}
 
 
 def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
-    """bench.baseline on the first minute, its pictures extrapolated to the whole file (the content repeats)."""
+    """bench.baseline on the whole file: every frame, every clip one after the other."""
     import torch
 
     from bench.baseline import run as run_baseline
 
     torch.set_num_threads(1)
     weights = Paths(folder / "results").weights("r2plus1d")
-    length = min(float(duration), 60.0)
-    starts = [s for s in starts_of(float(duration)) if s + SECONDS < length][:2] or [0.0]
-    found = run_baseline(Path(path), starts, weights, limit=length)
-    return {
-        "pictures": found["pictures"] * float(duration) / length,
-        "segments": found["clip"] * SEGMENTS,
-        "clip": found["clip"],
-        "seconds_decoded": length,
-    }
+    starts = [float(s) for s in np.arange(0.0, float(duration) - SECONDS + 1e-6, SECONDS)]
+    return run_baseline(Path(path), starts, weights)
 
 
 def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) -> dict[str, Any]:
@@ -156,62 +162,65 @@ def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) 
     for part in PARTS:
         prepare(folder / "work" / part, files, videos[part] // len(files))
     cores = len(os.sched_getaffinity(0))
-    layouts = [(part, threads) for part in PARTS for threads in sorted({1, min(2, cores)})]
+    ways = ("1", "2", "1+1") if cores > 1 else ("1",)
+    layouts = [(part, way) for part in PARTS for way in ways]
     runs: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(repeats):
-        for part, threads in layouts:
+        for part, way in layouts:
             for kind in ("whole", "decode", "forward"):
-                found = child("bench.extract", kind, str(folder / "work" / part), part, str(threads))
-                runs[part, threads, kind].append(found)
-                print(part, threads, kind, json.dumps(found), flush=True)
+                found = child("bench.extract", kind, str(folder / "work" / part), part, way)
+                runs[part, way, kind].append(found)
+                print(part, way, kind, json.dumps(found), flush=True)
     slow = child("bench.extract", "baseline", str(folder / "work" / "r2plus1d"), str(files[0]), str(duration))
     gflop = {
         "r2plus1d": r2plus1d_gflop(round(SECONDS * FPS)),
         "musicnn": musicnn_gflop(Paths(folder / "work" / "musicnn" / "results").weights("musicnn")),
     }
-    rows = [_row(part, threads, runs, videos[part], gflop[part]) for part, threads in layouts]
-    ours = next(r for r in rows if r["backbone"] == "r2plus1d" and r["threads"] == 1)["core_seconds_a_video"]
-    every = slow["pictures"] + slow["clip"] * duration / SECONDS
+    rows = [_row(part, way, runs, videos[part], gflop[part]) for part, way in layouts]
+    ours = next(r for r in rows if r["backbone"] == "r2plus1d" and r["cores"] == "1")["core_seconds_a_video"]
+    same, every = slow["pictures"] + SEGMENTS * slow["clip"], slow["pictures"] + slow["segments"]
     return {
         "files": {"seconds": duration, "videos": videos, "segments": SEGMENTS, "fps": FPS, "rate": RATE},
         "gflop_a_segment": {name: round(value, 2) for name, value in gflop.items()},
         "rows": rows,
         "baseline": {
             **{key: round(value, 2) for key, value in slow.items()},
-            "same_segments": {"seconds": round(slow["pictures"] + slow["segments"], 1)},
-            "every_clip_estimated": {"seconds": round(every, 1)},
-            "times_as_slow_same_segments": round((slow["pictures"] + slow["segments"]) / ours["median"], 1),
+            "same_segments": {"seconds": round(same, 1)},
+            "every_clip": {"seconds": round(every, 1)},
+            "times_as_slow_same_segments": round(same / ours["median"], 1),
             "times_as_slow_every_clip": round(every / ours["median"], 1),
         },
     }
 
 
-def _row(part: str, threads: int, runs: Any, videos: int, gflop: float) -> dict[str, Any]:
+def _row(part: str, way: str, runs: Any, videos: int, gflop: float) -> dict[str, Any]:
     """One line of the result. `of_slower`: the slower floor's time over ours; `of_cores`: (decode + forward processor
     seconds) / cores over ours, the floor where both share the same cores."""
 
-    def median(kind: str, what: str) -> float:
-        return summary((r[what] for r in runs[part, threads, kind]), 6)["median"]
+    threads = cores_of(way)[0]
 
-    pairs = list(zip(*(runs[part, threads, kind] for kind in ("whole", "decode", "forward")), strict=True))
-    forward_rate = runs[part, threads, "forward"][0]["segments"] / median("forward", "cpu") * threads
+    def median(kind: str, what: str) -> float:
+        return summary((r[what] for r in runs[part, way, kind]), 6)["median"]
+
+    pairs = list(zip(*(runs[part, way, kind] for kind in ("whole", "decode", "forward")), strict=True))
+    forward_rate = runs[part, way, "forward"][0]["segments"] / median("forward", "cpu") * threads
     return {
         "backbone": part,
-        "threads": threads,
-        "seconds_a_video": summary(r["wall"] / videos for r in runs[part, threads, "whole"]),
+        "cores": way,
+        "seconds_a_video": summary(r["wall"] / videos for r in runs[part, way, "whole"]),
         "decode_seconds_a_video": round(median("decode", "wall") / videos, 3),
         "forward_seconds_a_video": round(median("forward", "wall") / videos, 3),
         "decode_cpu_a_video": round(median("decode", "cpu") / videos, 3),
         "forward_cpu_a_video": round(median("forward", "cpu") / videos, 3),
-        "core_seconds_a_video": summary(r["cpu"] / videos for r in runs[part, threads, "whole"]),
+        "core_seconds_a_video": summary(r["cpu"] / videos for r in runs[part, way, "whole"]),
         "of_cpu": summary((d["cpu"] + f["cpu"]) / w["cpu"] for w, d, f in pairs),
         "start_up_seconds": round(median("whole", "start_up"), 1),
         "of_slower": summary(max(d["wall"], f["wall"]) / w["wall"] for w, d, f in pairs),
         "of_cores": summary((d["cpu"] + f["cpu"]) / threads / w["wall"] for w, d, f in pairs),
         "segments_a_second_a_core": round(SEGMENTS * videos / median("whole", "cpu"), 2),
         "forward_gflops": round(forward_rate * gflop, 1),
-        "peak_gflops": round(max(r["peak_gflops"] for r in runs[part, threads, "forward"]), 1),
-        "of_peak": round(forward_rate * gflop / max(r["peak_gflops"] for r in runs[part, threads, "forward"]), 3),
+        "peak_gflops": round(max(r["peak_gflops"] for r in runs[part, way, "forward"]), 1),
+        "of_peak": round(forward_rate * gflop / max(r["peak_gflops"] for r in runs[part, way, "forward"]), 3),
         "decode_share_of_waiting": round(median("whole", "waiting_for_decode"), 3),
     }
 
@@ -237,7 +246,7 @@ def _child(kind: str, folder: str, *arguments: str) -> None:
         found = baseline(Path(folder), *arguments)
     else:
         work = {"whole": whole, "decode": decode, "forward": forward}[kind]
-        found = work(Path(folder), arguments[0], int(arguments[1]))
+        found = work(Path(folder), arguments[0], arguments[1])
     print(json.dumps(found))
 
 

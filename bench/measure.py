@@ -13,10 +13,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from config.files import write_json
 
@@ -29,7 +31,7 @@ SEGMENTS, SECONDS, RATE = 6, 3.0, 16000
 
 def machine() -> dict[str, Any]:
     """What the numbers depend on: processor, cores, Python and library versions."""
-    names = ("torch", "torchvision", "numpy", "av", "decord", "soxr")
+    names = ("torch", "torchvision", "numpy", "zarr", "av", "decord", "soxr", "snakemake")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -88,6 +90,20 @@ def summary(values: Iterable[float], digits: int = 3) -> dict[str, float]:
     """Median, smallest and largest of repeated measurements: the spread is the noise."""
     found = list(values)
     return {k: round(f(found), digits) for k, f in (("median", statistics.median), ("min", min), ("max", max))}
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """The p of cost ≈ c · size^p, by least squares on logarithms: 1 is linear, 2 quadratic growth."""
+    return round(float(np.polyfit(np.log(sizes), np.log(costs), 1)[0]), 3)
+
+
+def bar(measure: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
+    """One line of a result's `bars`: what was measured, the bar it has to reach, and whether it did."""
+    if (at_least is None) == (at_most is None):
+        raise ValueError("a bar is either a least or a greatest value")
+    met = value >= at_least if at_least is not None else at_most is not None and value <= at_most
+    words = f"≥ {at_least:g}" if at_least is not None else f"≤ {at_most:g}"
+    return {"measure": measure, "value": round(value, 4), "bar": words, "met": met}
 
 
 def save(name: str, command: str, found: dict[str, Any]) -> None:

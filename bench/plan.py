@@ -31,7 +31,7 @@ PARTS = ("musicnn", "r2plus1d")
 
 def from_results(result: dict[str, Any]) -> dict[str, float]:
     """Core seconds a video by backbone: the median of the whole extraction on one core."""
-    return {row["backbone"]: row["core_seconds_a_video"]["median"] for row in result["rows"] if row["threads"] == 1}
+    return {row["backbone"]: row["core_seconds_a_video"]["median"] for row in result["rows"] if row["cores"] == "1"}
 
 
 def from_sample(sample: Path, limit: int) -> dict[str, float]:

@@ -8,12 +8,13 @@ test fails when they have drifted apart.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench import decode, extract_tables, modes, plan
-from bench.measure import ROOT, load
+from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
 FILES = (ROOT / "README.md", ROOT / "bench" / "README.md")
@@ -27,6 +28,17 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 """Mark: (result file, what makes its table)."""
 
 
+def bars() -> str:
+    """Every result's bars in one table."""
+    lines = ["| measure | measured | bar | |", "|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        for each in json.loads(path.read_text()).get("bars", []):
+            lines.append(
+                f"| {each['measure']} | {each['value']:g} | {each['bar']} | {'' if each['met'] else 'missed'} |"
+            )
+    return "\n".join(lines)
+
+
 def filled(text: str) -> str:
     """The text with every table between its marks. UserError where a result is missing."""
     for mark, (name, make) in TABLES.items():
@@ -36,9 +48,14 @@ def filled(text: str) -> str:
         result = load(name)
         if result is None:
             raise UserError(f"bench/results/{name}.json does not exist; run `make bench`")
-        before, rest = text.split(first)
-        text = f"{before}{first}\n{make(result)}\n{last}{rest.split(last)[1]}"
-    return text
+        text = _put(text, first, last, make(result))
+    first, last = "<!-- bars: written by python -m bench.tables -->", "<!-- end of bars -->"
+    return _put(text, first, last, bars()) if first in text else text
+
+
+def _put(text: str, first: str, last: str, table: str) -> str:
+    before, rest = text.split(first)
+    return f"{before}{first}\n{table}\n{last}{rest.split(last)[1]}"
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
-from pipeline.forward import Meter, layout, outcomes
+from pipeline.forward import Layout, Meter, layout, outcomes
 from pipeline.readers import Decoded, MediaError
 from pipeline.shard import Outcome, ShardJob
 from pipeline.store import PROBE, read_array, stored_shard
@@ -104,8 +104,11 @@ def main() -> None:
     extract(config, name, arguments.shard)
 
 
-def extract(config: Config, name: str, shard: int) -> Meter:
-    """Run the backbone `name` over one shard and put the shard in place. UserError for what the user can mend."""
+def extract(config: Config, name: str, shard: int, cores: Layout | None = None) -> Meter:
+    """Run the backbone `name` over one shard and put the shard in place. UserError for what the user can mend.
+
+    `cores`: how to share the job's cores; by default what `layout` chooses for its threads.
+    """
     settings = config.backbones[name]
     options = resolve_options(name, settings.options)
     kind = load_class(name)
@@ -113,7 +116,7 @@ def extract(config: Config, name: str, shard: int) -> Meter:
     if job.plan["backbones"][name]["random_weights"]:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     device = device_of(config, name)
-    cores = layout(settings.threads, device, engine_threads=options.get("engine") == "essentia")
+    cores = cores or layout(settings.threads, device, engine_threads=options.get("engine") == "essentia")
     meter = Meter()
     with Stopping() as stop, job.journal, Pool(cores.decoders, config.decoding, stop) as pool:
         pending = list(tasks(job, kind, options))
