@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from config.cli import UserError
 
@@ -142,6 +142,15 @@ class Heads(Section):
     video: str = "r2plus1d"
     """Backbone on the video side."""
     experiments: dict[str, Experiment] = {"baseline": Experiment()}
+    seeds: list[int] = Field([0], min_length=1)
+    """Every experiment is trained once with each of these; tables give means and intervals over them."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds must be different numbers, none below 0")
+        return seeds
 
 
 class Evaluation(Section):

@@ -27,7 +27,7 @@ from eval.bootstrap import intervals
 from eval.published import LARGEST, NAME, published_formula
 from eval.ranks import chance, histogram, ranks, summary, unit_rows
 from heads.embed import load_embeddings
-from heads.train import experiment_of
+from heads.runs import experiment_of
 from pipeline.store import Features, open_features
 
 log = logging.getLogger("retrieval")

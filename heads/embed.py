@@ -27,7 +27,7 @@ from config.files import read_json, write_json
 from config.model import Config, read
 from config.paths import Paths
 from heads.checkpoint import About, load_checkpoint
-from heads.train import experiment_of
+from heads.runs import experiment_of
 from pipeline.store import open_features, read_array
 
 log = logging.getLogger("embed")

@@ -39,19 +39,10 @@ from heads.checkpoint import (
 from heads.features import Batch, Features, load_features, training_batches, validation_batches
 from heads.loss import chance_loss, info_nce, lowest_loss
 from heads.model import TwoHeads
+from heads.runs import experiment_of
 
 log = logging.getLogger("train")
 """Fewer videos than this are no training set: batch norm and the contrast both need company."""
-
-
-def experiment_of(config: Config, name: str) -> Experiment:
-    """The named experiment; UserError with the names that exist otherwise."""
-    try:
-        return config.heads.experiments[name]
-    except KeyError:
-        raise UserError(
-            f"heads.experiments.{name}: no such experiment; there are {sorted(config.heads.experiments)}"
-        ) from None
 
 
 def check_enough(features: Features) -> None:
