@@ -1,7 +1,7 @@
 """Where the trainings of an experiment stand: one a seed. Reads and writes nothing.
 
-The first of `heads.seeds` has the experiment's own folder, heads/EXPERIMENT/, whose file names are fixed; the others have
-heads/EXPERIMENT/seeds/SEED/ with the same files in it.
+The first of `heads.seeds` has the experiment's own folder, heads/EXPERIMENT/, whose file names are fixed; the others
+have heads/EXPERIMENT/seeds/SEED/ with the same files in it.
 """
 
 from __future__ import annotations
