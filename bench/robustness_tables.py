@@ -35,12 +35,13 @@ def _streams_together(found: dict[str, int]) -> dict[str, int]:
 
 def kills(result: dict[str, Any]) -> str:
     """What bench.kills found, in a sentence."""
-    jobs = result["kills"] - result["by_moment"].get("workflow", 0)
+    workflows, extractions = result["by_moment"].get("workflow", 0), result["extractions_compared"]
+    jobs = result["kills"] - workflows
     return (
-        f"{result['kills']} kills ({jobs} of single jobs, spread over their start, their decoding and their last write, and "
-        f"{result['by_moment'].get('workflow', 0)} of whole Snakemake runs) over {result['extractions_compared']} "
-        f"extractions of a collection that grows in between: {result['torn']} torn shards after any kill, "
-        f"{result['lost']} videos lost, {result['different']} records or features different from an undisturbed run."
+        f"{result['kills']} kills ({jobs} of single jobs, spread over their start, their decoding and their last write, "
+        f"and {workflows} of whole Snakemake runs) over {extractions} extractions of a collection that grows in between: "
+        f"{result['torn']} torn shards after any kill, {result['lost']} videos lost, {result['different']} records or "
+        "features different from an undisturbed run."
     )
 
 
