@@ -168,9 +168,7 @@ class Cache:
         paths, rows, spec = Paths(Path(self.config.results)), shard_rows(plan, shard), self.config.segments
         rng = self.planted.draws(4, shard)
         durations = rng.uniform(120, 360, len(rows)).astype(np.float32)
-        starts = np.stack(
-            [segment_starts(self.ids[row], float(s), spec) for row, s in zip(rows, durations, strict=True)]
-        )
+        starts = np.array([segment_starts(self.ids[r], float(s), spec) for r, s in zip(rows, durations, strict=True)])
         sides = segment_features(self.planted, self.common[:, rows.start : rows.stop], spec.count, shard)
         for row, segment in self.damaged:
             if row in rows:

@@ -1,4 +1,4 @@
-"""The cache `features.zarr`: its layout, whole-shard writes and a reader that refuses mixed cache keys.
+"""The cache `features.zarr`: its layout and whole-shard writes. `pipeline.features` opens a finished one.
 
 One Zarr v3 group. For every backbone an array `<backbone>` [videos, segments, dim] float16 and `<backbone>_valid`
 [videos] bool; for the probe `start` [videos, segments] float32 seconds and `duration` [videos] float32 seconds.
@@ -202,72 +202,3 @@ def read_array(paths: Paths, name: str) -> zarr.Array:
     except FileNotFoundError:
         raise UserError(f"{paths.features} has no array '{name}'; run `snakemake extract …`") from None
     return array
-
-
-class Features:
-    """A finished cache, read-only. Made by `open_features`."""
-
-    def __init__(self, paths: Paths, plan: dict[str, Any]) -> None:
-        self._paths, self._plan = paths, plan
-
-    @property
-    def videos(self) -> int:
-        """Rows of every array."""
-        return self._plan["videos"]
-
-    @property
-    def segments(self) -> int:
-        """Segments a video."""
-        return self._plan["segments"]["count"]
-
-    @property
-    def backbones(self) -> list[str]:
-        """Names of the cached backbones."""
-        return list(self._plan["backbones"])
-
-    def features(self, backbone: str) -> np.ndarray:
-        """[videos, segments, dim] float16; NaN where `valid` is False, and in damaged segments of valid videos."""
-        return np.asarray(read_array(self._paths, backbone)[:])
-
-    def valid(self, backbone: str) -> np.ndarray:
-        """[videos] bool."""
-        return np.asarray(read_array(self._paths, f"{backbone}_valid")[:])
-
-    def start(self) -> np.ndarray:
-        """[videos, segments] float32 seconds: where each segment begins; NaN for videos without segments."""
-        return np.asarray(read_array(self._paths, START)[:])
-
-    def duration(self) -> np.ndarray:
-        """[videos] float32 seconds; NaN for videos that could not be opened."""
-        return np.asarray(read_array(self._paths, DURATION)[:])
-
-    def key(self, backbone: str) -> str:
-        """The cache key that all of a backbone's features were computed under."""
-        return self._plan["backbones"][backbone]["key"]
-
-    def random_weights(self, backbone: str) -> bool:
-        """Whether the backbone's weights are random numbers, not learned ones."""
-        return self._plan["backbones"][backbone]["random_weights"]
-
-
-def open_features(paths: Paths) -> Features:
-    """Open a complete cache. UserError if shards are missing or were made under another key than the plan's."""
-    plan = read_json(paths.plan)
-    if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake extract …`")
-    for backbone, entry in plan["backbones"].items():
-        records = [read_record(paths.done(backbone, shard)) for shard in range(plan["shards"])]
-        missing = [shard for shard, record in enumerate(records) if record is None]
-        if missing:
-            raise UserError(
-                f"{paths.features}: {len(missing)} of {plan['shards']} shards of {backbone} are not extracted yet "
-                f"(first: {missing[0]}); run `snakemake extract …`"
-            )
-        mixed = [shard for shard, record in enumerate(records) if record and record.key != entry["key"]]
-        if mixed or read_array(paths, backbone).attrs.get("key") != entry["key"]:
-            raise UserError(
-                f"{paths.features}: {backbone} mixes cache keys (shards {mixed[:5] or 'all'}): they were computed with "
-                "other weights, segments or preprocessing than the plan says. Run `snakemake extract …`, "
-                "which computes those shards again."
-            )
-    return Features(paths, plan)
