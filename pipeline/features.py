@@ -44,6 +44,11 @@ class Features:
         self._paths, self._plan, self._threads = paths, plan, threads
 
     @property
+    def folder(self) -> Path:
+        """The Zarr group."""
+        return self._paths.features
+
+    @property
     def videos(self) -> int:
         """Rows of every array."""
         return self._plan["videos"]

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,25 @@ from config.files import read_json
 CRC = {"name": "crc32c"}
 Rows = slice | np.ndarray | None
 """Rows of the first axis: all, a slice without steps, or int64 numbers in any order, also repeated."""
-Piece = tuple[int, slice | np.ndarray, slice | np.ndarray]
-"""A chunk of a shard, which of its rows are wanted, and where they go."""
+Piece = tuple[int, int, slice | np.ndarray | None, slice | np.ndarray]
+"""First chunk, number of chunks, which rows of a single chunk are wanted (None: all, of every chunk), where they go."""
+TOGETHER = 1 << 19
+"""Bytes to read in one go: small enough to be in the processor's cache still when their checksums are taken."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """One array on disk: `shape` and `dtype` of the whole, rows a shard and rows a chunk. Pickles as its path."""
+    """One array on disk: `shape` and `dtype` of the whole, rows a shard and rows a chunk.
+
+    Without `sharded`, as for the slim arrays, a shard's file is one chunk without an index.
+    """
 
     folder: Path
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     shard_rows: int
     chunk_rows: int
+    sharded: bool
 
     @classmethod
     def open(cls, folder: Path) -> Shards:
@@ -47,8 +54,8 @@ class Shards:
             raise UserError(f"{folder.parent} has no array '{folder.name}'; run `snakemake extract …`")
         whole = about["chunk_grid"]["configuration"]["chunk_shape"]
         codecs = about["codecs"]
-        chunk = whole
-        if codecs[0]["name"] == "sharding_indexed":
+        chunk, sharded = whole, codecs[0]["name"] == "sharding_indexed"
+        if sharded:
             sharding = codecs.pop(0)["configuration"]
             chunk, codecs = sharding["chunk_shape"], sharding["codecs"]
             if sharding["index_location"] != "end" or sharding["index_codecs"][1:] != [CRC]:
@@ -56,7 +63,7 @@ class Shards:
         if [c["name"] for c in codecs] != ["bytes", "crc32c"] or not whole[1:] == chunk[1:] == about["shape"][1:]:
             raise UserError(f"{folder}: shards are compressed, or cut along other axes; only Zarr itself reads them")
         dtype = np.dtype(about["data_type"]).newbyteorder("<")
-        return cls(folder, tuple(about["shape"]), dtype, whole[0], chunk[0])
+        return cls(folder, tuple(about["shape"]), dtype, whole[0], chunk[0], sharded)
 
     @property
     def ndim(self) -> int:
@@ -78,29 +85,40 @@ class Shards:
             start, stop, step = (rows or slice(None)).indices(self.shape[0])
             if step != 1:
                 raise IndexError("a slice of rows has no steps")
-            count, work = max(stop - start, 0), self._span(start, stop)
+            count, work = max(stop - start, 0), list(self._span(start, stop))
         else:
             rows = np.asarray(rows)
             if rows.ndim != 1 or rows.dtype.kind not in "iu":
                 raise IndexError(f"rows are int64 [n], not {rows.dtype} {list(rows.shape)}")
             if len(rows) and not 0 <= rows.min() <= rows.max() < self.shape[0]:
                 raise IndexError(f"{self.folder} has the rows 0 to {self.shape[0] - 1}")
-            count, work = len(rows), self._picked(rows)
+            count, work = len(rows), list(self._picked(rows))
         out = np.empty((count, *self.shape[1:]), self.dtype)
-        with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-            for _ in pool.map(lambda each: self._read_shard(each[0], each[1], out), work):
+        threads = threads or len(os.sched_getaffinity(0))
+        # A task for every shard would cost more than reading a few rows of each; four a thread even out their speeds.
+        size = -(-len(work) // (4 * threads)) or 1
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(lambda at: self._read_shards(work[at : at + size], out), range(0, len(work), size)):
                 pass
         return out
 
     def _span(self, start: int, stop: int) -> Iterator[tuple[int, list[Piece]]]:
-        """What to read of each shard for the rows `start` to `stop`."""
+        """What to read of each shard for the rows `start` to `stop`: whole chunks, and parts of the first and last."""
         for shard in range(start // self.shard_rows, -(-stop // self.shard_rows) if stop > start else 0):
+            base = shard * self.shard_rows
+            low, high = max(start - base, 0), min(stop - base, self.shard_rows)
+            first, last = -(-low // self.chunk_rows), high // self.chunk_rows
             pieces: list[Piece] = []
-            for chunk in range(self.shard_rows // self.chunk_rows):
-                first = shard * self.shard_rows + chunk * self.chunk_rows
-                low, high = max(start, first), min(stop, first + self.chunk_rows)
-                if low < high:
-                    pieces.append((chunk, slice(low - first, high - first), slice(low - start, high - start)))
+            if first < last:
+                edges = [first * self.chunk_rows, last * self.chunk_rows]
+                pieces.append((first, last - first, None, slice(base + edges[0] - start, base + edges[1] - start)))
+            else:
+                edges = [min(first * self.chunk_rows, high)] * 2
+            for a, b in ((low, edges[0]), (edges[1], high)):
+                if a < b:
+                    chunk = a // self.chunk_rows
+                    inside = slice(a - chunk * self.chunk_rows, b - chunk * self.chunk_rows)
+                    pieces.append((chunk, 1, inside, slice(base + a - start, base + b - start)))
             yield shard, pieces
 
     def _picked(self, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:
@@ -118,55 +136,68 @@ class Shards:
                 yield now, pieces
                 pieces = []
             now = shard
+            if self.chunk_rows == 1 and high - low == 1:
+                pieces.append((within, 1, None, slice(int(order[low]), int(order[low]) + 1)))
+                continue
             first = shard * self.shard_rows + within * self.chunk_rows
-            pieces.append((within, inside[low:high] - first, order[low:high]))
+            pieces.append((within, 1, inside[low:high] - first, order[low:high]))
         if pieces:
             yield now, pieces
 
     def path(self, shard: int) -> Path:
         """The file of a shard (Zarr v3's default chunk keys)."""
-        return self.folder.joinpath("c", str(shard), *["0"] * (len(self.shape) - 1))
+        return Path(self._name(shard))
 
-    def _read_shard(self, shard: int, pieces: list[Piece], out: np.ndarray) -> None:
-        path = self.path(shard)
-        size = self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize
-        spare = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
-        sum_ = bytearray(4)
-        try:
-            file = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise UserError(self._damage(shard, "is missing")) from None
-        try:
-            offsets = self._offsets(file, shard, size)
-            for chunk, wanted, place in pieces:
-                straight = isinstance(wanted, slice) and wanted.stop - wanted.start == self.chunk_rows
-                target = out[place] if straight else spare
-                raw = target.reshape(-1).view(np.uint8)
-                if os.preadv(file, [raw.data, sum_], offsets[chunk]) != size + len(sum_):
-                    raise UserError(self._damage(shard, "is too short"))
-                if google_crc32c.value(raw) != int.from_bytes(sum_, "little"):
-                    raise UserError(self._damage(shard, f"is damaged in its chunk {chunk} (checksum)"))
-                if not straight:
-                    out[place] = spare[wanted]
-        finally:
-            os.close(file)
+    def _name(self, shard: int) -> str:
+        return f"{self.folder}/c/{shard}{'/0' * (len(self.shape) - 1)}"
 
-    def _offsets(self, file: int, shard: int, size: int) -> list[int]:
-        """Where each chunk of an open shard begins."""
+    def _read_shards(self, work: list[tuple[int, list[Piece]]], out: np.ndarray) -> None:
+        """Read these pieces of these shards into `out`. A shard's chunks lie one after the other from byte 0 on."""
         count = self.shard_rows // self.chunk_rows
-        if count == 1 and os.fstat(file).st_size == size + 4:
-            return [0]  # the slim arrays are not sharded: their file is one chunk
-        length = 16 * count + 4
-        index = np.frombuffer(os.pread(file, length, os.fstat(file).st_size - length), np.uint8)
-        if len(index) != length or google_crc32c.value(index[:-4]) != int.from_bytes(index[-4:].tobytes(), "little"):
-            raise UserError(self._damage(shard, "is damaged in its index (checksum)"))
-        found = index[:-4].view("<u8").reshape(count, 2)
-        if (found[:, 1] != size + 4).any():
-            raise UserError(self._damage(shard, "has chunks of another size"))
-        return found[:, 0].tolist()
+        size = self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize
+        step = size + 4
+        index = _index(count, step) if self.sharded else b""
+        spare = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
+        for shard, pieces in work:
+            try:
+                file = os.open(self._name(shard), os.O_RDONLY)
+            except FileNotFoundError:
+                raise UserError(self._damage(shard, "is missing")) from None
+            try:
+                # One byte more would show a file that is too long.
+                if os.pread(file, len(index) + 1, count * step) != index:
+                    raise UserError(self._damage(shard, "is damaged in its index, or of another length"))
+                for chunk, chunks, wanted, place in pieces:
+                    target = out[place] if wanted is None else spare
+                    self._read_chunks(file, shard, chunk, chunks, target.reshape(-1).view(np.uint8))
+                    if wanted is not None:
+                        out[place] = spare[wanted]
+            finally:
+                os.close(file)
+
+    def _read_chunks(self, file: int, shard: int, first: int, count: int, raw: np.ndarray) -> None:
+        """Read `count` chunks into the bytes `raw` and check them."""
+        size = len(raw) // count
+        together = min(max(TOGETHER // size, 1), 500)  # the kernel takes 1024 buffers
+        sums = np.empty(min(together, count), "<u4")
+        for at in range(0, count, together):
+            parts = [raw[k * size : (k + 1) * size] for k in range(at, min(at + together, count))]
+            buffers = [b for k, part in enumerate(parts) for b in (part.data, sums[k : k + 1].data)]
+            if os.preadv(file, buffers, (first + at) * (size + 4)) != len(parts) * (size + 4):
+                raise UserError(self._damage(shard, "is too short"))
+            for k, part in enumerate(parts):
+                if google_crc32c.value(part) != sums[k]:
+                    raise UserError(self._damage(shard, f"is damaged in its chunk {first + at + k} (checksum)"))
 
     def _damage(self, shard: int, what: str) -> str:
         return (
             f"{self.path(shard)}: shard {shard} of {self.folder.name} {what}. Run `python -m pipeline.verify "
             f"{self.folder.parent.parent} --repair` and then `snakemake extract …`, which computes it again."
         )
+
+
+@cache
+def _index(count: int, step: int) -> bytes:
+    """The index at the end of a shard whose `count` chunks of `step` bytes, checksums included, lie in order."""
+    entries = np.stack([np.arange(count) * step, np.full(count, step)], axis=1).astype("<u8").tobytes()
+    return entries + google_crc32c.value(entries).to_bytes(4, "little")

@@ -10,6 +10,7 @@ shard lose data silently (zarr-python#3682), a rename cannot.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from pipeline.records import Record, read_record, write_record
 FORMAT = 1
 PROBE = "probe"
 START, DURATION = "start", "duration"
+CHUNK_BYTES = 80_000
+"""Bytes of features under one checksum, at most: what reading one random row costs (bench/README.md, "Store")."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
     """One array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
     whole = (shard_videos, *shape[1:])
     features = len(shape) == 3
-    chunk = max(n for n in range(1, min(shard_videos, 64) + 1) if shard_videos % n == 0)
+    most = max(CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize), 1)
+    chunk = max(n for n in range(1, min(shard_videos, most) + 1) if shard_videos % n == 0)
     return zarr.create_array(
         store,
         name=name,
@@ -102,6 +106,7 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
         # Embeddings hardly compress; a checksum in every chunk finds a flipped bit.
         compressors=[Crc32cCodec()],
         filters=None,
+        dimension_names=("video", "segment", f"{name}_feature")[: len(shape)],
         fill_value=False if np.dtype(dtype) == bool else np.nan,
         # An all-NaN chunk is written too: a missing object then always means that a shard was never written.
         config={"write_empty_chunks": True},

@@ -1,0 +1,299 @@
+"""The store against its peers: chunk sizes, codecs, whole loads, random rows, checking; and how loading grows.
+
+    python -m bench.store RESULTS WORK [--backbone r2plus1d] [--real RESULTS]
+
+Reads a finished cache, such as `bench.fill` writes; writes copies in other formats to the folder WORK (as large as the
+backbone's array, twice), deletes them again, and writes bench/results/store.json. Everything is read from a warm page
+cache, each side into new memory, and the fastest of several runs is taken: others on the machine only slow one down.
+`--real` is a cache of a real network's features, for what compression gains; planted ones have noise in every bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from bench.measure import bar, exponent, save
+from config.cli import run
+from config.paths import Paths
+from pipeline.features import Features, open_features
+from pipeline.plan import read_plan
+from pipeline.shards import Shards
+from pipeline.verify import check_shards
+
+CHUNKS = (1, 2, 4, 8, 20, 50, 200, 1000)
+CODECS: dict[str, list[Any]] = {
+    "none": [],
+    "crc32c": [Crc32cCodec()],
+    "zstd 1, crc32c": [ZstdCodec(level=1), Crc32cCodec()],
+    "lz4, shuffled, crc32c": [BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=2), Crc32cCodec()],
+    "zstd 3, bit-shuffled, crc32c": [
+        BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2),
+        Crc32cCodec(),
+    ],
+}
+SIZES = (10_000, 50_000, 200_000)
+SAMPLE, ROWS, CHECKED = 20, 1000, 100
+"""Videos of the scaling curve, up to all; shards for chunk sizes and codecs; random rows; shards for checking."""
+
+
+def fastest(work: Callable[[], Any], times: int = 3) -> float:
+    """Seconds of the fastest run, after one that warms the page cache; what `work` returns is freed at once."""
+    work()
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+        del result
+    return min(seconds)
+
+
+def cold(files: list[Path], work: Callable[[], Any]) -> float:
+    """Seconds of one run after the files have been dropped from the page cache."""
+    for path in files:
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def random_rows(videos: int, files: list[Path], read: Callable[[np.ndarray], Any]) -> dict[str, float]:
+    """Seconds of gathering ROWS random rows, others each time: with the files on disk alone, and in the page cache."""
+    rng = np.random.default_rng(1)
+    from_disk = min(cold(files, partial(read, rng.integers(videos, size=ROWS))) for _ in range(3))
+    raw(files, 1)
+    return {"disk": from_disk, "cached": fastest(lambda: read(rng.integers(videos, size=ROWS)), 5)}
+
+
+def raw(files: list[Path], threads: int) -> np.ndarray:
+    """The files' bytes, read one after the other into one new array: what the reading itself costs."""
+    sizes = [file.stat().st_size for file in files]
+    ends = np.cumsum(sizes).tolist()
+    out = np.empty(ends[-1], np.uint8)
+
+    def read(each: tuple[Path, int, int]) -> None:
+        path, size, end = each
+        with open(path, "rb", buffering=0) as file:
+            assert file.readinto(out[end - size : end].data) == size
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, zip(files, sizes, ends, strict=True)))
+    return out
+
+
+def variant(folder: Path, block: np.ndarray, shard: int, chunk: int, chain: list[Any]) -> tuple[Any, float]:
+    """The block written as a sharded array; and the seconds that it took."""
+    shutil.rmtree(folder, ignore_errors=True)
+    array = zarr.create_array(
+        folder,
+        shape=block.shape,
+        dtype=block.dtype,
+        shards=(shard, *block.shape[1:]),
+        chunks=(chunk, *block.shape[1:]),
+        compressors=chain,
+        filters=None,
+        fill_value=np.nan,
+        config={"write_empty_chunks": True},
+    )
+    start = time.perf_counter()
+    array[:] = block
+    return array, time.perf_counter() - start
+
+
+def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
+    """Loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
+    rows = np.random.default_rng(0).integers(len(block), size=ROWS)
+    found = []
+    for chunk in (c for c in CHUNKS if shard % c == 0):
+        array, _ = variant(work / "chunks", block, shard, chunk, [Crc32cCodec()])
+        ours = Shards.open(work / "chunks")
+        found.append(
+            {
+                "rows": chunk,
+                "kb": round(chunk * block[0].nbytes / 1000, 1),
+                "load": fastest(ours.read),
+                "load_zarr": fastest(partial(array.__getitem__, slice(None)), 1),
+                "gather": random_rows(len(block), [ours.path(i) for i in range(len(block) // shard)], ours.read),
+                "gather_zarr": fastest(partial(array.oindex.__getitem__, rows), 1),
+            }
+        )
+    return found
+
+
+def codecs(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
+    """Bytes and seconds of each codec, through Zarr; loading with the Rust pipeline too, if it is installed."""
+    found = []
+    for name, chain in CODECS.items():
+        array, seconds = variant(work / "codecs", block, shard, 50, chain)
+        size = sum(file.stat().st_size for file in (work / "codecs").rglob("*") if file.is_file())
+        load = fastest(partial(array.__getitem__, slice(None)), 1)
+        each = {"codec": name, "size": size / block.nbytes, "write": seconds, "load": load}
+        with rust_pipeline() as there:
+            if there:
+                again = zarr.open_array(work / "codecs", mode="r")
+                each["load_zarrs"] = fastest(partial(again.__getitem__, slice(None)), 1)
+        found.append(each)
+    return found
+
+
+class rust_pipeline:
+    """While open, Zarr uses the codec pipeline of the package `zarrs`; gives False where that is not installed."""
+
+    def __enter__(self) -> bool:
+        try:
+            import zarrs
+        except ImportError:
+            return False
+        zarr.registry.register_pipeline(zarrs.ZarrsCodecPipeline)
+        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+        return True
+
+    def __exit__(self, *exception: object) -> None:
+        zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"})
+
+
+def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
+    """Loading the whole array and gathering random rows, against raw reads, memmap and HDF5."""
+    array = Shards.open(features.folder / backbone)
+    files = [array.path(shard) for shard in range(-(-features.videos // array.shard_rows))]
+    cores = len(os.sched_getaffinity(0))
+    load = {
+        "raw": fastest(lambda: raw(files, 1)),
+        f"raw, {cores} threads": fastest(lambda: raw(files, cores)),
+        "ours": fastest(array.read),
+        "ours, 1 thread": fastest(lambda: array.read(threads=1)),
+        "zarr": fastest(lambda: features.zarr(backbone)[:], 1),
+    }
+    with rust_pipeline() as there:
+        if there:
+            load["zarr with zarrs"] = fastest(lambda: features.zarr(backbone)[:], 1)
+    shape, flat, hdf = array.shape, work / "flat.f16", work / "copy.h5"
+    with open(flat, "wb") as file, h5py.File(hdf, "w") as h5:
+        dataset = h5.create_dataset("x", shape, np.float16)
+        chunked = h5.create_dataset("checked", (shape[0] // 10, *shape[1:]), np.float16, fletcher32=True,
+                                    chunks=(array.chunk_rows, *shape[1:]))  # fmt: skip
+        for first in range(0, features.videos, array.shard_rows):
+            block = array[first : first + array.shard_rows]
+            file.write(block.tobytes())
+            dataset[first : first + len(block)] = block
+            if first + len(block) <= len(chunked):
+                chunked[first : first + len(block)] = block
+    load["memmap, copied"] = fastest(lambda: np.array(np.memmap(flat, np.float16, "r", shape=shape)))
+    with h5py.File(hdf) as h5:
+        load["HDF5"] = fastest(lambda: h5["x"][:], 1)
+        load["HDF5, chunked, fletcher32 (ten times a tenth)"] = 10 * fastest(lambda: h5["checked"][:], 1)
+    gather = {
+        "ours": random_rows(features.videos, files, array.read),
+        "memmap": random_rows(
+            features.videos, [flat], lambda rows: np.memmap(flat, np.float16, "r", shape=shape)[rows]
+        ),
+        "HDF5": random_rows(features.videos, [hdf], lambda rows: h5py.File(hdf)["x"][np.unique(rows)]),
+        "zarr": random_rows(features.videos, files, features.zarr(backbone).oindex.__getitem__),
+    }
+    flat.unlink()
+    hdf.unlink()
+    sizes = [*(n for n in SIZES if n < features.videos), features.videos]
+    curve = [fastest(partial(array.read, slice(0, n))) for n in sizes]
+    return {
+        "backbone": backbone,
+        "videos": features.videos,
+        "bytes": sum(file.stat().st_size for file in files),
+        "files": len(files),
+        "load": load,
+        "gather": gather,
+        "curve": {"videos": sizes, "seconds": curve, "exponent": exponent(sizes, curve)},
+    }
+
+
+def checking(paths: Paths, shards: int) -> dict[str, Any]:
+    """Seconds of `pipeline.verify` over the first shards of every part, and reading the same bytes, cold and warm."""
+    plan = read_plan(paths)
+    shards = min(shards, plan["shards"])
+    files = [
+        Shards.open(paths.features / name).path(shard)
+        for name in ("start", "duration", *(n for b in plan["backbones"] for n in (b, f"{b}_valid")))
+        for shard in range(shards)
+    ]
+    cores = len(os.sched_getaffinity(0))
+    jobs = [(part, shard) for part in ("probe", *plan["backbones"]) for shard in range(shards)]
+
+    def check() -> None:
+        assert all(problem is None for *_, problem in check_shards(paths, plan, jobs, cores))
+
+    return {
+        "shards": len(jobs),
+        "bytes": sum(file.stat().st_size for file in files),
+        "raw": cold(files, lambda: raw(files, 1)),
+        "verify": cold(files, check),
+        "raw_warm": fastest(lambda: raw(files, 1), 1),
+        "verify_warm": fastest(check, 1),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.store", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("results", type=Path, metavar="RESULTS", help="a finished cache")
+    p.add_argument("work", type=Path, metavar="WORK", help="a folder for copies, on the same disk")
+    p.add_argument("--backbone", default="r2plus1d")
+    p.add_argument("--real", type=Path, help="a cache of a real network's features")
+    args = p.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    features = open_features(args.results)
+    start = time.perf_counter()
+    open_features(args.results)
+    opening = time.perf_counter() - start
+    array = Shards.open(features.folder / args.backbone)
+    block = array[: SAMPLE * array.shard_rows]
+    found = whole(features, args.backbone, args.work)
+    chunks = chunk_sizes(args.work, block, array.shard_rows)
+    packed = {"planted": codecs(args.work, block, array.shard_rows)}
+    if args.real:
+        real = open_features(args.real)
+        packed["real musicnn"] = codecs(args.work, real.numpy("musicnn", real.rows(valid=["musicnn"])), 50)
+    for name in ("chunks", "codecs"):
+        shutil.rmtree(args.work / name)
+    checked = checking(Paths(args.results), CHECKED)
+    load, gather, disk = found["load"], found["gather"], checked["raw"] / checked["verify"]
+    save(
+        "store",
+        "python -m bench.store RESULTS WORK",
+        {
+            "open": opening,
+            **found,
+            "chunks": chunks,
+            "codecs": packed,
+            "verify": checked,
+            "bars": [
+                bar("checking shards, of the speed at which the disk reads them", disk, at_least=0.8),
+                bar("loading a backbone's array, of raw reading's speed", load["raw"] / load["ours"], at_least=0.8),
+                bar(
+                    "random 1,000 rows from disk, times memmap",
+                    gather["ours"]["disk"] / gather["memmap"]["disk"],
+                    at_most=3,
+                ),
+                bar("the same from the page cache", gather["ours"]["cached"] / gather["memmap"]["cached"], at_most=3),
+                bar("loading grows with the videos to the power of", found["curve"]["exponent"], at_most=1.1),
+            ],
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(main)
