@@ -271,6 +271,7 @@ def main() -> None:
         shutil.rmtree(args.work / name)
     checked = checking(Paths(args.results), CHECKED)
     load, gather, disk = found["load"], found["gather"], checked["raw"] / checked["verify"]
+    times = {where: gather["ours"][where] / gather["memmap"][where] for where in ("disk", "cached")}
     save(
         "store",
         "python -m bench.store RESULTS WORK",
@@ -285,10 +286,10 @@ def main() -> None:
                 bar("loading a backbone's array, of raw reading's speed", load["raw"] / load["ours"], at_least=0.8),
                 bar(
                     "random 1,000 rows from disk, times memmap",
-                    gather["ours"]["disk"] / gather["memmap"]["disk"],
+                    times["disk"],
                     at_most=3,
                 ),
-                bar("the same from the page cache", gather["ours"]["cached"] / gather["memmap"]["cached"], at_most=3),
+                bar("the same from the page cache", times["cached"], at_most=3),
                 bar("loading grows with the videos to the power of", found["curve"]["exponent"], at_most=1.1),
             ],
         },
