@@ -65,6 +65,7 @@ def cold(files: list[Path], work: Callable[[], Any]) -> float:
     """Seconds of one run after the files have been dropped from the page cache."""
     for path in files:
         with open(path, "rb") as file:
+            os.fsync(file.fileno())  # pages that are not written yet cannot be dropped
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     start = time.perf_counter()
     work()
