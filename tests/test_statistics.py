@@ -1,15 +1,18 @@
 """Statistics of the whole cache against numpy's on the same numbers; threads and a dask cluster agree."""
 
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from distributed import LocalCluster
 
 from config.cli import UserError
 from config.paths import Paths
 from pipeline.features import open_features
-from pipeline.statistics import read_statistics, write_statistics
+from pipeline.shards import Shards
+from pipeline.statistics import compute, read_statistics, write_statistics
 from tests.simulate import simulate
 
 GONE, DAMAGED = [3, 40, 41], [(5, 1), (90, 0), (90, 2)]
@@ -38,9 +41,6 @@ def test_they_are_numpys(config, split):
 
 
 def test_numbers_far_from_zero_lose_nothing(tmp_path):
-    from pipeline.shards import Shards
-    from pipeline.statistics import compute
-
     config = simulate(tmp_path, videos=300, shard_videos=100)
     features = open_features(config.results)
 
@@ -57,9 +57,10 @@ def test_numbers_far_from_zero_lose_nothing(tmp_path):
 
 
 def test_a_dask_cluster_gives_the_same(config):
-    distributed = pytest.importorskip("distributed")
+    shards = Shards.open(open_features(config.results).folder / "musicnn")
+    assert pickle.loads(pickle.dumps(shards)) == shards  # what a worker of another process is sent
     here = write_statistics(config, "musicnn", threads=1)
-    with distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
         there = write_statistics(
             config.model_copy(update={"dask": config.dask.model_copy(update={"scheduler": cluster.scheduler_address})}),
             "musicnn",
