@@ -13,11 +13,9 @@ segments has factors around them; sound and picture see the same ones to a known
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from config.model import Config, load
 from config.paths import Paths
 from data.manifest import merge, write_manifest
 from data.segments import segment_starts
-from pipeline.plan import save_plan, shard_rows
+from pipeline.plan import key_of, save_plan, shard_rows
 from pipeline.records import Failure, Record
 from pipeline.store import FORMAT, PROBE, finish_shard
 
@@ -223,11 +221,6 @@ def _shard(shard: int) -> None:
     cache.write_shard(plan, shard)
 
 
-def keys_of(spec: Iterable[object]) -> str:
-    """sha256 (hex) of what a side's features depend on."""
-    return hashlib.sha256(repr(tuple(spec)).encode()).hexdigest()
-
-
 def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(
@@ -243,16 +236,11 @@ def main() -> None:
     args = p.parse_args()
     if not 0 <= args.correlation <= 1:
         raise UserError(f"--correlation {args.correlation} is not between 0 and 1")
-    config = load(
-        {
-            "results": str(args.folder),
-            "videos": "videos.csv",
-            "shard_videos": args.shard_videos,
-            "segments": {"count": args.segments},
-        }
-    )
+    settings = {"shard_videos": args.shard_videos, "segments": {"count": args.segments}}
+    config = load({"results": str(args.folder), "videos": "videos.csv", **settings})
     dims = {"musicnn": 1506, "r2plus1d": 512}
-    keys = {name: keys_of((name, args.seed, args.correlation, args.segments)) for name in dims}
+    spec = {"seed": args.seed, "correlation": args.correlation, "segments": args.segments}
+    keys = {name: key_of({"backbone": name, **spec}) for name in dims}
     fill(config, Planted(dims, keys, args.correlation, seed=args.seed), args.videos, args.processes)
 
 

@@ -14,18 +14,16 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from bench.measure import bar, exponent, save
+from bench.store_timing import cold, fastest, random_rows, raw
+from bench.store_variants import chunk_sizes, codecs, rust_pipeline
 from config.cli import run
 from config.paths import Paths
 from pipeline.features import Features, open_features
@@ -33,138 +31,9 @@ from pipeline.plan import read_plan
 from pipeline.shards import Shards
 from pipeline.verify import check_shards
 
-CHUNKS = (1, 2, 4, 8, 20, 50, 200, 1000)
-CODECS: dict[str, list[Any]] = {
-    "none": [],
-    "crc32c": [Crc32cCodec()],
-    "zstd 1, crc32c": [ZstdCodec(level=1), Crc32cCodec()],
-    "lz4, shuffled, crc32c": [BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=2), Crc32cCodec()],
-    "zstd 3, bit-shuffled, crc32c": [
-        BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2),
-        Crc32cCodec(),
-    ],
-}
 SIZES = (10_000, 50_000, 200_000)
-SAMPLE, ROWS, CHECKED = 20, 1000, 100
-"""Videos of the scaling curve, up to all; shards for chunk sizes and codecs; random rows; shards for checking."""
-
-
-def fastest(work: Callable[[], Any], times: int = 3) -> float:
-    """Seconds of the fastest run, after one that warms the page cache; what `work` returns is freed at once."""
-    work()
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-        del result
-    return min(seconds)
-
-
-def cold(files: list[Path], work: Callable[[], Any]) -> float:
-    """Seconds of one run after the files have been dropped from the page cache."""
-    for path in files:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())  # pages that are not written yet cannot be dropped
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def random_rows(videos: int, files: list[Path], read: Callable[[np.ndarray], Any]) -> dict[str, float]:
-    """Seconds of gathering ROWS random rows, others each time: with the files on disk alone, and in the page cache."""
-    rng = np.random.default_rng(1)
-    from_disk = min(cold(files, partial(read, rng.integers(videos, size=ROWS))) for _ in range(3))
-    raw(files, 1)
-    return {"disk": from_disk, "cached": fastest(lambda: read(rng.integers(videos, size=ROWS)), 5)}
-
-
-def raw(files: list[Path], threads: int) -> np.ndarray:
-    """The files' bytes, read one after the other into one new array: what the reading itself costs."""
-    sizes = [file.stat().st_size for file in files]
-    ends = np.cumsum(sizes).tolist()
-    out = np.empty(ends[-1], np.uint8)
-
-    def read(each: tuple[Path, int, int]) -> None:
-        path, size, end = each
-        with open(path, "rb", buffering=0) as file:
-            assert file.readinto(out[end - size : end].data) == size
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(read, zip(files, sizes, ends, strict=True)))
-    return out
-
-
-def variant(folder: Path, block: np.ndarray, shard: int, chunk: int, chain: list[Any]) -> tuple[Any, float]:
-    """The block written as a sharded array; and the seconds that it took."""
-    shutil.rmtree(folder, ignore_errors=True)
-    array = zarr.create_array(
-        folder,
-        shape=block.shape,
-        dtype=block.dtype,
-        shards=(shard, *block.shape[1:]),
-        chunks=(chunk, *block.shape[1:]),
-        compressors=chain,
-        filters=None,
-        fill_value=np.nan,
-        config={"write_empty_chunks": True},
-    )
-    start = time.perf_counter()
-    array[:] = block
-    return array, time.perf_counter() - start
-
-
-def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
-    """Loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
-    rows = np.random.default_rng(0).integers(len(block), size=ROWS)
-    found = []
-    for chunk in (c for c in CHUNKS if shard % c == 0):
-        array, _ = variant(work / "chunks", block, shard, chunk, [Crc32cCodec()])
-        ours = Shards.open(work / "chunks")
-        found.append(
-            {
-                "rows": chunk,
-                "kb": round(chunk * block[0].nbytes / 1000, 1),
-                "load": fastest(ours.read),
-                "load_zarr": fastest(partial(array.__getitem__, slice(None)), 1),
-                "gather": random_rows(len(block), [ours.path(i) for i in range(len(block) // shard)], ours.read),
-                "gather_zarr": fastest(partial(array.oindex.__getitem__, rows), 1),
-            }
-        )
-    return found
-
-
-def codecs(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
-    """Bytes and seconds of each codec, through Zarr; loading with the Rust pipeline too, if it is installed."""
-    found = []
-    for name, chain in CODECS.items():
-        array, seconds = variant(work / "codecs", block, shard, 50, chain)
-        size = sum(file.stat().st_size for file in (work / "codecs").rglob("*") if file.is_file())
-        load = fastest(partial(array.__getitem__, slice(None)), 1)
-        each = {"codec": name, "size": size / block.nbytes, "write": seconds, "load": load}
-        with rust_pipeline() as there:
-            if there:
-                again = zarr.open_array(work / "codecs", mode="r")
-                each["load_zarrs"] = fastest(partial(again.__getitem__, slice(None)), 1)
-        found.append(each)
-    return found
-
-
-class rust_pipeline:
-    """While open, Zarr uses the codec pipeline of the package `zarrs`; gives False where that is not installed."""
-
-    def __enter__(self) -> bool:
-        try:
-            import zarrs
-        except ImportError:
-            return False
-        zarr.registry.register_pipeline(zarrs.ZarrsCodecPipeline)
-        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
-        return True
-
-    def __exit__(self, *exception: object) -> None:
-        zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"})
+SAMPLE, CHECKED = 20, 100
+"""Videos of the scaling curve, up to all; shards for chunk sizes and codecs; shards for checking."""
 
 
 def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, modes, plan
+from bench import decode, extract_tables, modes, plan, store_tables
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
@@ -23,6 +23,11 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "extract": ("extract", extract_tables.extract_table),
     "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
+    "store-load": ("store", store_tables.load_table),
+    "store-rows": ("store", store_tables.rows_table),
+    "store-chunks": ("store", store_tables.chunk_table),
+    "store-codecs": ("store", store_tables.codec_table),
+    "store-growth": ("store", store_tables.growth_words),
     "cost": ("extract", plan.readme_table),
 }
 """Mark: (result file, what makes its table)."""

@@ -12,14 +12,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
+import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from config.cli import UserError
 
-BEAT, STALE = 60.0, 3600.0
+BEAT, STALE = 30.0, 600.0
 """Seconds between signs of life, and without one after which a job on another host counts as dead."""
 
 
@@ -27,11 +28,11 @@ class Claim:
     """Held from its making to `release`. UserError if another job, which is alive as far as one can know, holds it.
 
     A claim is stale if its process has ended or its host has started again since, or, on another host, if it has shown
-    no sign of life (`beat`) for an hour by the file server's own clock.
+    no sign of life for ten minutes by the file server's own clock. A thread shows one twice a minute.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._beaten = path, time.monotonic()
+        self._path, self._over = path, threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         mine.write_text(json.dumps(_myself()))
@@ -41,6 +42,7 @@ class Claim:
                 self._remove_stale(mine)
         finally:
             mine.unlink()
+        threading.Thread(target=self._live, name="claim", daemon=True).start()
 
     def _remove_stale(self, mine: Path) -> None:
         """Take a stale claim away; UserError if it is not stale. `mine` is a file made just now."""
@@ -63,29 +65,28 @@ class Claim:
             _link(aside, self._path)
         aside.unlink()
 
-    def beat(self) -> None:
-        """Show a sign of life, at most once in BEAT seconds."""
-        if time.monotonic() - self._beaten > BEAT:
-            self._beaten = time.monotonic()
-            self.check()
-            os.utime(self._path)
+    def _live(self) -> None:
+        while not self._over.wait(BEAT):
+            with suppress(OSError):  # a file server that is away for a moment; `check` asks again
+                if self._held():
+                    os.utime(self._path)
+
+    def _held(self) -> bool:
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def check(self) -> None:
-        """UserError if the claim has been taken away, as from a job that slept for an hour."""
-        try:
-            held = self._path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            held = False
-        if not held:
+        """UserError if the claim has been taken away, as from a job on a host that slept."""
+        if not self._held():
             raise UserError(f"{self._path}: another job has taken this shard over; what it has done stands")
 
     def release(self) -> None:
         """Give the shard up, if it is still held."""
-        try:
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
-        except FileNotFoundError:
-            pass
+        self._over.set()
+        if self._held():
+            self._path.unlink()
 
 
 def _link(source: Path, target: Path) -> bool:

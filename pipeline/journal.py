@@ -79,7 +79,6 @@ class Journal:
             numbers = outcome.tobytes()
             if row in self.decoders:
                 header["decoder"] = self.decoders[row]
-        self._claim.beat()
         self._append(header, numbers)
         self.outcomes[row] = outcome
 
