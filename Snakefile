@@ -1,7 +1,7 @@
 # The table of contents: data → pipeline → heads → eval. Every rule runs one `python -m <package>.<module>`.
 #
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
-#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest extract train evaluate report
+#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest extract statistics train …
 
 include: "config/common.smk"
 include: "data/rules.smk"
@@ -10,7 +10,7 @@ include: "heads/rules.smk"
 include: "eval/rules.smk"
 
 
-localrules: all, manifest, extract, train, evaluate, report
+localrules: all, manifest, extract, statistics, train, evaluate, report
 
 
 rule all:
@@ -24,6 +24,10 @@ rule manifest:
 
 rule extract:
     input: checkpoints.index.rule.output
+
+
+rule statistics:
+    input: [PATHS.statistics(backbone) for backbone in CONFIG.backbones]
 
 
 rule train:

@@ -163,6 +163,13 @@ class Evaluation(Section):
     seed: int = 0
 
 
+class Dask(Section):
+    """Where statistics of the whole cache are computed."""
+
+    scheduler: str | None = None
+    """Address of a dask scheduler that runs already, as `tcp://host:8786`; by default the job's own threads."""
+
+
 class Config(Section):
     """Everything a run depends on."""
 
@@ -183,6 +190,7 @@ class Config(Section):
     }
     heads: Heads = Heads()
     eval: Evaluation = Evaluation()
+    dask: Dask = Dask()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

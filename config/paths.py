@@ -79,6 +79,10 @@ class Paths:
         """Keys, counts and digest of the whole finished cache: what the stages after it depend on."""
         return self.results / "features.json"
 
+    def statistics(self, backbone: str) -> Path:
+        """Mean, variance and covariance of a backbone's features, as safetensors."""
+        return self.results / "statistics" / f"{backbone}.safetensors"
+
     @property
     def failures(self) -> Path:
         """One line for every video that a backbone could not read."""

@@ -28,7 +28,7 @@ from eval.published import LARGEST, NAME, published_formula
 from eval.ranks import chance, histogram, ranks, summary, unit_rows
 from heads.embed import load_embeddings
 from heads.runs import experiment_of
-from pipeline.store import Features, open_features
+from pipeline.features import Features, open_features
 
 log = logging.getLogger("retrieval")
 DRAWS = 20

@@ -28,7 +28,8 @@ from config.model import Config, read
 from config.paths import Paths
 from heads.checkpoint import About, load_checkpoint
 from heads.runs import experiment_of
-from pipeline.store import open_features, read_array
+from pipeline.features import open_features
+from pipeline.store import read_array
 
 log = logging.getLogger("embed")
 BLOCK = 256

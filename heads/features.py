@@ -17,7 +17,7 @@ from config.cli import UserError
 from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
-from pipeline.store import open_features
+from pipeline.features import open_features
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Indices of videos and of their segments, both int64 [pairs]."""
@@ -63,7 +63,7 @@ def load_features(config: Config) -> Features:
     paths = Paths(Path(config.results))
     view, table = open_features(paths), read_manifest(paths.manifest)
     names = (config.heads.audio, config.heads.video)
-    audio, video = (view.features(name) for name in names)
+    audio, video = (view.numpy(name) for name in names)
     good = ~(np.isnan(audio[:, :, 0]) | np.isnan(video[:, :, 0]))  # a damaged segment is NaN throughout
     valid = view.valid(names[0]) & view.valid(names[1]) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist())
