@@ -15,30 +15,33 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from config.cli import UserError, parser, run
 from config.files import write_json
 from config.model import LEAST_VIDEOS, Config, Experiment, read
 from config.paths import Paths
+from heads.autoencoder import initialise
 from heads.checkpoint import (
     About,
     Progress,
-    adam_moments,
     load_progress,
-    restore_adam,
+    moments_of,
+    restore_moments,
     save_checkpoint,
     save_progress,
 )
 from heads.features import Batch, Features, load_features, training_batches, validation_batches
-from heads.loss import chance_loss, info_nce, lowest_loss
-from heads.model import TwoHeads
+from heads.loss import loss_of
+from heads.model import build
+from heads.optimiser import make, rate
 from heads.runs import experiment_of
 
 log = logging.getLogger("train")
@@ -57,9 +60,14 @@ def check_enough(features: Features) -> None:
             )
 
 
+def derived_seed(seed: int, *of: int) -> int:
+    """A seed for torch that is a function of the experiment's seed and of what it is for."""
+    return int(np.random.SeedSequence([seed % 2**64, *of]).generate_state(1, np.uint64)[0])
+
+
 def seed_everything(seed: int, epoch: int) -> None:
     """Seed torch (initial weights, dropout) from the experiment's seed and the epoch alone: resuming is exact."""
-    torch.manual_seed(int(np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1, np.uint64)[0]))
+    torch.manual_seed(derived_seed(seed, epoch))
 
 
 class Training:
@@ -69,45 +77,66 @@ class Training:
         self.features, self.experiment, self.device = features, experiment, device
         seed_everything(experiment.seed, 0)
         # Made on the CPU, so that the initial weights do not depend on the device.
-        self.heads = TwoHeads(experiment, features.audio.shape[2], features.video.shape[2]).to(device)
-        self.adam = torch.optim.Adam(self.heads.parameters(), lr=experiment.learning_rate)
+        self.heads = build(experiment, features.audio.shape[2], features.video.shape[2]).to(device)
+        self.loss = loss_of(experiment).to(device)
+        # All that is learned, under the names it has in the checkpoint.
+        self.learned = nn.ModuleDict({"audio": self.heads.audio, "video": self.heads.video, "loss": self.loss})
+        self.optimiser = make(experiment, self.learned.parameters())
+
+    def initialise(self) -> None:
+        """Before the first epoch: what `initialisation` asks for."""
+        e, f = self.experiment, self.features
+
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in training_batches(f.good[f.rows["train"]], e.batch, e.seed, epoch):
+                yield self._features("train", batch)
+
+        if e.initialisation == "autoencoder":
+            initialise(self.heads, batches, e, derived_seed(e.seed, 0, 1))
+
+    def _features(self, split: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        audio, video = self.features.pairs(split, batch)
+        return torch.from_numpy(audio).to(self.device), torch.from_numpy(video).to(self.device)
 
     def epoch(self, number: int) -> dict[str, Any]:
         """Train for epoch `number` (from 1), then validate; returns the epoch's line of metrics.jsonl."""
         e, f = self.experiment, self.features
         seed_everything(e.seed, number)
-        rate = e.learning_rate * e.decay ** (number - 1)
-        self.adam.param_groups[0]["lr"] = rate
         batches = training_batches(f.good[f.rows["train"]], e.batch, e.seed, number)
+        done, total = (number - 1) * len(batches), e.max_epochs * len(batches)
+        rates = [rate(e, done + step, len(batches), total) for step in range(len(batches))]
+        ahead = iter(rates)
         self.heads.train()
-        train = self._pass("train", batches, self._step)
+        train = self._pass("train", batches, lambda loss: self._step(loss, next(ahead)))
         self.heads.eval()
         batches = validation_batches(f.good[f.rows["validation"]], e.batch, e.seed)
         with torch.no_grad():
             validation = self._pass("validation", batches, lambda loss: None)
-        return {"epoch": number, "learning_rate": rate, "temperature": e.temperature, **train, **validation}
+        temperature = self.loss.temperature()
+        return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
 
-    def _pass(self, split: str, batches: list[Batch], then: Callable[[torch.Tensor], None]) -> dict[str, float]:
-        e = self.experiment
+    def _pass(self, split: str, batches: list[Batch], then: Callable[[Tensor], None]) -> dict[str, float]:
         total, sizes = torch.zeros((), dtype=torch.float64, device=self.device), [len(batch[0]) for batch in batches]
+        lowest = 0.0
         for batch, size in zip(batches, sizes, strict=True):
-            audio, video = (torch.from_numpy(side).to(self.device) for side in self.features.pairs(split, batch))
-            a, v = self.heads(audio, video)
-            loss = info_nce(a, v, e.temperature)
+            loss = self.loss(*self.heads(*self._features(split, batch)))
+            lowest += self.loss.lowest(size) * size  # before the step, which may change a learned temperature
             then(loss)
             total += loss.detach() * size
         pairs = sum(sizes)
         return {
             f"{split}_loss": float(total) / pairs,
-            f"{split}_chance": sum(chance_loss(n) * n for n in sizes) / pairs,
-            f"{split}_lowest": sum(lowest_loss(n, e.temperature, e.output) * n for n in sizes) / pairs,
+            f"{split}_chance": sum(self.loss.chance(n) * n for n in sizes) / pairs,
+            f"{split}_lowest": lowest / pairs,
             f"{split}_pairs": pairs,
         }
 
-    def _step(self, loss: torch.Tensor) -> None:
-        self.adam.zero_grad()
+    def _step(self, loss: Tensor, learning_rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad()
         loss.backward()
-        self.adam.step()
+        self.optimiser.step()
 
 
 def fit(
@@ -122,10 +151,11 @@ def fit(
     progress = load_progress(state, same)
     if progress:
         log.info("going on after epoch %d", len(progress.metrics))
-        training.heads.load_state_dict(progress.weights)
-        restore_adam(training.adam, progress.moments)
+        training.learned.load_state_dict(progress.weights)
+        restore_moments(training.optimiser, progress.moments)
     else:
-        progress = Progress({}, {}, copy.deepcopy(training.heads.state_dict()), same, [])
+        training.initialise()
+        progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), same, [])
     for line in progress.metrics:
         on_epoch(line)
     while not finished(progress, experiment):
@@ -140,9 +170,9 @@ def fit(
         progress.metrics.append(line)
         best = progress.about.validation_loss
         if best is None or loss < best:
-            progress.best = copy.deepcopy(training.heads.state_dict())
+            progress.best = copy.deepcopy(training.learned.state_dict())
             progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
-        progress.weights, progress.moments = training.heads.state_dict(), adam_moments(training.adam)
+        progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
         save_progress(state, progress)
         log.info(
             "epoch %d: loss %.4f, validation %.4f (chance %.4f, lowest %.4f)%s",

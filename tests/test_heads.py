@@ -1,4 +1,4 @@
-"""Projection heads, batches, training with exact resume, checkpoints and embeddings, on a simulated cache."""
+"""Batches, training with exact resume, checkpoints and embeddings, on a simulated cache."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from hypothesis import strategies as st
 from simulate import simulate
 
 from config.cli import UserError
-from config.model import Config, Experiment
+from config.model import Config
 from config.paths import Paths
 from heads import train as training
 from heads.checkpoint import load_checkpoint, read_tensors
 from heads.embed import embed
 from heads.features import load_features, training_batches, validation_batches
-from heads.model import ProjectionHead, TwoHeads
 from heads.train import train
 
 SMALL = {"hidden": [32], "embedding": 16, "batch": 64, "patience": 3, "max_epochs": 7}
@@ -52,42 +51,6 @@ def outputs(config: Config) -> dict[str, bytes]:
 def metrics(config: Config) -> list[dict[str, Any]]:
     lines = (Paths(Path(config.results)).heads("small") / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
-
-
-# The model
-
-
-@pytest.mark.parametrize("output", ["sigmoid", "linear"])
-def test_head_is_the_papers_layout_in_numpy(output: Any) -> None:
-    torch.manual_seed(0)
-    head = ProjectionHead(10, [8, 6], 4, 0.3, output)
-    features = torch.randn(64, 10).half()
-    head.train()
-    head(features)  # moves batch norm's statistics away from 0 and 1
-    head.eval()
-    x, state = features.float().numpy(), {name: value.numpy() for name, value in head.state_dict().items()}
-    for at in (0, 4):
-        x = x @ state[f"layers.{at}.weight"].T + state[f"layers.{at}.bias"]
-        scale = state[f"layers.{at + 1}.weight"] / np.sqrt(state[f"layers.{at + 1}.running_var"] + 1e-5)
-        x = (x - state[f"layers.{at + 1}.running_mean"]) * scale + state[f"layers.{at + 1}.bias"]
-        x = np.maximum(x, 0)
-    x = x @ state["layers.8.weight"].T + state["layers.8.bias"]
-    x = 1 / (1 + np.exp(-x)) if output == "sigmoid" else x
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = head(features).detach().numpy()
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, x, atol=1e-5)
-    # Dropout is the only thing that is random, and only while training.
-    head.train()
-    assert not torch.equal(head(features), head(features))
-
-
-def test_the_heads_share_no_weights() -> None:
-    heads = TwoHeads(Experiment(), 20, 12)
-    audio, video = heads(torch.randn(5, 20), torch.randn(5, 12))
-    assert audio.shape == video.shape == (5, 256)
-    own = {id(p) for p in heads.audio.parameters()}
-    assert not own & {id(p) for p in heads.video.parameters()}
 
 
 # The batches
@@ -167,7 +130,7 @@ def test_training_writes_what_it_did(tmp_path: Path) -> None:
     assert json.loads(outputs(config)["config.json"])["embedding"] == 16
     # The weights are the best epoch's: they give its validation loss again.
     again = training.Training(load_features(config), config.heads.experiments["small"], "cpu")
-    again.heads.load_state_dict(heads.state_dict())
+    again.learned.load_state_dict(heads.state_dict())
     again.heads.eval()
     batches = validation_batches(again.features.good[again.features.rows["validation"]], 64, 0)
     with torch.no_grad():
