@@ -16,6 +16,7 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 Normalisation = Literal["batch", "layer", "none"]
 Output = Literal["sigmoid", "linear"]
 Loss = Literal["paper", "info_nce", "siglip"]
+SegmentPolicy = Literal["one", "all", "mean"]
 LOWEST_LEARNED = 0.01
 """A learned temperature stays at or above this: logits are never scaled by more than 100 (CLIP, arXiv 2103.00020)."""
 
@@ -110,9 +111,9 @@ class Experiment(Layers):
     """Epochs in which the learning rate rises evenly, a step at a time, to where the schedule is."""
     batch: int = Field(1000, ge=2)
     """Pairs a batch, at most one segment of a video in each."""
-    segment_policy: Literal["one", "all", "mean"] = "one"
-    """What an epoch sees of a video: `one` segment drawn at random (the paper); `all` of them, never two in a batch;
-    the `mean` of their features."""
+    segment_policy: SegmentPolicy = "one"
+    """What a video gives in an epoch: `one` of its segments at random (the paper's), `all` of them, each in another
+    batch, or the `mean` of their features. Validation uses `all` unless it is `mean`."""
     initialisation: Literal["default", "autoencoder"] = "default"
     """`autoencoder`: each head is first the encoder of an autoencoder of its side's training features."""
     autoencoder: Autoencoder = Autoencoder()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from config.cli import UserError
 from config.heads import Experiment as Experiment
 from config.heads import Heads
+from config.heads import SegmentPolicy as SegmentPolicy
 from config.section import Section
 
 

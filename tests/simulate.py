@@ -6,6 +6,7 @@ pipeline itself uses. No media file and no network is involved: heads and eval c
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,14 @@ def simulate(
         probed = [start[part], np.full(len(rows), 30, np.float32)]
         finish_shard(paths, PROBE, shard, probed, Record(plan["segment_key"], len(rows), len(rows), ""))
     return config
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(prog="python -m tests.simulate", description=__doc__)
+    p.add_argument("results", type=Path, help="the folder to write")
+    p.add_argument("--videos", type=int, default=3000)
+    p.add_argument("--correlation", type=float, default=0.5)
+    p.add_argument("--dims", type=int, nargs=2, default=(400, 200), metavar=("AUDIO", "VIDEO"))
+    p.add_argument("--factors", type=int, default=12)
+    args = p.parse_args()
+    simulate(args.results, args.correlation, args.videos, dims=tuple(args.dims), factors=args.factors)
