@@ -122,8 +122,6 @@ class Experiment(Layers):
     """Stop after this many epochs without a lower validation loss."""
     max_epochs: int = Field(100, ge=1)
     """Stop after this many epochs at the latest."""
-    seed: int = 0
-    """Of the initial weights, the batches and dropout."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -172,6 +170,13 @@ class Heads(Section):
     """What is trained and compared, by name."""
     seeds: list[int] = Field([0], min_length=1)
     """Every experiment is trained once with each of these; tables give means and intervals over them."""
+
+    memory_gb: float | None = Field(None, gt=0)
+    """Memory in 10^9 bytes (the GPU's, where there is one) that training may take. Features that do not fit are
+    streamed from disk, window by window: the same pairs, in other batches. Default: what is available."""
+    matmul: Literal["auto", "torch", "onednn", "tf32"] = "auto"
+    """What multiplies matrices in training, in float32 all but the last: PyTorch's default (`torch`: MKL on a CPU),
+    oneDNN (faster on CPUs that are not Intel's, where `auto` takes it), or a GPU's TF32, whose factors have 10 bits."""
 
     @field_validator("seeds")
     @classmethod

@@ -10,7 +10,7 @@ other, and nothing sees the validation or test split.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from config.heads import Experiment, Layers
 from heads.model import ProjectionHead, TwoHeads
 
 log = logging.getLogger("autoencoder")
-Batches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
+Batches = Callable[[int], Iterable[Sequence[Tensor]]]
 """Epoch (from 1) → its batches of training features, [n, audio dim] and [n, video dim], any float type, any device."""
 
 

@@ -47,6 +47,7 @@ class About:
     """What a checkpoint says of itself: the experiment, and by backbone the cache keys and random-weights flags."""
 
     experiment: dict[str, Any]
+    seed: int
     audio: str
     video: str
     audio_dim: int

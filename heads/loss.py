@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from config.heads import LOWEST_LEARNED, Experiment, Loss, Output
+from heads.kernels import logsumexps
 
 
 def info_nce(audio: Tensor, video: Tensor, scale: Tensor | float) -> Tensor:
@@ -23,7 +24,7 @@ def info_nce(audio: Tensor, video: Tensor, scale: Tensor | float) -> Tensor:
     Per direction -log of the true partner's share among all candidates: equation 4 of van den Oord et al. 2018 (arXiv
     1807.03748); the symmetric mean is CLIP's (Radford et al. 2021, arXiv 2103.00020). What the published code computes.
     """
-    logits = audio @ video.T * scale
+    logits = audio * scale @ video.T
     return _against(logits, logits.diagonal())
 
 
@@ -32,7 +33,7 @@ def paper_loss(audio: Tensor, video: Tensor, scale: Tensor | float) -> Tensor:
 
     Known as decoupled contrastive learning (Yeh et al. 2022, arXiv 2110.06848). It has no limit at 0.
     """
-    logits = audio @ video.T * scale
+    logits = audio * scale @ video.T
     if len(logits) < 2:
         return logits.sum() * 0
     strangers = logits.masked_fill(torch.eye(len(logits), dtype=torch.bool, device=logits.device), -math.inf)
@@ -42,7 +43,8 @@ def paper_loss(audio: Tensor, video: Tensor, scale: Tensor | float) -> Tensor:
 def _against(candidates: Tensor, partners: Tensor) -> Tensor:
     """Mean over both directions of log Σ exp(candidates) - partners; candidates [n, n], partners [n]."""
     # One matrix for both directions: its rows are sound's candidates, its columns picture's.
-    return (candidates.logsumexp(1) + candidates.logsumexp(0)).mean() / 2 - partners.mean()
+    rows, columns = logsumexps(candidates)
+    return (rows.mean() + columns.mean()) / 2 - partners.mean()
 
 
 def siglip_loss(audio: Tensor, video: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -51,7 +53,7 @@ def siglip_loss(audio: Tensor, video: Tensor, scale: Tensor | float, bias: Tenso
     Each of the n² pairs is asked alone whether it belongs together; the sum of -log σ(±(cosine · scale + bias)) is
     divided by n.
     """
-    logits = audio @ video.T * scale + bias
+    logits = audio * scale @ video.T + bias
     if len(logits) < 2:
         return logits.sum() * 0
     # -log σ(x) = softplus(-x) = softplus(x) - x: every pair as a stranger, then the partners set right.

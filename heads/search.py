@@ -29,11 +29,12 @@ from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, load, read
 from config.paths import Paths
-from heads.checkpoint import About
 from heads.features import Features, load_features
-from heads.model import TwoHeads, build
-from heads.runs import experiment_of
-from heads.train import check_enough, fit
+from heads.kernels import kernels
+from heads.memory import Data, open_data
+from heads.model import build
+from heads.runs import experiment_of, runs
+from heads.train import about, fit
 
 log = logging.getLogger("search")
 GRID = Path(__file__).parents[1] / "config" / "search.yaml"
@@ -84,38 +85,25 @@ def ranks(audio: Tensor, video: Tensor) -> np.ndarray:
     return torch.cat(both).double().numpy()
 
 
-def trained(features: Features, config: Config, name: str, seed: int, state: Path) -> tuple[TwoHeads, int]:
-    """The heads of one training at its best epoch, in eval mode on the CPU, and that epoch; `state` resumes it."""
-    experiment = config.heads.experiments[name].model_copy(update={"seed": seed})
-    same = About(
-        experiment=experiment.model_dump(),
-        audio=config.heads.audio,
-        video=config.heads.video,
-        audio_dim=features.audio.shape[2],
-        video_dim=features.video.shape[2],
-        keys=features.keys,
-        random_weights=features.random_weights,
-        data=features.digest(),
-    )
-    progress = fit(features, experiment, same, state, lambda line: None)
-    state.unlink()
-    heads = build(experiment, same.audio_dim, same.video_dim)
-    heads.load_state_dict({key: value for key, value in progress.best.items() if not key.startswith("loss.")})
-    return heads.cpu().eval(), progress.about.epoch
-
-
-def validate(features: Features, config: Config, name: str, state: Path) -> tuple[Ranks, list[int]]:
+def validate(
+    features: Features, data: dict[str, Data], config: Config, name: str, state: Path
+) -> tuple[Ranks, list[int]]:
     """Train one experiment with every seed of the configuration; its ranks on the validation split."""
-    rows, found, epochs, gallery = features.rows["validation"], [], [], 0
-    for seed in config.heads.seeds:
-        heads, epoch = trained(features, config, name, seed, state)
-        epochs.append(epoch)
+    split, found, epochs, gallery = features.splits["validation"], [], [], 0
+    sides = [np.asarray(array.oindex[split.rows]) for array in features.arrays]
+    for each in runs(config, name):
+        experiment, same = config.heads.experiments[name], about(config, features, each)
+        progress = fit(data, experiment, same, state, lambda line: None)
+        state.unlink()
+        heads = build(experiment, *features.dims)
+        heads.load_state_dict({key: value for key, value in progress.best.items() if not key.startswith("loss.")})
+        heads.cpu().eval()
+        epochs.append(progress.about.epoch)
         for segment in range(features.segments):
-            at = rows[features.good[rows, segment]]
-            sides = (torch.from_numpy(side[at, segment]) for side in (features.audio, features.video))
+            pair = (torch.from_numpy(side[split.good[:, segment], segment]) for side in sides)
             with torch.no_grad():
-                found.append(ranks(*heads(*sides)))
-            gallery = max(gallery, len(at))
+                found.append(ranks(*heads(*pair)))
+            gallery = max(gallery, int(split.good[:, segment].sum()))
     every = np.concatenate(found)
     return Ranks(float(np.median(every)), float((1 / every).mean()), float((every <= 10).mean()), gallery), epochs
 
@@ -125,12 +113,15 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
     own = {name: experiment_of(config, name).model_dump(exclude_defaults=True) for name in experiments}
     folder = Paths(Path(config.results)).results / "search"
     features = load_features(config)
-    check_enough(features)
+    features.check_enough()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = open_data(features, device, config.heads.memory_gb)
     results = []
     for number, (name, keys) in enumerate({**own, **candidates(grid)}.items()):
         plain = config.model_dump(mode="json")
         plain["heads"]["experiments"] = {"candidate": keys}
-        reached, epochs = validate(features, load(plain), "candidate", folder / f"{number}.safetensors")
+        with kernels(config.heads.matmul, device):
+            reached, epochs = validate(features, data, load(plain), "candidate", folder / f"{number}.safetensors")
         results.append(Candidate(name, keys, reached, epochs))
         log.info("%s: median rank %.1f of %d", name, reached.median_rank, reached.gallery)
     results.sort(key=lambda c: (c.ranks.median_rank, -c.ranks.mean_reciprocal_rank))

@@ -15,6 +15,8 @@ from config.paths import Paths
 from heads import train as training
 from heads.checkpoint import load_checkpoint, read_tensors
 from heads.embed import embed
+from heads.features import load_features
+from heads.memory import open_data
 from heads.train import train
 
 SMALL = {"hidden": [32], "embedding": 16, "batch": 64, "patience": 9, "max_epochs": 4}
@@ -72,15 +74,17 @@ def test_every_recipe_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monkey
     tensors, _ = read_tensors(Paths(tmp_path / "a").heads("small") / "checkpoint.safetensors")
     learned = {"modern": {"loss.log_scale"}, "siglip": {"loss.log_scale", "loss.bias"}}.get(recipe, set())
     assert set(tensors) == set(heads.state_dict()) | learned
-    assert embed(undisturbed, "small")["embedding"] == about.experiment["embedding"]
+    assert embed(undisturbed, "small")[0]["embedding"] == about.experiment["embedding"]
+
+
+def first_seed(config: Config) -> training.Training:
+    data = open_data(load_features(config), "cpu", None)
+    return training.Training(data, config.heads.experiments["small"], 0)
 
 
 @pytest.mark.parametrize("recipe", ["modern", "siglip"])
 def test_what_the_loss_learns_moves_and_is_logged(tmp_path: Path, recipe: str) -> None:
-    config = cache(tmp_path, recipe)
-    lines: list[dict[str, Any]] = []
-    experiment = config.heads.experiments["small"]
-    module = training.Training(training.load_features(config), experiment, "cpu")
+    module = first_seed(cache(tmp_path, recipe))
     before = {name: p.detach().clone() for name, p in module.loss.named_parameters()}
     lines = [module.epoch(number) for number in (1, 2)]
     assert all(not torch.equal(p, before[name]) for name, p in module.loss.named_parameters())
@@ -91,8 +95,7 @@ def test_what_the_loss_learns_moves_and_is_logged(tmp_path: Path, recipe: str) -
 
 
 def test_the_autoencoder_changes_where_the_training_starts(tmp_path: Path) -> None:
-    config = cache(tmp_path, "autoencoder")
-    module = training.Training(training.load_features(config), config.heads.experiments["small"], "cpu")
+    module = first_seed(cache(tmp_path, "autoencoder"))
     before = {name: p.detach().clone() for name, p in module.heads.named_parameters()}
     module.initialise()
     assert all(not torch.equal(p, before[name]) for name, p in module.heads.named_parameters())
