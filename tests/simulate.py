@@ -7,6 +7,7 @@ difference.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,14 @@ def simulate(
     for shard in range(plan["shards"]):
         cache.write_shard(plan, shard)
     return config
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(prog="python -m tests.simulate", description=__doc__)
+    p.add_argument("results", type=Path, help="the folder to write")
+    p.add_argument("--videos", type=int, default=3000)
+    p.add_argument("--correlation", type=float, default=0.5)
+    p.add_argument("--dims", type=int, nargs=2, default=(400, 200), metavar=("AUDIO", "VIDEO"))
+    p.add_argument("--factors", type=int, default=12)
+    args = p.parse_args()
+    simulate(args.results, args.correlation, args.videos, dims=tuple(args.dims), factors=args.factors)
