@@ -25,13 +25,14 @@ from typing import Any
 
 import yaml
 
-from bench.measure import ROOT, SEGMENTS, bar, child, exponent, save
+from bench.measure import ROOT, SEGMENTS, bar, child, exponent, load, save
+from config.cli import UserError
 
 SIZES = (10_000, 50_000, 200_000, 550_000)
+PARTS = ("memory", "stream", "paper")
 THREADS = 2
 STREAM_GB = 4.0
 SLICE = 30
-"""Batches of the comparison with PyTorch's default kernels."""
 
 
 def restricted(features: Any, videos: int) -> Any:
@@ -78,21 +79,28 @@ def epoch(training: Any, number: int) -> dict[str, Any]:
     return {"pairs": line["train_pairs"], "seconds": seconds["train"], "validation_seconds": seconds["validation"]}
 
 
-def slice_rate(training: Any, matmul: str) -> float:
-    """Pairs a second over a slice of an epoch with these kernels."""
-    from heads.kernels import kernels
+def slices(training: Any) -> dict[str, float]:
+    """Pairs a second over slices of an epoch: as training runs, without keeping freed memory, and as PyTorch would."""
+    from heads.kernels import keep_freed_memory, kernels
 
-    batches = training.data["train"].batches("one", training.experiment.batch, 0, 0)
-    done = 0
-    with kernels(matmul, "cpu"):  # type: ignore[arg-type]
-        training.heads.train()
-        clock = 0.0
-        for number, (audio, video) in enumerate(islice(batches, SLICE + 3)):
-            if number == 3:  # the first ones warm up
-                clock, done = time.perf_counter(), 0
-            training._step(training.loss(*training.heads(audio, video)), 0.0)
-            done += len(audio)
-    return done / (time.perf_counter() - clock)
+    def pairs_a_second(matmul: str, kept: bool) -> float:
+        done, clock = 0, 0.0
+        with kernels(matmul, "cpu"):  # type: ignore[arg-type]
+            if not kept:
+                keep_freed_memory(128 << 10, 128 << 10)  # glibc's defaults
+            for number, batch in enumerate(islice(training.data["train"].batches("one", 1000, 0, 0), SLICE + 3)):
+                if number == 3:  # the first ones warm up
+                    done, clock = 0, time.perf_counter()
+                training._step(training.loss(*training.heads(*batch)), 0.0)
+                done += len(batch[0])
+        return done / (time.perf_counter() - clock)
+
+    training.heads.train()
+    return {
+        "as it is": pairs_a_second("auto", True),
+        "without keeping freed memory": pairs_a_second("auto", False),
+        "PyTorch's matrix products and dropout": pairs_a_second("torch", False),
+    }
 
 
 def peak() -> dict[str, float]:
@@ -122,11 +130,10 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
     if mode == "paper":
         return paper(config, restricted(features, SIZES[0]))
     sizes = [size for size in SIZES if size <= features.arrays[0].shape[0]] if mode == "memory" else [SIZES[-1]]
-    limit = None if mode == "memory" else STREAM_GB
-    runs: list[dict[str, Any]] = []
+    limit, runs = None if mode == "memory" else STREAM_GB, list[dict[str, Any]]()
     # The largest first: its load is timed from the start of the process, as a user waits for it.
     for size in sorted(sizes, reverse=True):
-        data, load = timed(lambda size=size: open_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
+        data, loaded = timed(lambda size=size: open_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
         training = Training(data, Experiment(), 0)
         if limit is None:
             next(data["train"].batches("one", 1000, 0, 1))
@@ -135,13 +142,11 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
         with kernels("auto", "cpu"):
             found = epoch(training, 1)
         rate = found["pairs"] * gflop(training) / found["seconds"]
-        runs.append({"videos": size, "load_seconds": load, **found, "gflops": rate, "peak": before})
+        runs.append({"videos": size, "load_seconds": loaded, **found, "gflops": rate, "peak": before})
         if len(runs) == 1:
             runs[0]["first_batch_seconds"] = to_first
             runs[0]["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            runs[0]["slices"] = (
-                {name: slice_rate(training, name) for name in ("torch", "onednn")} if limit is None else {}
-            )
+            runs[0]["slices"] = slices(training) if limit is None else {}
             after = peak()
             runs[0]["peak"] = {name: max(before[name], after[name]) for name in before}
         del training, data
@@ -170,9 +175,13 @@ def paper(config: Any, features: Any) -> dict[str, Any]:
     return found
 
 
-def measure(folder: str) -> dict[str, Any]:
-    """Every child in turn, and what follows from them."""
-    found = {mode: child("bench.train", folder, mode, str(time.time())) for mode in ("memory", "stream", "paper")}
+def measure(folder: str, parts: list[str]) -> dict[str, Any]:
+    """These children in turn, the other parts from the committed result, and what follows from them all."""
+    found = {part: (load("training") or {}).get(part) for part in PARTS}
+    found |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
+    missing = [part for part in PARTS if found[part] is None]
+    if missing:
+        raise UserError(f"bench/results/training.json lacks {', '.join(missing)}; measure them too")
     full, stream = found["memory"]["runs"][0], found["stream"]["runs"][0]
     cache = full["videos"] * SEGMENTS * (1506 + 512) * 2
     wait = full["first_batch_seconds"] - full["load_seconds"]
@@ -185,18 +194,14 @@ def measure(folder: str) -> dict[str, Any]:
     n = full["videos"]
     return {
         **found,
-        "threads": THREADS,
         "cache_bytes": cache,
         "exponents": scaling,
         "experiment_1_minutes": sweep,
         "bars": [
-            bar(
-                f"epoch of {n:,} videos in memory / matrix product", full["gflops"] / full["peak"]["best"], at_least=0.7
-            ),
-            bar(
-                f"epoch of {n:,} videos streamed / matrix product",
-                stream["gflops"] / stream["peak"]["best"],
-                at_least=0.7,
+            *(
+                bar(f"epoch of {n:,} videos {how} / {whose}", run["gflops"] / run["peak"][which], at_least=0.7)
+                for how, run in (("in memory", full), ("streamed in 4 GB", stream))
+                for which, whose in (("torch", "PyTorch's matrix product"), ("best", "the fastest library's"))
             ),
             bar(f"peak RSS, {n:,} videos in memory / the cache's bytes", full["rss"] / cache, at_most=1.25),
             bar(f"peak RSS, {n:,} videos streamed (GB)", stream["rss"] / 1e9, at_most=4),
@@ -227,6 +232,7 @@ def main() -> None:
     """Measure, print and save."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", help="a results folder that bench.fill made")
+    p.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others")
     p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("mode", nargs="?", help=argparse.SUPPRESS)
     p.add_argument("started", nargs="?", type=float, help=argparse.SUPPRESS)
@@ -234,10 +240,8 @@ def main() -> None:
     if args.child:
         print(json.dumps(in_child(args.folder, args.mode, args.started)))
         return
-    found = measure(args.folder)
+    found = measure(args.folder, args.parts)
     print(table(found))
-    for each in found["bars"]:
-        print(f"{each['measure']}: {each['value']} ({each['bar']})")
     save("training", "python -m bench.train FOLDER", found)
 
 

@@ -9,6 +9,7 @@ in another order and other units are dropped, with the same odds.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -136,6 +137,8 @@ def kernels(matmul: Matmul, device: str) -> AbstractContextManager[object]:
     if (matmul == "tf32" and device == "cpu") or (matmul == "onednn" and device != "cpu"):
         raise UserError(f"heads.matmul: {matmul} does not exist on this machine's {device}; use `auto`")
     torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
+    if device == "cpu":
+        keep_freed_memory()
     if matmul == "onednn" or (matmul == "auto" and device == "cpu" and not intel()):
         if not torch.backends.mkldnn.is_available():
             if matmul == "onednn":
@@ -144,6 +147,22 @@ def kernels(matmul: Matmul, device: str) -> AbstractContextManager[object]:
         log.info("matrix products by oneDNN (heads.matmul)")
         return OneDNN()
     return nullcontext()
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""mallopt's parameters in malloc.h."""
+
+
+def keep_freed_memory(largest: int = 8 << 20, most: int = 256 << 20) -> None:
+    """Have glibc keep freed blocks of up to `largest` bytes, `most` in all, for the next batch's equal tensors.
+
+    By default it gives megabytes back to the system, which then maps and clears them anew, several times a batch. Other
+    C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, largest)
+        mallopt(TRIM_THRESHOLD, most)
 
 
 def intel() -> bool:

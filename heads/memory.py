@@ -91,22 +91,17 @@ def _read_shard(array: zarr.Array, rows: np.ndarray, chosen: np.ndarray | None, 
 
 @dataclass
 class Data:
-    """One split's pairs, epoch by epoch. `window` is the bytes of a window; None if `block` holds everything."""
+    """One split's pairs, epoch by epoch: streamed in windows of `window` bytes, or all in memory.
+
+    Then `block` holds all of the split's videos (and maybe others), the split's i-th at `places[i]`.
+    """
 
     features: Features
     split: str
     device: str
     window: int | None = None
     block: Block | None = None
-
-    def load(self) -> Data:
-        """Read the whole split into memory."""
-        rows = self.features.splits[self.split].rows
-        self.block = Block(len(rows), self.features.segments, self.features.dims, self.device)
-        with ThreadPoolExecutor(READERS) as pool:
-            for done in self.block.read(pool, self.features, rows, None):
-                done.result()
-        return self
+    places: np.ndarray | None = None
 
     def batches(self, policy: SegmentPolicy, batch: int, seed: int, epoch: int) -> Iterator[list[Tensor]]:
         """An epoch's batches: audio and video [pairs, dim] float32 each. A batch is overwritten by the next one.
@@ -117,21 +112,21 @@ class Data:
         good = self.features.splits[self.split].good
         segments = draw(good, policy, seed, epoch)
         number = 0
-        for block, videos in self._windows(segments, policy, seed, epoch):
+        for block, videos, places in self._windows(segments, policy, seed, epoch):
             for chosen, segment in cut(segments[videos], batch, seed, epoch, number):
                 if policy == "mean":
-                    yield block.means(chosen, good[videos[chosen]])
+                    yield block.means(places[chosen], good[videos[chosen]])
                 else:
-                    yield block.pairs(chosen, segment if block.held > 1 else np.zeros_like(segment))
+                    yield block.pairs(places[chosen], segment if block.held > 1 else np.zeros_like(segment))
             number += 1
             del block  # lest it lives on while the window after the next is read
 
     def _windows(
         self, segments: np.ndarray, policy: SegmentPolicy, seed: int, epoch: int
-    ) -> Iterator[tuple[Block, np.ndarray]]:
-        """Blocks and which of the split's videos each holds; the next window is read while one is used."""
-        if self.block is not None:
-            yield self.block, np.arange(len(segments))
+    ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+        """Blocks, which of the split's videos each holds, and where; the next window is read while one is used."""
+        if self.block is not None and self.places is not None:
+            yield self.block, np.arange(len(segments)), self.places
             return
         assert self.window is not None
         rows, f = self.features.splits[self.split].rows, self.features
@@ -151,7 +146,7 @@ class Data:
                     done.result()
                 if number + 1 < len(windows):
                     coming = start(windows[number + 1])
-                yield block, videos
+                yield block, videos, np.arange(len(videos))
                 del block, reading
         finally:
             pool.shutdown(cancel_futures=True)
@@ -167,6 +162,17 @@ class Data:
         return [np.concatenate([order[number] for number in window]) for window in windows]
 
 
+def load(features: Features, names: tuple[str, ...], device: str) -> dict[str, Data]:
+    """These splits in memory, read in one pass over the shards."""
+    rows = np.sort(np.concatenate([features.splits[name].rows for name in names]))
+    block = Block(len(rows), features.segments, features.dims, device)
+    with ThreadPoolExecutor(READERS) as pool:
+        for done in block.read(pool, features, rows, None):
+            done.result()
+    places = {name: np.searchsorted(rows, features.splits[name].rows) for name in names}
+    return {name: Data(features, name, device, block=block, places=places[name]) for name in names}
+
+
 def open_data(features: Features, device: str, memory_gb: float | None) -> dict[str, Data]:
     """Training and validation data: in memory where they fit, otherwise streamed; which of the two is logged.
 
@@ -180,7 +186,7 @@ def open_data(features: Features, device: str, memory_gb: float | None) -> dict[
     said = f"of {allowed / 1e9:.1f} GB ({'heads.memory_gb' if memory_gb is not None else 'available'})"
     if sum(need.values()) <= room:
         log.info("holding %.2f GB of features in memory, %s", sum(need.values()) / 1e9, said)
-        return {name: Data(features, name, device).load() for name in need}
+        return load(features, ("train", "validation"), device)
     # Validation comes after every epoch: read once where that leaves the windows more than half of the room.
     keep = need["validation"] <= 0.45 * room
     window = (room - keep * need["validation"]) // 2
@@ -194,11 +200,8 @@ def open_data(features: Features, device: str, memory_gb: float | None) -> dict[
         "streaming: %.2f GB of features do not fit; two windows of %.2f GB and validation %s, %s",
         *(sum(need.values()) / 1e9, window / 1e9, "in memory" if keep else "the same way", said),
     )
-    kept = Data(features, "validation", device)
-    return {
-        "train": Data(features, "train", device, window),
-        "validation": kept.load() if keep else Data(features, "validation", device, window),
-    }
+    streamed = {name: Data(features, name, device, window) for name in need}
+    return streamed | load(features, ("validation",), device) if keep else streamed
 
 
 def available(device: str) -> int:

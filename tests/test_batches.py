@@ -17,7 +17,7 @@ from config.model import Config, SegmentPolicy
 from heads import memory
 from heads.batches import count, cut, draw, steps
 from heads.features import Features, load_features
-from heads.memory import Data, open_data
+from heads.memory import Data, load, open_data
 
 POLICIES: list[SegmentPolicy] = ["one", "all", "mean"]
 policies = st.sampled_from(POLICIES)
@@ -126,7 +126,7 @@ def test_features_are_those_of_readable_videos(cache: tuple[Config, Features]) -
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_streaming_sees_what_memory_sees(cache: tuple[Config, Features], policy: SegmentPolicy, split: str) -> None:
     features = cache[1]
-    held = seen(Data(features, split, "cpu").load(), policy)
+    held = seen(load(features, ("train", "validation"), "cpu")[split], policy)
     streams = [Data(features, split, "cpu", window=3 * 32 * 3 * 24 // (3 if policy == "one" else 1)) for _ in range(2)]
     first, second = (seen(stream, policy) for stream in streams)
     assert sorted(first) == sorted(held), "the same pairs"
@@ -150,7 +150,7 @@ def test_windows_are_read_ahead_and_hold_whole_shards(cache: tuple[Config, Featu
     rows = features.splits["train"].rows
     windows = data._windows(draw(features.splits["train"].good, "all", 0, 1), "all", 0, 1)
     held = []
-    for block, videos in windows:
+    for block, videos, _ in windows:
         assert len(videos) <= 64
         for side, source in zip(block.sides, whole(features), strict=True):
             np.testing.assert_array_equal(side.numpy(), source[rows[videos]])

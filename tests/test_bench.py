@@ -53,7 +53,7 @@ def test_training_is_measured(tmp_path, monkeypatch):
     found = {mode: train.in_child(str(tmp_path), mode, time.time()) for mode in ("memory", "stream")}
     assert [run["videos"] for run in found["memory"]["runs"]] == [300, 200]
     assert found["memory"]["runs"][0]["pairs"] == found["stream"]["runs"][0]["pairs"]
-    assert set(found["memory"]["runs"][0]["slices"]) == {"torch", "onednn"}
+    assert min(found["memory"]["runs"][0]["slices"].values()) > 0
     assert all(run["gflops"] > 0 and run["rss"] > 0 for mode in found for run in found[mode]["runs"][:1])
     table = train.table(found)
     assert "200 videos in memory" in table and table.count("\n") == 4

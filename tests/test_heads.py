@@ -25,7 +25,6 @@ from heads import train as training
 from heads.checkpoint import load_checkpoint, read_tensors
 from heads.embed import embed, load_embeddings
 from heads.features import load_features
-from heads.memory import Data
 from heads.runs import runs
 from heads.train import train
 
@@ -80,7 +79,7 @@ def test_training_writes_what_it_did(tmp_path: Path) -> None:
     assert about.random_weights["r2plus1d"] and not about.random_weights["musicnn"]
     assert json.loads(outputs(config)["config.json"])["embedding"] == 16
     # The weights are the best epoch's: they give its validation loss again.
-    data = {name: Data(load_features(config), name, "cpu").load() for name in ("train", "validation")}
+    data = memory.load(load_features(config), ("train", "validation"), "cpu")
     again = training.Training(data, config.heads.experiments["small"], 0)
     again.learned.load_state_dict(heads.state_dict())
     again.heads.eval()
@@ -133,15 +132,15 @@ def test_a_sweep_reads_the_cache_once_and_keeps_finished_trainings(
         train(config, "small", "cold")
     before, loads = len(epochs), []
     monkeypatch.setattr(training.Training, "epoch", whole)
-    load = Data.load
-    monkeypatch.setattr(Data, "load", lambda self: loads.append(self.split) or load(self))
+    load = memory.load
+    monkeypatch.setattr(memory, "load", lambda _, names, device: loads.append(names) or load(_, names, device))
     monkeypatch.setattr(
         training.Training,
         "epoch",
         lambda self, n: epochs.append((self.experiment.temperature, self.seed, n)) or whole(self, n),
     )
     train(config, "small", "cold")
-    assert loads == ["train", "validation"]
+    assert loads == [("train", "validation")]
     assert {(t, seed) for t, seed, _ in epochs[before:]} == {(0.1, 3)} and epochs[before][2] == 2
     assert outputs(config) == outputs(undisturbed)
     assert not (tmp_path / "b" / "work" / "heads" / "small").exists()
