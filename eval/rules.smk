@@ -31,6 +31,7 @@ PROBED = {
 }
 
 
+# One core each: there are as many jobs as tasks and experiments, and small matrices gain nothing from a second one.
 rule probe_features:
     input:
         PATHS.features_record,
@@ -42,9 +43,8 @@ rule probe_features:
     params: probed=PROBED,
     log: LOGS / "probe" / "features" / "{task}.log",
     benchmark: BENCHMARKS / "probe" / "features" / "{task}.tsv"
-    threads: 2
     message: "probing the backbones' features for '{wildcards.task}'"
-    shell: "python -m eval.probe {FLAGS} --task {wildcards.task} --threads {threads} > {log:q} 2>&1"
+    shell: "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
 
 
 rule probe_experiment:
@@ -58,11 +58,9 @@ rule probe_experiment:
     params: probed=PROBED,
     log: LOGS / "probe" / "{experiment}" / "{task}.log",
     benchmark: BENCHMARKS / "probe" / "{experiment}" / "{task}.tsv"
-    threads: 2
     message: "probing the embeddings of '{wildcards.experiment}' for '{wildcards.task}'"
     shell:
-        "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} --threads {threads}"
-        " > {log:q} 2>&1"
+        "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
 
 def measured():

@@ -27,7 +27,7 @@ from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.probe.__main__ import AGAINST, probe
 from eval.probe.fit import Side, epoch_of, fit, moments
-from eval.probe.measure import Scores, confusion, measure, over_seeds
+from eval.probe.measure import Scores, compare, confusion, measure, over_seeds
 from eval.probe.metrics import best_thresholds, f1, macro, ranking, resamples, top_class
 from eval.probe.sets import load_task, pooled
 from heads.embed import embed
@@ -240,6 +240,17 @@ def test_intervals_over_seeds() -> None:
     assert over_seeds(np.array([0.5])) == {"seeds": [0.5], "seeds_low": None, "seeds_high": None}
 
 
+def test_what_is_not_defined_is_none_in_json() -> None:
+    truth = np.eye(4, dtype=bool)[:, :1]
+    found = Scores(np.random.default_rng(0).random((2, 4, 1), np.float32), np.full((2, 1), np.nan), [1, 1], 3)
+    one = measure(found, truth, ["a"], np.array([True]), resamples(4, np.arange(4), 100, 0), single=False)
+    json.dumps(one.entry, allow_nan=False)
+    f1s = one.entry["metrics"]["f1"]
+    assert [f1s[key] for key in ("value", "low", "high", "seeds_low")] == [None] * 4 and f1s["seeds"] == [None, None]
+    assert compare(one, one, "f1") == {"difference": None, "low": None, "high": None, "differs": False}
+    assert compare(one, one, "auc") == {"difference": 0.0, "low": 0.0, "high": 0.0, "differs": False}
+
+
 def test_confusion_rows_are_the_truth() -> None:
     scores = np.array([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]])
     assert confusion(scores, np.array([0, 1, 1]), ["a", "b"])["counts"] == [[1, 0], [1, 1]]
@@ -353,7 +364,13 @@ def test_classes_that_a_split_lacks_are_named_and_left_out(ready: Config) -> Non
     genre, tagging = result(ready, "features", "genre"), result(ready, "features", "tagging")
     assert genre["left_out"] == {"unheard": ["no positive in train", "no positive in validation"]}
     assert "unheard" not in genre["classes"]  # it cannot be learned, so its video is not judged either
-    assert tagging["left_out"]["t3"] == ["no positive in validation"] and "t3" in tagging["classes"]
+    assert "t3" not in tagging["left_out"] and tagging["unvalidated"] == ["t3"]  # only its threshold is missing
+    for r in tagging["results"]:
+        lines = {line["class"]: line for line in r["per_class"]}
+        assert lines["t3"]["f1"] is None and lines["t3"]["auc"] is not None
+        f1s = [line["f1"] for name, line in lines.items() if name != "t3"]
+        assert r["metrics"]["f1"]["value"] == pytest.approx(np.mean(f1s))
+        assert [each is None for each in r["thresholds"][0]] == [name == "t3" for name in lines]
 
 
 def test_other_features_or_labels_are_refused(ready: Config, tmp_path: Path) -> None:

@@ -103,10 +103,9 @@ def comparisons(measured: dict[Kind, Measured], known: dict[Kind, Measured]) -> 
         for other in AGAINST.get(key, ()):
             base = (measured | known)[level, other, probe]
             for metric in COMPARED:
-                value = one.entry["metrics"][metric]["value"] - base.entry["metrics"][metric]["value"]
                 found.append(
                     {"level": level, "probe": probe, "metric": metric, "a": key, "b": other}
-                    | compare(one.resampled[metric], base.resampled[metric], value)
+                    | compare(one, base, metric)
                 )
     return found
 
@@ -140,6 +139,7 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
         "videos": {s: int((task.split == s).sum()) for s in ("train", "validation", "test")},
         "classes": task.classes,
         "left_out": task.left_out,
+        "unvalidated": task.unvalidated,
         "digest": task.digest(),
     }
     if experiment is not None:
@@ -148,13 +148,13 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
     tensors: dict[str, np.ndarray] = {"rows": task.rows}
     known: dict[Kind, Measured] = {}
     notes = []
-    if task.evaluated.any():
+    if task.evaluated.any() and (task.split == "validation").any():
         measured, tensors = evaluate(config, task, representations)
         known = load_measured(paths, task, same) if experiment else {}
     else:
         notes.append(
-            f"nothing was measured: of {len(task.rows)} labelled videos with features, no class has positives and "
-            "negatives in each of train, validation and test"
+            f"nothing was measured: of {len(task.rows)} labelled videos with features, no class has positives in "
+            "train and test and negatives in test, or a split is empty"
         )
     written = {
         "experiment": experiment,
@@ -186,6 +186,8 @@ def main() -> None:
         log.warning(note)
     for left, why in written["left_out"].items():
         log.info("left out: %s (%s)", left, ", ".join(why))
+    if written["unvalidated"]:
+        log.info("not in F1 by validation thresholds, for want of a positive: %s", ", ".join(written["unvalidated"]))
     for r in written["results"]:
         auc = r["metrics"]["auc"]
         log.info(

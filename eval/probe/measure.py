@@ -56,7 +56,7 @@ def measure(
         each = {
             "auc": auc,
             "average_precision": precision,
-            "f1": f1(here >= thresholds, chosen, times),
+            "f1": np.where(np.isnan(thresholds), np.nan, f1(here >= thresholds, chosen, times)),
             "f1_at_half": f1(here >= 0.5, chosen, times),
         }
         if single:
@@ -74,34 +74,42 @@ def measure(
         mean = seeds.mean(axis=0)
         resampled[name] = mean[1:]
         low, high = interval(resampled[name])
-        metrics[name] = {"value": float(mean[0]), "low": low, "high": high, "chance": chance.get(name)}
+        metrics[name] = {"value": number(mean[0]), "low": low, "high": high, "chance": chance.get(name)}
         metrics[name] |= over_seeds(seeds[:, 0])
     by_class = {name: np.mean(by_seed, axis=0) for name, by_seed in values.items() if name != "accuracy"}
     per_class = []
     for i, name in enumerate(c for c, yes in zip(classes, evaluated, strict=True) if yes):
         low, high = interval(by_class["auc"][1:, i])
         line: dict[str, Any] = {"class": name, "support": int(chosen[:, i].sum()), "auc_low": low, "auc_high": high}
-        per_class.append(line | {metric: float(value[0, i]) for metric, value in by_class.items()})
+        per_class.append(line | {metric: number(value[0, i]) for metric, value in by_class.items()})
     entry = {"dim": found.dim, "epochs": found.epochs, "metrics": metrics, "per_class": per_class}
-    entry["thresholds"] = found.thresholds.tolist()
+    entry["thresholds"] = [[number(t) for t in each] for each in found.thresholds]
     entry["confusion"] = confusion(found.scores, right, classes) if single else None
     return Measured(entry, resampled)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the resamples in which a value is defined."""
-    low, high = np.percentile(values[~np.isnan(values)], [2.5, 97.5])
+def number(value: float) -> float | None:
+    """A value for JSON, which has no NaN: None where it is not defined."""
+    return None if np.isnan(value) else float(value)
+
+
+def interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % percentile interval over the resamples in which a value is defined; None where it is in none."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None, None
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
 
 
 def over_seeds(values: np.ndarray) -> dict[str, Any]:
     """The values of the seeds, and the 95 % interval of their mean by Student's t, None for a single seed."""
     low = high = None
-    if len(values) > 1:
+    if len(values) > 1 and not np.isnan(values).any():
         quantile = T_QUANTILES[len(values) - 2] if len(values) - 2 < len(T_QUANTILES) else 1.96
         half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
         low, high = float(values.mean()) - half, float(values.mean()) + half
-    return {"seeds": values.tolist(), "seeds_low": low, "seeds_high": high}
+    return {"seeds": [number(value) for value in values], "seeds_low": low, "seeds_high": high}
 
 
 def confusion(scores: np.ndarray, right: np.ndarray, classes: list[str]) -> dict[str, Any]:
@@ -112,10 +120,12 @@ def confusion(scores: np.ndarray, right: np.ndarray, classes: list[str]) -> dict
     return {"classes": classes, "counts": counts.round(6).tolist()}
 
 
-def compare(a: np.ndarray, b: np.ndarray, value: float) -> dict[str, Any]:
-    """Difference a - b of two macro values, `value`, with its interval over the same resamples of the videos.
+def compare(a: Measured, b: Measured, metric: str) -> dict[str, Any]:
+    """Difference a - b of a metric's macro values, with its interval over the same resamples of the videos.
 
     `differs` is false where the interval contains 0: then nothing says that one is better.
     """
-    low, high = interval(a - b)
-    return {"difference": value, "low": low, "high": high, "differs": low > 0 or high < 0}
+    one, other = (each.entry["metrics"][metric]["value"] for each in (a, b))
+    low, high = interval(a.resampled[metric] - b.resampled[metric])
+    differs = low is not None and high is not None and (low > 0 or high < 0)
+    return {"difference": None if one is None else one - other, "low": low, "high": high, "differs": differs}

@@ -77,10 +77,13 @@ def best_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """For each class the threshold with the highest F1, the highest of equals: float64 [classes].
 
     An item is predicted to be of the class when its score is at least the threshold, which lies halfway between two
-    neighbouring scores. `scores` and `truth` are [items, classes]; every class needs a positive.
+    neighbouring scores. `scores` and `truth` are [items, classes]; NaN for a class without a positive.
     """
     found = []
     for score, positive in zip(scores.T.astype(np.float64), truth.T, strict=True):
+        if not positive.any():
+            found.append(np.nan)
+            continue
         order = np.argsort(-score, kind="stable")
         ordered, hits = score[order], positive[order].cumsum()
         value = 2 * hits / (np.arange(1, len(score) + 1) + hits[-1])

@@ -38,8 +38,9 @@ class Task:
     """The labelled videos of one task that both backbones could read, ascending by row.
 
     `rows` int64, `split` text and `good` bool [videos, segments] belong to them; `truth` is bool [videos, classes].
-    `classes` are those with a positive in the training split, `evaluated` bool [classes] those that also tell
-    apart the videos of every split; `left_out` says of all others why. `single`: one class a video.
+    `classes` are those with a positive in the training split, `evaluated` bool [classes] those of them with a positive
+    and a negative in the test split; `left_out` says of all others why. Of the evaluated ones, `unvalidated` have no
+    positive in the validation split, so there is nothing to choose a threshold by. `single`: one class a video.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Task:
     truth: np.ndarray
     evaluated: np.ndarray
     left_out: dict[str, list[str]]
+    unvalidated: list[str]
     keys: dict[str, str]
     random_weights: dict[str, bool]
 
@@ -126,12 +128,12 @@ def _task(
     single = name == "genre"
     truth = labels.values[np.searchsorted(labels.rows, rows)]
     positives = {s: truth[split == s].sum(axis=0) for s in SPLITS}
-    negatives = {s: (split == s).sum() - positives[s] for s in SPLITS}
+    negatives = (split == "test").sum() - positives["test"]
     learned = positives["train"] > 0
-    told_apart = np.logical_and.reduce([(positives[s] > 0) & (negatives[s] > 0) for s in SPLITS])
+    told_apart = learned & (positives["test"] > 0) & (negatives > 0)
     left_out = {
         labels.classes[i]: [f"no positive in {s}" for s in SPLITS if positives[s][i] == 0]
-        + [f"no negative in {s}" for s in SPLITS if negatives[s][i] == 0]
+        + ["no negative in test"] * (negatives[i] == 0)
         for i in np.flatnonzero(~told_apart)
     }
     kept = truth[:, learned].any(axis=1) if single else np.ones(len(rows), dtype=bool)
@@ -145,6 +147,7 @@ def _task(
         truth=truth[kept][:, learned],
         evaluated=told_apart[learned],
         left_out=left_out,
+        unvalidated=[labels.classes[i] for i in np.flatnonzero(told_apart & (positives["validation"] == 0))],
         keys=keys,
         random_weights=random_weights,
     )
