@@ -103,6 +103,9 @@ class Decoding(Section):
     """A shard with a larger share of failed videos stops the run, keeping what it has. Filtered ones do not count."""
 
 
+SegmentPolicy = Literal["one", "all", "mean"]
+
+
 class Experiment(Section):
     """Two projection heads and how they are fitted. The defaults are the paper's baseline."""
 
@@ -122,7 +125,9 @@ class Experiment(Section):
     patience: int = Field(3, ge=1)
     """Stop after this many epochs without a lower validation loss."""
     max_epochs: int = Field(100, ge=1)
-    seed: int = 0
+    segment_policy: SegmentPolicy = "one"
+    """What a video gives in an epoch: `one` of its segments at random (the paper's), `all` of them, each in another
+    batch, or the `mean` of their features. Validation uses `all` unless it is `mean`."""
 
 
 LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
@@ -148,6 +153,12 @@ class Heads(Section):
     experiments: dict[str, Experiment] = {"baseline": Experiment()}
     seeds: list[int] = Field([0], min_length=1)
     """Every experiment is trained once with each of these; tables give means and intervals over them."""
+    memory_gb: float | None = Field(None, gt=0)
+    """Memory in 10^9 bytes (the GPU's, where there is one) that training may take. Features that do not fit are
+    streamed from disk, window by window: the same pairs, in other batches. Default: what is available."""
+    matmul: Literal["auto", "torch", "onednn", "tf32"] = "auto"
+    """What multiplies matrices in training, in float32 all but the last: PyTorch's default (`torch`: MKL on a CPU),
+    oneDNN (faster on CPUs that are not Intel's, where `auto` takes it), or a GPU's TF32, whose factors have 10 bits."""
 
     @field_validator("seeds")
     @classmethod

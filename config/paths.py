@@ -92,9 +92,9 @@ class Paths:
         """One line for every video that a backbone could not read."""
         return self.results / "failures.csv"
 
-    def training(self, experiment: str) -> Path:
+    def training(self, experiment: str, seed: int) -> Path:
         """State of an unfinished training, unknown to Snakemake."""
-        return self.results / "work" / "heads" / experiment / "state.safetensors"
+        return self.results / "work" / "heads" / experiment / str(seed) / "state.safetensors"
 
     def heads(self, experiment: str) -> Path:
         """Folder of one experiment's checkpoint, metrics and embeddings."""

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from config.cli import UserError, parser, run
+from config.cli import UserError, experiment_parser, run
 from config.files import write_json
 from config.model import Config, read
 from config.paths import Paths
@@ -27,7 +27,7 @@ from eval.bootstrap import intervals
 from eval.published import LARGEST, NAME, published_formula
 from eval.ranks import chance, histogram, ranks, summary, unit_rows
 from heads.embed import load_embeddings
-from heads.runs import experiment_of
+from heads.runs import runs
 from pipeline.store import Features, open_features
 
 log = logging.getLogger("retrieval")
@@ -75,7 +75,7 @@ def pooled(segments: np.ndarray) -> np.ndarray:
 
 def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
     """The test split's embeddings and the open cache. UserError if anything is missing, of other keys, or too small."""
-    experiment_of(config, name)
+    first, *_ = runs(config, name)
     paths = Paths(Path(config.results))
     view, table = open_features(paths), read_manifest(paths.manifest)
     sides = (config.heads.audio, config.heads.video)
@@ -86,7 +86,7 @@ def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     chosen = np.flatnonzero(test & valid[row])
     _check(int(test.sum()), len(chosen))
-    found = load_embeddings(paths, name, row[chosen], {side: view.key(side) for side in sides})
+    found = load_embeddings(first, row[chosen], {side: view.key(side) for side in sides})
     paired = both(found.audio, found.video).any(axis=1)
     chosen, audio, video = chosen[paired], found.audio[paired], found.video[paired]
     _check(int(test.sum()), len(chosen))
@@ -187,10 +187,7 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.retrieval")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments to evaluate")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    args = experiment_parser(__doc__, "eval.retrieval").parse_args()
     torch.set_num_threads(args.threads)
     for r in retrieval(read(args.config), args.experiment)["results"]:
         median = r["metrics"]["median"]
