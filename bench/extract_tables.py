@@ -19,8 +19,6 @@ def extract_table(result: dict[str, Any]) -> str:
             f"| {r['of_cpu']['median']:.2f} | {r['of_slower']['median']:.2f} "
             f"| {r['segments_a_second_a_core']:.1f} | {r['of_peak']:.0%} |"
         )
-    if "note" in result:
-        lines += ["", f"Note on this result: {result['note']}."]
     return "\n".join(lines)
 
 

@@ -1,16 +1,14 @@
 """What becomes of each file in a folder: both backbones, both picture decoders, as a table for people.
 
-    python -m bench.media_table FOLDER        writes bench/results/media_table.json and the table in ROBUSTNESS.md
+    python -m bench.media_table FOLDER        writes bench/results/media_table.json
 
-Without FOLDER only the table is written again, from the JSON. Runs the real jobs with two short segments a video; only
-the files' names are kept. R(2+1)D has random weights here (what is shown is reading); MusicNN's come from `--musicnn
-FILE`, or are random too.
+Runs the real jobs with two short segments a video; only the files' names are kept. R(2+1)D has random weights here
+(what is shown is reading); MusicNN's come from `--musicnn FILE`, or are random too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,13 +16,10 @@ from typing import Any
 
 import av
 
-from bench.runs import ROOT, Run, machine, save, write_table
+from bench.runs import Run, machine, save, write_table
 from pipeline.readers import MediaError
 from pipeline.readers.opening import open_media
 
-DOCUMENT = ROOT / "bench" / "ROBUSTNESS.md"
-RESULT = ROOT / "bench" / "results" / "media_table.json"
-MARKS = "<!-- media: written by python -m bench.media_table -->", "<!-- end of media -->"
 COLUMNS = {"sound": "sound (MusicNN)", "pyav": "pictures, `pyav`", "decord": "pictures, `decord`"}
 ONE_SECOND = 1.0
 """A segment for pictures, so that the short files count too; MusicNN needs three."""
@@ -93,14 +88,10 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", type=Path, nargs="?", help="a folder of media files")
+    p.add_argument("folder", type=Path, help="a folder of media files")
     p.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
     a = p.parse_args()
-    if a.folder:
-        save("media_table", measure(a.folder, a.musicnn))
-    before, rest = DOCUMENT.read_text().split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    DOCUMENT.write_text(f"{before}{MARKS[0]}\n{table(json.loads(RESULT.read_text()))}\n{MARKS[1]}{after}")
+    save("media_table", measure(a.folder, a.musicnn))
 
 
 if __name__ == "__main__":

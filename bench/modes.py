@@ -122,8 +122,6 @@ def table(result: dict[str, Any]) -> str:
                 f"| {row['words']} | {row['seconds_a_clip']['median']:.2f} | {row['times_as_fast']:.2f} "
                 f"| {row['cosine']:.6f} | {row['cosine_centred']:.6f} |"
             )
-    if "note" in result:
-        lines += ["", f"Note on this result: {result['note']}."]
     return "\n".join(lines)
 
 

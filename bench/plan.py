@@ -57,25 +57,28 @@ def from_sample(sample: Path, limit: int) -> dict[str, float]:
             )
             if done.returncode:
                 raise UserError(f"the sample {sample} cannot be measured: {done.stderr[-800:]}")
-        return {part: child("bench.plan", str(path), part)["seconds"] for part in PARTS}
+        found = {part: child("bench.plan", str(path), part) for part in PARTS}
+        for part, each in found.items():
+            if not each["valid"]:
+                raise UserError(f"the sample {sample}: none of its first {videos.num_rows} videos has {part} features")
+            print(f"{part}: {each['valid']} of {videos.num_rows} videos of the sample have features")
+        return {part: each["seconds"] for part, each in found.items()}
 
 
 def one(config_file: str, part: str) -> dict[str, float]:
-    """Run the extraction of the sample with one core: processor seconds a video, start-up left out."""
+    """Run the extraction of the sample with one core: seconds for a video that has features, start-up left out.
+
+    Videos without features cost little; counting them would make a collection of good ones look cheap.
+    """
     from config.model import read
     from pipeline.extract import extract
+    from pipeline.records import read_record
 
     config = read(config_file)
     meter = extract(config, part, 0)
-    rows = load_rows(Path(config.results))
-    return {"seconds": (meter.decode + meter.network) / rows}
-
-
-def load_rows(results: Path) -> int:
-    """Videos in the manifest of a results folder."""
-    from data.manifest import read_manifest
-
-    return max(1, read_manifest(Paths(results).manifest).num_rows)
+    record = read_record(Paths(Path(config.results)).done(part, 0))
+    valid = record.valid if record else 0
+    return {"seconds": (meter.decode + meter.network) / max(valid, 1), "valid": valid}
 
 
 def words(seconds: dict[str, float], videos: int, cores: int) -> str:
@@ -110,7 +113,11 @@ def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--videos", type=int, default=550_000, help="how many videos the collection has")
-    p.add_argument("--sample", type=Path, help="table or folder of some of your videos, to measure on this machine")
+    p.add_argument(
+        "--sample",
+        type=Path,
+        help="table or folder of some of your videos, to measure on this machine, which should be idle",
+    )
     p.add_argument("--limit", type=int, default=8, help="videos of the sample that are measured")
     p.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that will work at a time")
     a = p.parse_args()

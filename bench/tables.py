@@ -2,7 +2,7 @@
 
     python -m bench.tables
 
-Reads bench/results/*.json; writes what stands between the marks of the same names in README.md and bench/README.md. A
+Reads bench/results/*.json; writes what stands between the marks of the same names in the documents below. A
 test fails when they have drifted apart.
 """
 
@@ -13,17 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, modes, plan
+from bench import decode, extract_tables, media_table, modes, plan, robustness_tables, workflow
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
-FILES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+FILES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "bench" / "ROBUSTNESS.md")
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "decode": ("decode", decode.table),
     "extract": ("extract", extract_tables.extract_table),
     "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
+    "workflow": ("workflow", workflow.table),
     "cost": ("extract", plan.readme_table),
+    "faults": ("faults", robustness_tables.faults),
+    "kills": ("kills", robustness_tables.kills),
+    "memory": ("memory", robustness_tables.memory),
+    "media": ("media_table", media_table.table),
 }
 """Mark: (result file, what makes its table)."""
 

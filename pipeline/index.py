@@ -45,7 +45,7 @@ def main() -> None:
                 raise UserError(f"shard {shard} of {backbone} is not finished; run `snakemake extract …`")
             digest.update(record.digest.encode())
             valid += record.valid
-            lines += [(f.row, backbone, f) for f in record.failures]
+            lines += [(f.row, backbone, f, record.versions.get(f.decoder, "")) for f in record.failures]
         cache[backbone] = {
             "key": planned["key"],
             "valid": valid,
@@ -57,10 +57,10 @@ def main() -> None:
         log.info("%s: %d of %d videos have features", backbone, valid, plan["videos"])
     with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["video_id", "path", "backbone", "reason", "message", "attempts", "decoder", "kind"])
-        for row, backbone, failure in sorted(lines, key=lambda line: line[:2]):
-            why = [failure.reason, failure.message, failure.attempts, failure.decoder, REASONS[failure.reason].kind]
-            writer.writerow([failure.video_id, videos[row], backbone, *why])
+        writer.writerow(["video_id", "path", "backbone", "reason", "message", "attempts", "decoder", "version", "kind"])
+        for row, backbone, failure, decoder in sorted(lines, key=lambda line: line[:2]):
+            why = [failure.reason, failure.message, failure.attempts, failure.decoder, decoder]
+            writer.writerow([failure.video_id, videos[row], backbone, *why, REASONS[failure.reason].kind])
     splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
     whole = {"videos": plan["videos"], "segments": plan["segments"], "complete": splits, "backbones": cache}
     write_json(paths.features_record, whole)

@@ -28,7 +28,7 @@ class Journal:
     """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer.
 
     `decoders` names by row what decoded an array; who knows it puts it there before `add`. `carried` counts the same
-    for arrays that came here from the store.
+    for arrays that came here from the store. `tried` counts how often videos were tried whose failure was forgotten.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
@@ -36,6 +36,7 @@ class Journal:
         self.outcomes: dict[int, np.ndarray | MediaError] = {}
         self.decoders: dict[int, str] = {}
         self.carried: dict[str, int] = {}
+        self.tried: dict[int, int] = {}
         self._folder, self._path = folder, folder / "journal"
         folder.mkdir(parents=True, exist_ok=True)
         self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
@@ -54,6 +55,9 @@ class Journal:
             position = end
             if "carried" in header:
                 self.carried = header["carried"]
+                continue
+            if "tried" in header:
+                self.tried = {int(row): attempts for row, attempts in header["tried"].items()}
                 continue
             row = header["row"]
             if "reason" in header:
@@ -95,6 +99,10 @@ class Journal:
     def forget(self, rows: Iterable[int]) -> None:
         """Keep only the outcomes of other rows, so that the next run tries these videos again."""
         gone = set(rows)
+        for row in gone:
+            outcome = self.outcomes.get(row)
+            if isinstance(outcome, MediaError):
+                self.tried[row] = outcome.attempts
         kept = {row: outcome for row, outcome in self.outcomes.items() if row not in gone}
         # A new file that takes the old one's place: a kill in between must not cost what was computed.
         self._file.close()
@@ -103,6 +111,8 @@ class Journal:
         self.outcomes = {}
         if self.carried:
             self.carry(self.carried)
+        if self.tried:
+            self._append({"tried": self.tried}, b"")
         for row, outcome in kept.items():
             self.add(row, outcome)
         os.replace(self._path.with_name("journal.new"), self._path)

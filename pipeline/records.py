@@ -37,7 +37,9 @@ class Record:
     """A finished shard: `rows` videos from the shard's first row on, of which `valid` have features.
 
     `decoders` counts which decoder read how many of the valid ones; empty for the probe, which decodes nothing.
-    `partial` counts the valid ones with damaged segments (`decoding.partial`).
+    `partial` counts the valid ones with damaged segments (`decoding.partial`). `versions` are those of the decoders'
+    packages when the shard was put in place. `tried` counts by row how often videos were tried whose failure
+    `pipeline.retry` has forgotten; only in ledgers, until those videos have been tried again.
     """
 
     key: str
@@ -47,6 +49,8 @@ class Record:
     failures: list[Failure] = field(default_factory=list)
     decoders: dict[str, int] = field(default_factory=dict)
     partial: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    tried: dict[int, int] = field(default_factory=dict)
 
 
 def read_record(path: Path) -> Record | None:
@@ -55,8 +59,12 @@ def read_record(path: Path) -> Record | None:
     if raw is None:
         return None
     try:
-        return Record(**{**raw, "failures": [Failure(**f) for f in raw["failures"]]})
-    except (TypeError, KeyError) as error:
+        failures = [Failure(**f) for f in raw["failures"]]
+        tried = {
+            int(row): attempts for row, attempts in raw.get("tried", {}).items()
+        }  # JSON has no other keys than text
+        return Record(**{**raw, "failures": failures, "tried": tried})
+    except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a record of this version ({error}); delete it and run again") from None
 
 

@@ -49,7 +49,8 @@ def forget(paths: Paths, plan: dict[str, Any], reasons: Iterable[str]) -> dict[t
                 paths.features_record.unlink(missing_ok=True)
                 paths.done(part, shard).unlink(missing_ok=True)
                 kept = [failure for failure in failures if failure not in gone]
-                write_ledger(paths, part, shard, replace(record, failures=kept))
+                tried = record.tried | {failure.row: failure.attempts for failure in gone}
+                write_ledger(paths, part, shard, replace(record, failures=kept, tried=tried))
                 found[part, shard] = gone
             if part == PROBE:
                 probed = rows | {failure.row for failure in gone}

@@ -21,7 +21,7 @@ from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.journal import Journal
 from pipeline.plan import read_plan, shard_rows
-from pipeline.readers import REASONS, MediaError
+from pipeline.readers import REASONS, MediaError, decoder_versions
 from pipeline.records import Failure, Record
 from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 
@@ -51,6 +51,7 @@ class ShardJob:
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
         self._stored_rows: list[int] = []
+        self._tried = dict(self.journal.tried)
         self._take_over()
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
@@ -61,6 +62,7 @@ class ShardJob:
         if record is None:
             self.decoders += Counter(self.journal.carried)
             return
+        self._tried = record.tried | self._tried
         rows = self.rows[: record.rows]
         failed = {f.row: f.error() for f in record.failures}
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
@@ -106,6 +108,8 @@ class ShardJob:
         total = len(self.rows) - len(self.journal.outcomes)
         record = self.paths.progress(self.part, self.shard)
         for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=record):
+            if isinstance(outcome, MediaError):
+                outcome.attempts += self._tried.get(row, 0)
             self.journal.add(row, outcome)
 
     def leave(self, stop: Stopping) -> None:
@@ -133,7 +137,8 @@ class ShardJob:
         fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
         partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
-        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial)
+        versions = decoder_versions({*decoders, *(failure.decoder for failure in failures)})
+        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial, versions)
         # From the first object's new place to the last one's the store has neither the old shard nor the new one. A job
         # that is killed there finds everything in the journal.
         self.journal.carry(dict(self.decoders))

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from datetime import datetime
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -151,6 +152,26 @@ def test_an_unfinished_journal_forgets_too(simulated):
         assert set(journal.outcomes) == {7}
 
 
+def test_attempts_are_counted_over_runs(simulated):
+    config, paths = simulated
+    for attempts in (2, 3):
+        retry.forget(paths, read_plan(paths), ["decode_error"])
+        job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+        with job.journal:
+            job.note([(5, MediaError("decode_error", "still", decoder="pyav"))])
+            retried = job.finish()
+        assert {f.row: f.attempts for f in retried.failures} == {3: 1, 4: 1, 5: attempts}
+        assert retried.tried == {} and retried.versions == {"pyav": version("av")}
+
+
+def test_attempts_are_counted_where_a_shard_was_never_finished(tmp_path):
+    with Journal(tmp_path, "k", (2,), np.float16) as journal:
+        journal.add(5, MediaError("crashed", "twice", attempts=2))
+        journal.forget([5])
+    with Journal(tmp_path, "k", (2,), np.float16) as journal:
+        assert journal.tried == {5: 2} and not journal.outcomes
+
+
 def test_extraction_waits_for_the_probe_to_try_again(simulated):
     config, paths = simulated
     retry.forget(paths, read_plan(paths), ["timeout"])
@@ -201,4 +222,5 @@ def test_a_file_that_comes_back_is_read_and_the_others_are_not(copied):
     np.testing.assert_array_equal(after[1:], before[1:])
     assert read_json(paths.done("musicnn", 1)) == other
     assert read_json(paths.done("musicnn", 0))["decoders"] == {"pyav": SHARD}
+    assert read_json(paths.done("musicnn", 0))["versions"] == {"pyav": version("av")}
     assert "nothing to try again" in module(config, "pipeline.retry").stdout

@@ -33,7 +33,7 @@ def test_everything_is_there(demo):
         assert features.std(axis=(0, 1)).max() > 0  # videos differ
     start = group["start"][:]
     assert start.dtype == np.float32 and (np.diff(start, axis=1) > 0).all()
-    header = "video_id,path,backbone,reason,message,attempts,decoder,kind"
+    header = "video_id,path,backbone,reason,message,attempts,decoder,version,kind"
     assert (out / "failures.csv").read_text().splitlines() == [header]
     for file in ("checkpoint.safetensors", "metrics.jsonl", "config.json", "embeddings.json"):
         assert (out / "heads" / "baseline" / file).stat().st_size > 0

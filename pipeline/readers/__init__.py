@@ -8,7 +8,9 @@ This package runs inside the worker processes of `pipeline.workers`; nothing in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 
@@ -75,3 +77,12 @@ class Decoded:
     segments: np.ndarray
     decoder: str
     good: np.ndarray | None = None
+
+
+PACKAGES = {"pyav": "av", "decord": "decord"}
+"""The package that each decoder comes from; both bring an FFmpeg of their own, so its version says all."""
+
+
+def decoder_versions(decoders: Iterable[str]) -> dict[str, str]:
+    """{decoder: version of its package}, sorted, for those of the names that are decoders."""
+    return {name: version(PACKAGES[name]) for name in sorted(set(decoders) & set(PACKAGES))}
