@@ -12,7 +12,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (workflow.basedir, os.envi
 
 from config.cli import UserError
 from config.files import read_json, write_json
-from config.model import FEATURES, load, trainable
+from config.labels import FEATURES
+from config.model import load, trainable
 from config.paths import Paths
 from pipeline.backbones import resolve_options
 from snakemake.exceptions import WorkflowError

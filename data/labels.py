@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from config.cli import UserError, parser, run
 from config.files import read_json, replacing, write_json
-from config.model import Config, GenreLabels, Labels, TagLabels, read
+from config.labels import GenreLabels, Labels, TagLabels
+from config.model import Config, read
 from config.paths import Paths
 from data.manifest import read_manifest
 from data.msd import TRACK_ID

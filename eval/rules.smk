@@ -1,6 +1,3 @@
-from heads.runs import runs
-
-
 rule retrieval:
     input: rules.embed.output,
     output: PATHS.eval("{experiment}") / "retrieval.json",
@@ -49,7 +46,7 @@ rule probe_features:
 
 rule probe_experiment:
     input:
-        lambda wc: [run.folder / "embeddings.json" for run in runs(CONFIG, wc.experiment)],
+        rules.embed.output,
         PATHS.labels_record("{task}"),
         rules.probe_features.output,
     output:

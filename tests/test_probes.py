@@ -21,7 +21,8 @@ from simulate import simulate
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_recall_curve, roc_auc_score
 
 from config.cli import UserError
-from config.model import Config, Probes, load
+from config.labels import Probes
+from config.model import Config, load
 from config.paths import Paths
 from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest

@@ -24,7 +24,8 @@ from safetensors.numpy import load_file, save_file
 
 from config.cli import UserError, parser, progress, run
 from config.files import read_json, replacing, write_json
-from config.model import FEATURES, Config, read
+from config.labels import FEATURES
+from config.model import Config, read
 from config.paths import Paths
 from eval.probe.fit import fit
 from eval.probe.measure import Measured, Scores, compare, measure

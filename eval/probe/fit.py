@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from config.model import Probes
+from config.labels import Probes
 
 BLOCK = 1024
 """Videos worked on at a time where all are."""

@@ -155,13 +155,12 @@ def _task(
 
 def experiment_representations(config: Config, name: str, task: Task) -> dict[str, Representation]:
     """The three representations of an experiment; the embeddings of one seed are in memory at a time."""
-    paths = Paths(Path(config.results))
     trained = {run.seed: run for run in runs(config, name)}
     latest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def embeddings(seed: int) -> tuple[np.ndarray, np.ndarray]:
         if seed not in latest:
-            found = load_embeddings(paths, trained[seed].experiment, task.rows, task.keys)
+            found = load_embeddings(trained[seed], task.rows, task.keys)
             latest.clear()
             latest[seed] = found.audio, found.video
         return latest[seed]
