@@ -133,7 +133,7 @@ def _task(
     told_apart = learned & (positives["test"] > 0) & (negatives > 0)
     left_out = {
         labels.classes[i]: [f"no positive in {s}" for s in SPLITS if positives[s][i] == 0]
-        + ["no negative in test"] * (negatives[i] == 0)
+        + (["no negative in test"] if negatives[i] == 0 else [])
         for i in np.flatnonzero(~told_apart)
     }
     kept = truth[:, learned].any(axis=1) if single else np.ones(len(rows), dtype=bool)
