@@ -17,6 +17,7 @@ from config.cli import UserError
 from config.heads import Experiment as Experiment
 from config.heads import Heads
 from config.heads import SegmentPolicy as SegmentPolicy
+from config.labels import FEATURES, Labels, Probes
 from config.section import Section
 
 
@@ -146,6 +147,8 @@ class Config(Section):
         "r2plus1d": Backbone(weights="kinetics400"),
     }
     heads: Heads = Heads()
+    labels: Labels = Labels()
+    probes: Probes = Probes()
     eval: Evaluation = Evaluation()
     dask: Dask = Dask()
 
@@ -161,6 +164,10 @@ class Config(Section):
             for name in names:
                 if not name.replace("_", "").isalnum() or not name.isascii():
                     raise ValueError(f"{kind}: the name '{name}' may have only letters, digits and underscores")
+        if FEATURES in self.heads.experiments:
+            raise ValueError(
+                f"heads.experiments: the name '{FEATURES}' is taken: eval/{FEATURES}/ has the probes without heads"
+            )
         return self
 
     @property

@@ -35,6 +35,14 @@ class Paths:
         """What Snakemake watches instead of the manifest: row count and digest."""
         return self.results / "manifest.json"
 
+    def labels(self, task: str) -> Path:
+        """Labels of a task (`genre`, `tagging`): which videos have which."""
+        return self.results / "labels" / f"{task}.parquet"
+
+    def labels_record(self, task: str) -> Path:
+        """Counts of the labels, how they were matched and what was dropped."""
+        return self.results / "labels" / f"{task}.json"
+
     @property
     def plan(self) -> Path:
         """Shard count and cache keys: all that Snakemake needs to know about 550,000 videos."""

@@ -19,6 +19,47 @@ rule neighbours:
     shell: "python -m eval.neighbours {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
 
+# What of the configuration the probes depend on, besides what their inputs carry.
+PROBED = {
+    "probes": CONFIG.probes.model_dump(),
+    "seeds": CONFIG.heads.seeds,
+    "sides": [CONFIG.heads.audio, CONFIG.heads.video],
+    "bootstrap": [CONFIG.eval.bootstrap, CONFIG.eval.seed],
+}
+
+
+# One core each: there are as many jobs as tasks and experiments, and small matrices gain nothing from a second one.
+rule probe_features:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+        PATHS.labels_record("{task}"),
+    output:
+        json=PATHS.eval(FEATURES) / "{task}.json",
+        scores=PATHS.eval(FEATURES) / "{task}.safetensors",
+    params: probed=PROBED,
+    log: LOGS / "probe" / "features" / "{task}.log",
+    benchmark: BENCHMARKS / "probe" / "features" / "{task}.tsv"
+    message: "probing the backbones' features for '{wildcards.task}'"
+    shell: "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
+
+
+rule probe_experiment:
+    input:
+        rules.embed.output,
+        PATHS.labels_record("{task}"),
+        rules.probe_features.output,
+    output:
+        json=PATHS.eval("{experiment}") / "{task}.json",
+        scores=PATHS.eval("{experiment}") / "{task}.safetensors",
+    params: probed=PROBED,
+    log: LOGS / "probe" / "{experiment}" / "{task}.log",
+    benchmark: BENCHMARKS / "probe" / "{experiment}" / "{task}.tsv"
+    message: "probing the embeddings of '{wildcards.experiment}' for '{wildcards.task}'"
+    shell:
+        "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} > {log:q} 2>&1"
+
+
 def measured():
     """What the report needs of every experiment; nothing where there are too few videos to fit projection heads."""
     record = read_json(Path(checkpoints.index.get().output.record))
@@ -32,7 +73,12 @@ def measured():
             PATHS.eval(e) / "retrieval.json",
             PATHS.eval(e) / "neighbours.json",
         )
-    ]
+    ] + probed()
+
+
+def probed():
+    """The probes of all tasks: on the features and on every experiment's embeddings."""
+    return [PATHS.eval(e) / f"{task}.json" for e in (FEATURES, *CONFIG.heads.experiments) for task in CONFIG.labels.tasks]
 
 
 rule write_report:
