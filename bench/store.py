@@ -14,6 +14,7 @@ import argparse
 import os
 import shutil
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,18 +37,25 @@ SAMPLE, CHECKED = 20, 100
 """Videos of the scaling curve, up to all; shards for chunk sizes and codecs; shards for checking."""
 
 
+def bare(array: Shards, files: list[Path]) -> dict[str, float]:
+    """Loading with our reader and raw reading, by turns: what comes first pays for memory that nobody has used yet."""
+    cores = len(os.sched_getaffinity(0))
+    works: dict[str, Callable[[], Any]] = {
+        "raw": lambda: raw(files, 1),
+        f"raw, {cores} threads": lambda: raw(files, cores),
+        "ours": array.read,
+        "ours, 1 thread": lambda: array.read(threads=1),
+    }
+    rounds = [{name: fastest(work, 1) for name, work in works.items()} for _ in range(3)]
+    return {name: min(each[name] for each in rounds) for name in works}
+
+
 def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
     """Loading the whole array and gathering random rows, against raw reads, memmap and HDF5."""
     array = Shards.open(features.folder / backbone)
     files = [array.path(shard) for shard in range(-(-features.videos // array.shard_rows))]
-    cores = len(os.sched_getaffinity(0))
-    load = {
-        "raw": fastest(lambda: raw(files, 1)),
-        f"raw, {cores} threads": fastest(lambda: raw(files, cores)),
-        "ours": fastest(array.read),
-        "ours, 1 thread": fastest(lambda: array.read(threads=1)),
-        "zarr": fastest(lambda: features.zarr(backbone)[:], 1),
-    }
+    load = bare(array, files)
+    load["zarr"] = fastest(lambda: features.zarr(backbone)[:], 1)
     with rust_pipeline() as there:
         if there:
             load["zarr with zarrs"] = fastest(lambda: features.zarr(backbone)[:], 1)
@@ -141,6 +149,8 @@ def main() -> None:
         shutil.rmtree(args.work / name)
     checked = checking(Paths(args.results), CHECKED)
     load, gather, disk = found["load"], found["gather"], checked["raw"] / checked["verify"]
+    # The fastest that anything has read the same bytes: what comes first also pays for memory that nobody has used.
+    fast = min(load[name] for name in ("raw", "memmap, copied", "HDF5"))
     times = {where: gather["ours"][where] / gather["memmap"][where] for where in ("disk", "cached")}
     save(
         "store",
@@ -153,7 +163,7 @@ def main() -> None:
             "verify": checked,
             "bars": [
                 bar("checking shards, of the speed at which the disk reads them", disk, at_least=0.8),
-                bar("loading a backbone's array, of raw reading's speed", load["raw"] / load["ours"], at_least=0.8),
+                bar("loading a backbone's array, of the fastest bare read's speed", fast / load["ours"], at_least=0.8),
                 bar(
                     "random 1,000 rows from disk, times memmap",
                     times["disk"],

@@ -35,13 +35,13 @@ class Claim:
         self._path, self._over = path, threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        mine.write_text(json.dumps(_myself()))
         try:
+            mine.write_text(json.dumps(_myself()))
             self._inode = mine.stat().st_ino
             while not _link(mine, path):
                 self._remove_stale(mine)
         finally:
-            mine.unlink()
+            mine.unlink(missing_ok=True)
         threading.Thread(target=self._live, name="claim", daemon=True).start()
 
     def _remove_stale(self, mine: Path) -> None:
@@ -108,12 +108,14 @@ def _boot() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this host started, in clock ticks since the boot; None if there is none."""
+    """When a process of this host started, in clock ticks since the boot; None if there is none, or a dead one."""
     try:
-        # Field 22; the command's name, the second, may hold anything, also blanks and brackets.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        stat = Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    # From the third field on; the command's name, the second, may hold anything, also blanks and brackets.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]  # a killed process stays in the table until its parent asks
 
 
 def _stale(text: str, silent: float) -> bool:

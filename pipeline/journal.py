@@ -39,9 +39,18 @@ class Journal:
         self.carried: dict[str, int] = {}
         self.tried: dict[int, int] = {}
         self._folder, self._path = folder, folder / "journal"
+        self._title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
         self._claim = Claim(folder.with_suffix(".claim"))
-        folder.mkdir(parents=True, exist_ok=True)
-        self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
+        try:
+            self._open()
+        except BaseException:
+            self._claim.release()  # a full disk needs the room
+            raise
+
+    def _open(self) -> None:
+        """Take over what a killed job has left, and go on after it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        title = self._title
         old = self._path.read_bytes() if self._path.exists() else b""
         good = self._load(old, len(title)) if old.startswith(title) else 0
         self._file = open(self._path, "r+b" if good else "wb", buffering=0)
