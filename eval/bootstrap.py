@@ -45,10 +45,10 @@ def intervals(
 def _medians(ordered: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Median of each resample: `ordered` [n] ascending, of which resample i has element j `times[i, j]` times."""
     upto = times.cumsum(axis=1)
-    total = upto[:, -1:]
+    total = upto[:, -1]
     # Element number m of a resample (from 0) is the first with more than m elements up to and including it.
-    lower, upper = ((upto <= m).sum(axis=1) for m in ((total - 1) // 2, total // 2))
-    return (ordered[lower] + ordered[upper]) / 2
+    both = zip(upto, np.stack([(total - 1) // 2, total // 2], axis=1), strict=True)
+    return ordered[np.array([row.searchsorted(middle, side="right") for row, middle in both])].mean(axis=1)
 
 
 def _chunks(total: int, most: int) -> list[int]:

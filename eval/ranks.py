@@ -86,13 +86,13 @@ def exact_counts(
     `a` and `v` are rows on the grid [n, d], `own` float64 [n] their partners' similarities. All in float64, which a
     data centre's GPU multiplies as fast as float32; one without fast float64 takes longer, with the same result.
     """
-    a, v, own = (torch.from_numpy(x).to(device, torch.float64) for x in (a, v, own))
+    queries, candidates, partner = (torch.from_numpy(x).to(device, torch.float64) for x in (a, v, own))
     counts = torch.zeros((2, len(own)), dtype=torch.int64, device=device)
     for top in range(0, len(own), tile):
         for left in range(0, len(own), tile):
             rows, columns = slice(top, top + tile), slice(left, left + tile)
-            similar = a[rows] @ v[columns].T
-            for direction, part, threshold in ((0, rows, own[rows, None]), (1, columns, own[columns])):
+            similar = queries[rows] @ candidates[columns].T
+            for direction, part, threshold in ((0, rows, partner[rows, None]), (1, columns, partner[columns])):
                 for compared in (similar > threshold, similar >= threshold):
                     counts[direction, part] += compared.sum(1 - direction, dtype=torch.int32)
     by_row, by_column = counts.cpu().numpy()
@@ -120,7 +120,7 @@ class _Screen:
         self.lock = threading.Lock()
 
     def run(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
-        """The counts of both directions. Each thread has a BLAS of one thread: products need not wait for each other."""
+        """The counts of both directions. Each thread has a BLAS of one thread: no product waits for another."""
         starts = range(0, len(self.own), self.tile)
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(self._panel, [starts[i::threads] for i in range(min(threads, len(starts)))]):
