@@ -27,7 +27,7 @@ from config.files import read_json, write_json
 from config.model import Config, read
 from config.paths import Paths
 from heads.checkpoint import About, load_checkpoint
-from heads.runs import experiment_of
+from heads.runs import Run, experiment_of
 from pipeline.store import open_features, read_array
 
 log = logging.getLogger("embed")
@@ -108,9 +108,9 @@ class Embeddings:
     record: dict[str, Any]
 
 
-def load_embeddings(paths: Paths, name: str, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
-    """The embeddings of the manifest's `rows` (int64, ascending). UserError if missing or of other cache keys."""
-    path = paths.heads(name) / "embeddings.json"
+def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
+    """One seed's embeddings of the manifest's `rows` (int64, ascending). UserError if missing or of other keys."""
+    path = run.folder / "embeddings.json"
     record = read_json(path)
     if record is None:
         raise UserError(f"{path} does not exist; run `snakemake train …`")
@@ -119,7 +119,7 @@ def load_embeddings(paths: Paths, name: str, rows: np.ndarray, keys: dict[str, s
             f"{path}: the embeddings are of the cache keys {_short(record['keys'])}, the cache has {_short(keys)}. "
             "Train again: `snakemake train …`."
         )
-    group = zarr.open_group(paths.heads(name) / "embeddings.zarr", mode="r", zarr_format=3)
+    group = zarr.open_group(run.folder / "embeddings.zarr", mode="r", zarr_format=3)
     audio, video = (_rows(group[side], rows) for side in ("audio", "video"))
     return Embeddings(audio, video, record)
 
