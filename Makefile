@@ -30,6 +30,7 @@ bench: .venv/ready ## Measure decoders, modes and the whole extraction (BENCH_FI
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.extract '$(BENCH_FILES)'
+	.venv/bin/python -m bench.ranks
 	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)

@@ -34,8 +34,8 @@ PEER = 10_000
 def embeddings(n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Float16 [n, 256] each: `spread` over the sphere, `sigmoid` (no negative coordinate), or `collapsed`."""
     rng = np.random.default_rng(0)
-    audio = rng.normal(size=(n, WIDTH)).astype(np.float32)
-    video = 0.15 * audio + rng.normal(size=(n, WIDTH)).astype(np.float32)
+    audio: np.ndarray = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    video: np.ndarray = 0.15 * audio + rng.normal(size=(n, WIDTH)).astype(np.float32)
     if kind == "sigmoid":
         audio, video = (1 / (1 + np.exp(-side)) for side in (audio, video))
     if kind == "collapsed":
