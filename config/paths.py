@@ -109,6 +109,11 @@ class Paths:
         return self.results / "eval" / experiment
 
     @property
+    def comparison(self) -> Path:
+        """Differences between experiments."""
+        return self.results / "eval" / "comparison.json"
+
+    @property
     def report(self) -> Path:
         """The report, a folder that opens from disk."""
         return self.results / "report"

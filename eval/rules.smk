@@ -1,12 +1,26 @@
 rule retrieval:
     input: rules.embed.output,
-    output: PATHS.eval("{experiment}") / "retrieval.json",
-    params: eval=CONFIG.eval.model_dump(),
+    output:
+        json=PATHS.eval("{experiment}") / "retrieval.json",
+        resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
+    params:
+        eval=CONFIG.eval.model_dump(),
+        seeds=CONFIG.heads.seeds,
     log: LOGS / "retrieval" / "{experiment}.log",
     benchmark: BENCHMARKS / "retrieval" / "{experiment}.tsv"
     threads: 2
     message: "ranking the true partners with '{wildcards.experiment}'"
     shell: "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+
+
+rule compare:
+    input: [PATHS.eval(e) / f"retrieval.{kind}" for e in CONFIG.heads.experiments for kind in ("json", "safetensors")],
+    output: PATHS.comparison,
+    params: experiments=list(CONFIG.heads.experiments),
+    log: LOGS / "compare.log",
+    benchmark: BENCHMARKS / "compare.tsv"
+    message: "comparing the experiments"
+    shell: "python -m eval.compare {FLAGS} > {log:q} 2>&1"
 
 
 rule neighbours:

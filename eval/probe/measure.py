@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from eval.probe.metrics import f1, macro, ranking, top_class
-
-T_QUANTILES = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086,
-)  # fmt: skip
-"""97.5 % quantiles of Student's t for 1 to 20 degrees of freedom."""
+from eval.seeds import mean_interval
 
 
 @dataclass(frozen=True)
@@ -103,12 +97,8 @@ def interval(values: np.ndarray) -> tuple[float | None, float | None]:
 
 
 def over_seeds(values: np.ndarray) -> dict[str, Any]:
-    """The values of the seeds, and the 95 % interval of their mean by Student's t, None for a single seed."""
-    low = high = None
-    if len(values) > 1 and not np.isnan(values).any():
-        quantile = T_QUANTILES[len(values) - 2] if len(values) - 2 < len(T_QUANTILES) else 1.96
-        half = quantile * float(values.std(ddof=1)) / math.sqrt(len(values))
-        low, high = float(values.mean()) - half, float(values.mean()) + half
+    """The values of the seeds, and the 95 % interval of their mean, None where there is none (see eval/seeds.py)."""
+    low, high = (None if np.isnan(values).any() else mean_interval(values.tolist())) or (None, None)
     return {"seeds": [number(value) for value in values], "seeds_low": low, "seeds_high": high}
 
 
