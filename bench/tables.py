@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, modes, plan
+from bench import decode, extract_tables, modes, plan, train
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
@@ -23,6 +23,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "extract": ("extract", extract_tables.extract_table),
     "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
+    "training": ("training", train.table),
     "cost": ("extract", plan.readme_table),
 }
 """Mark: (result file, what makes its table)."""
