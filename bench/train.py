@@ -177,7 +177,7 @@ def paper(config: Any, features: Any) -> dict[str, Any]:
 
 def measure(folder: str, parts: list[str]) -> dict[str, Any]:
     """These children in turn, the other parts from the committed result, and what follows from them all."""
-    found = {part: (load("training") or {}).get(part) for part in PARTS}
+    found: dict[str, Any] = {part: (load("training") or {}).get(part) for part in PARTS}
     found |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
     missing = [part for part in PARTS if found[part] is None]
     if missing:
