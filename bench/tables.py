@@ -13,7 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, media_table, modes, plan, ranks, robustness_tables, store_tables, workflow
+from bench import (
+    decode,
+    extract_tables,
+    media_table,
+    modes,
+    plan,
+    ranks,
+    robustness_tables,
+    store_tables,
+    train,
+    workflow,
+)
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
@@ -30,6 +41,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store-codecs": ("store", store_tables.codec_table),
     "store-growth": ("store", store_tables.growth_words),
     "ranks": ("ranks", ranks.table),
+    "training": ("training", train.table),
     "cost": ("extract", plan.readme_table),
     "faults": ("faults", robustness_tables.faults),
     "kills": ("kills", robustness_tables.kills),
