@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, media_table, modes, plan, robustness_tables, workflow
+from bench import decode, extract_tables, media_table, modes, plan, ranks, robustness_tables, store_tables, workflow
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
@@ -24,6 +24,12 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
     "workflow": ("workflow", workflow.table),
+    "store-load": ("store", store_tables.load_table),
+    "store-rows": ("store", store_tables.rows_table),
+    "store-chunks": ("store", store_tables.chunk_table),
+    "store-codecs": ("store", store_tables.codec_table),
+    "store-growth": ("store", store_tables.growth_words),
+    "ranks": ("ranks", ranks.table),
     "cost": ("extract", plan.readme_table),
     "faults": ("faults", robustness_tables.faults),
     "kills": ("kills", robustness_tables.kills),

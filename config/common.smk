@@ -1,5 +1,6 @@
 # Validated configuration, paths and environment, shared by all rules. Parsed again by every job: it must stay fast.
 
+import atexit
 import os
 import shlex
 import sys
@@ -12,8 +13,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (workflow.basedir, os.envi
 
 from config.cli import UserError
 from config.files import read_json, write_json
+from config.labels import FEATURES
 from config.model import load, trainable
 from config.paths import Paths
+from config.scheduler import cancel_leftovers, job_prefix
 from pipeline.backbones import resolve_options
 from snakemake.exceptions import WorkflowError
 
@@ -24,6 +27,10 @@ try:
     BACKBONES = {name: resolve_options(name, b.options) for name, b in CONFIG.backbones.items()}
     if CONFIG.videos is not None and not CONFIG.table.exists():
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
+    for task in CONFIG.labels.tasks:
+        for key, path in CONFIG.labels.files(task).items():
+            if not Path(path).exists():
+                raise UserError(f"{key}: {path} does not exist (relative paths start at the working directory)")
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -37,7 +44,22 @@ BENCHMARKS = PATHS.results / "benchmarks"
 WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones])
 
 
+# Slurm jobs are called after the results that they work on, so that the next run finds those of a run that was killed.
+ON_SLURM = hasattr(workflow.executor_settings, "jobname_prefix")
+if ON_SLURM:
+    workflow.executor_settings.jobname_prefix = job_prefix(PATHS.results)
+
+
 onstart:
+    from pipeline.claim import Claim
+
+    try:
+        # Snakemake's own lock is the working directory's; this one is the results', from wherever they are worked on.
+        atexit.register(Claim(PATHS.claim).release)
+        if ON_SLURM:
+            cancel_leftovers(job_prefix(PATHS.results))
+    except UserError as error:
+        raise WorkflowError(str(error))
     write_json(PATHS.config, CONFIG.model_dump(mode="json"))
 
 
@@ -45,3 +67,4 @@ wildcard_constraints:
     shard=r"\d{5}",
     backbone="|".join(CONFIG.backbones),
     experiment="|".join(CONFIG.heads.experiments),
+    task="|".join(CONFIG.labels.tasks),

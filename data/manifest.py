@@ -1,7 +1,8 @@
 """The manifest: one row a video, numbered for ever.
 
-Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,genre,tags,msd_track_id`; paths
-relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there is one.
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,title,genre,tags,msd_track_id`;
+paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there
+is one.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
@@ -31,13 +32,14 @@ from data.splits import splits_of
 log = logging.getLogger("manifest")
 
 MEDIA = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
-TEXT = ("artist", "genre", "msd_track_id")
+TEXT = ("artist", "title", "genre", "msd_track_id")
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("video_id", pa.string()),
         ("path", pa.string()),
         ("artist", pa.string()),
+        ("title", pa.string()),
         ("genre", pa.string()),
         ("tags", pa.list_(pa.string())),
         ("msd_track_id", pa.string()),
@@ -54,6 +56,9 @@ def read_manifest(path: Path) -> pa.Table:
         raise UserError(f"{path} does not exist; run `snakemake manifest …`") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
+    if "title" not in table.column_names and "artist" in table.column_names:  # written before there were titles
+        nothing = pa.nulls(table.num_rows, pa.string())
+        table = table.add_column(table.column_names.index("artist") + 1, "title", nothing)
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
     return table
@@ -193,9 +198,11 @@ def write_manifest(paths: Paths, table: pa.Table) -> None:
     """Write the manifest and its record, both atomically, the record last."""
     with replacing(paths.manifest) as temporary:
         pq.write_table(table, temporary)
-    # Paths are left out: moving the files changes neither features nor labels.
+    # Paths are left out: moving the files changes neither features nor labels. So is the column of titles where there
+    # are none, as in manifests that were written before it was.
+    titled = table["title"].null_count < table.num_rows
     digest = hashlib.sha256()
-    for batch in table.drop_columns("path").to_batches(max_chunksize=65536):
+    for batch in table.drop_columns(["path"] if titled else ["path", "title"]).to_batches(max_chunksize=65536):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         digest.update("".join(repr(list(row)) for row in rows).encode("utf-8", "surrogatepass"))
     write_json(paths.manifest_record, {"rows": table.num_rows, "sha256": digest.hexdigest()})

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from config.cli import parser, run
+from config.cli import experiment_parser, run
 from config.files import write_json
 from config.model import Config, read
 from config.paths import Paths
@@ -67,10 +67,7 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.neighbours")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments to look at")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    args = experiment_parser(__doc__, "eval.neighbours").parse_args()
     torch.set_num_threads(args.threads)
     for query in neighbours(read(args.config), args.experiment)["queries"]:
         log.info("%s: its own pictures have rank %.1f", query["video_id"], query["rank"])

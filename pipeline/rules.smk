@@ -133,3 +133,13 @@ checkpoint index:
     localrule: True
     message: "collecting failures"
     shell: "python -m pipeline.index {FLAGS} > {log:q} 2>&1"
+
+
+rule statistics_of:
+    input: PATHS.features_record, PATHS.manifest_record,
+    output: PATHS.statistics("{backbone}"),
+    log: LOGS / "statistics" / "{backbone}.log",
+    benchmark: BENCHMARKS / "statistics" / "{backbone}.tsv"
+    threads: 2
+    message: "mean and covariance of the features of {wildcards.backbone}"
+    shell: "python -m pipeline.statistics {FLAGS} --backbone {wildcards.backbone} --threads {threads} > {log:q} 2>&1"

@@ -92,7 +92,25 @@ def test_a_changed_experiment_redoes_the_heads_only(demo):
     folder, config = demo
     heads = {"experiments": {"baseline": {"max_epochs": 3, "batch": 16}}}
     rules = planned_rules(snakemake(folder, config | {"heads": heads}, "-n"))
-    assert rules == {"train_heads", "embed", "retrieval", "neighbours", "write_report", "all"}
+    assert rules == {"train_heads", "embed", "retrieval", "neighbours", "probe_experiment", "write_report", "all"}
+
+
+def test_a_tag_file_redoes_tagging_only(demo, tmp_path):
+    folder, config = demo
+    written = {
+        task: json.loads((results(demo) / "labels" / f"{task}.json").read_text()) for task in ("genre", "tagging")
+    }
+    assert all(record["labelled"] == VIDEOS and record["classes"] for record in written.values())
+    for experiment in ("features", "baseline"):
+        assert json.loads((results(demo) / "eval" / experiment / "tagging.json").read_text())["task"] == "tagging"
+    (tmp_path / "lastfm_tags.db").touch()
+    labels = {"tagging": {"source": str(tmp_path / "lastfm_tags.db")}}
+    printed = snakemake(folder, config | {"labels": labels}, "-n")
+    assert planned_rules(printed) == {"find_labels", "probe_features", "probe_experiment", "write_report", "all"}
+    assert "for 'tagging'" in printed and "for 'genre'" not in printed
+    gone = {"tagging": {"source": str(tmp_path / "nowhere.db")}}
+    printed = snakemake(folder, config | {"labels": gone}, "-n", check=False)
+    assert "labels.tagging.source" in printed and "nowhere.db does not exist" in printed
 
 
 def extracting(printed: str) -> int:

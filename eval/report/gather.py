@@ -16,9 +16,9 @@ from config.files import read_json
 from config.model import Config, trainable
 from config.paths import Paths
 from data.manifest import read_manifest
+from pipeline.features import open_features
 from pipeline.plan import read_plan
 from pipeline.readers import REASONS
-from pipeline.store import open_features
 
 DIRECTIONS = {"audio_to_video": "sound → picture", "video_to_audio": "picture → sound"}
 METRICS = {
