@@ -44,22 +44,23 @@ BENCHMARKS = PATHS.results / "benchmarks"
 WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones])
 
 
-# Slurm jobs are called after the results that they work on, so that the next run finds those of a run that was killed.
-ON_SLURM = hasattr(workflow.executor_settings, "jobname_prefix")
-if ON_SLURM:
-    workflow.executor_settings.jobname_prefix = job_prefix(PATHS.results)
-
-
 onstart:
     from pipeline.claim import Claim
 
+    # The lock of the results, from wherever they are worked on. Snakemake's own is the working directory's, and a
+    # Snakemake that was killed leaves it locked.
     try:
-        # Snakemake's own lock is the working directory's; this one is the results', from wherever they are worked on.
         atexit.register(Claim(PATHS.claim).release)
-        if ON_SLURM:
-            cancel_leftovers(job_prefix(PATHS.results))
     except UserError as error:
-        raise WorkflowError(str(error))
+        raise WorkflowError(f"another Snakemake works on these results: {error}")
+    # Slurm jobs are called after the results that they work on, so that the next run finds those of one that was killed.
+    executor, prefix = workflow.scheduler._executor, job_prefix(PATHS.results)
+    if hasattr(executor, "run_uuid"):
+        executor.run_uuid = f"{prefix}_{executor.run_uuid}"
+        try:
+            cancel_leftovers(prefix)
+        except UserError as error:
+            raise WorkflowError(str(error))
     write_json(PATHS.config, CONFIG.model_dump(mode="json"))
 
 

@@ -7,14 +7,13 @@ jobs in the queue; they would work on the same shards as the new one's. What the
 from __future__ import annotations
 
 import hashlib
-import logging
 import subprocess
 import time
 from pathlib import Path
+from sys import stderr
 
 from config.cli import UserError
 
-log = logging.getLogger("slurm")
 WAIT = 120
 """Seconds that cancelled jobs may take to end (Slurm's KillWait is 30 by default)."""
 
@@ -24,14 +23,15 @@ def job_prefix(results: Path) -> str:
     return f"features-{hashlib.sha256(str(results.resolve()).encode()).hexdigest()[:12]}"
 
 
-def cancel_leftovers(prefix: str) -> int:
-    """Cancel the jobs that a dead Snakemake of the same results has left, and wait for their end; how many there were.
+def cancel_leftovers(prefix: str) -> None:
+    """Cancel the jobs that a dead Snakemake of the same results has left, and wait for their end.
 
     UserError if Slurm does not answer, or if they do not end.
     """
-    left = found = _jobs(prefix)
+    left = _jobs(prefix)
     if left:
-        log.warning("cancelling %d jobs that an earlier Snakemake has left; what they have done is kept", len(left))
+        # Printed, because Snakemake shows no other loggers than its own.
+        print(f"cancelling {len(left)} jobs that a killed Snakemake has left; what they have done is kept", file=stderr)
         _ask("scancel", *left)
     end = time.monotonic() + WAIT
     while left:
@@ -39,7 +39,6 @@ def cancel_leftovers(prefix: str) -> int:
             raise UserError(f"the jobs {' '.join(left)} do not end; `scancel` them and run again")
         time.sleep(1)
         left = _jobs(prefix)
-    return len(found)
 
 
 def _jobs(prefix: str) -> list[str]:

@@ -6,6 +6,7 @@ nothing but the host's name; writes its own folder. As root or not: every daemon
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import secrets
@@ -182,7 +183,7 @@ class Cluster:
         with open(self.folder / f"{name}.out", "ab") as out:
             command = [str(program), *arguments]
             self._daemons[name] = subprocess.Popen(
-                command, env=self.env, stdout=out, stderr=out, start_new_session=True
+                command, env=self.env, stdout=out, stderr=out, start_new_session=True, preexec_fn=_die_with_parent
             )
 
     def _stop(self, name: str, number: int) -> None:
@@ -193,6 +194,11 @@ class Cluster:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _die_with_parent() -> None:
+    """No daemon outlives tests that were killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _user() -> str:
