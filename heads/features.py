@@ -78,7 +78,7 @@ class Features:
 def load_features(config: Config) -> Features:
     """Open the manifest and both backbones' arrays. Raises UserError on missing, mixed or incomplete features."""
     paths = Paths(Path(config.results))
-    view, table = open_features(paths), read_manifest(paths.manifest)
+    view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split"])
     names = (config.heads.audio, config.heads.video)
     arrays = (Shards.open(paths.features / names[0]), Shards.open(paths.features / names[1]))
     good = np.ones(arrays[0].shape[:2], bool)
