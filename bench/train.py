@@ -74,7 +74,7 @@ def epoch(training: Any, number: int) -> dict[str, Any]:
     try:
         line = training.epoch(number)
     finally:
-        training._pass = whole
+        del training._pass  # the class's is there again; kept as an attribute it would keep the features alive, too
     return {"pairs": line["train_pairs"], "seconds": seconds["train"], "validation_seconds": seconds["validation"]}
 
 
