@@ -90,7 +90,7 @@ def validate(
 ) -> tuple[Ranks, list[int]]:
     """Train one experiment with every seed of the configuration; its ranks on the validation split."""
     split, found, epochs, gallery = features.splits["validation"], [], [], 0
-    sides = [np.asarray(array.oindex[split.rows]) for array in features.arrays]
+    sides = [array.read(split.rows) for array in features.arrays]
     for each in runs(config, name):
         experiment, same = config.heads.experiments[name], about(config, features, each)
         progress = fit(data, experiment, same, state, lambda line: None)
