@@ -25,11 +25,15 @@ lint: .venv/ready-test ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv/ready ## Measure decoders, modes and the whole extraction (BENCH_FILES: where the rendered files are kept)
+bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_FILES: where its 30 GB are kept)
 	.venv/bin/python -m bench.media '$(BENCH_FILES)'
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.extract '$(BENCH_FILES)'
+	.venv/bin/python -m bench.workflow
+	test -e '$(BENCH_FILES)/cache/features.json' || .venv/bin/python -m bench.fill '$(BENCH_FILES)/cache'
+	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
+	.venv/bin/python -m bench.ranks
 	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)

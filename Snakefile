@@ -1,7 +1,8 @@
 # The table of contents: data → pipeline → heads → eval. Every rule runs one `python -m <package>.<module>`.
 #
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
-#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest extract train evaluate report
+#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract statistics
+#                                                                train evaluate report
 
 include: "config/common.smk"
 include: "data/rules.smk"
@@ -10,7 +11,7 @@ include: "heads/rules.smk"
 include: "eval/rules.smk"
 
 
-localrules: all, manifest, extract, train, evaluate, report
+localrules: all, manifest, labels, extract, statistics, train, evaluate, report
 
 
 rule all:
@@ -22,8 +23,16 @@ rule manifest:
     input: rules.write_manifest.output
 
 
+rule labels:
+    input: [PATHS.labels_record(task) for task in CONFIG.labels.tasks]
+
+
 rule extract:
     input: checkpoints.index.rule.output
+
+
+rule statistics:
+    input: [PATHS.statistics(backbone) for backbone in CONFIG.backbones]
 
 
 rule train:
@@ -31,7 +40,11 @@ rule train:
 
 
 rule evaluate:
-    input: [PATHS.eval(e) / f"{task}.json" for e in CONFIG.heads.experiments for task in ("retrieval", "neighbours")]
+    input:
+        [PATHS.eval(e) / f"{what}.json" for e in CONFIG.heads.experiments for what in ("retrieval", "neighbours")],
+        PATHS.comparison,
+        PATHS.eval(FEATURES) / "neighbours.json",
+        probed(),
 
 
 rule report:

@@ -113,7 +113,11 @@ def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--videos", type=int, default=550_000, help="how many videos the collection has")
-    p.add_argument("--sample", type=Path, help="table or folder of some of your videos, to measure on this machine")
+    p.add_argument(
+        "--sample",
+        type=Path,
+        help="table or folder of some of your videos, to measure on this machine, which should be idle",
+    )
     p.add_argument("--limit", type=int, default=8, help="videos of the sample that are measured")
     p.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores that will work at a time")
     a = p.parse_args()

@@ -38,10 +38,10 @@ def kills(result: dict[str, Any]) -> str:
     workflows, extractions = result["by_moment"].get("workflow", 0), result["extractions_compared"]
     jobs = result["kills"] - workflows
     return (
-        f"{result['kills']} kills ({jobs} of single jobs, spread over their start, their decoding and their last write, "
-        f"and {workflows} of whole Snakemake runs) over {extractions} extractions of a collection that grows in between: "
-        f"{result['torn']} torn shards after any kill, {result['lost']} videos lost, {result['different']} records or "
-        "features different from an undisturbed run."
+        f"{result['kills']} kills ({jobs} of single jobs, spread over their start, their decoding and their last "
+        f"write, and {workflows} of whole Snakemake runs) over {extractions} extractions of a collection that grows "
+        f"in between: {result['torn']} torn shards after any kill, {result['lost']} videos lost, "
+        f"{result['different']} records or features different from an undisturbed run."
     )
 
 

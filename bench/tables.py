@@ -13,7 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import decode, extract_tables, media_table, modes, plan, robustness_tables
+from bench import (
+    decode,
+    extract_tables,
+    media_table,
+    modes,
+    plan,
+    ranks,
+    robustness_tables,
+    store_tables,
+    train,
+    workflow,
+)
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
@@ -23,6 +34,14 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "extract": ("extract", extract_tables.extract_table),
     "baseline": ("extract", extract_tables.baseline_table),
     "modes": ("modes", modes.table),
+    "workflow": ("workflow", workflow.table),
+    "store-load": ("store", store_tables.load_table),
+    "store-rows": ("store", store_tables.rows_table),
+    "store-chunks": ("store", store_tables.chunk_table),
+    "store-codecs": ("store", store_tables.codec_table),
+    "store-growth": ("store", store_tables.growth_words),
+    "ranks": ("ranks", ranks.table),
+    "training": ("training", train.table),
     "cost": ("extract", plan.readme_table),
     "faults": ("faults", robustness_tables.faults),
     "kills": ("kills", robustness_tables.kills),

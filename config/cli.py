@@ -48,6 +48,20 @@ def parser(doc: str | None, module: str) -> argparse.ArgumentParser:
     return p
 
 
+def experiment_parser(doc: str | None, module: str, several: bool = False) -> argparse.ArgumentParser:
+    """A parser for what is done with an experiment: `--experiment` (with `several`: any number, default all) and
+    `--threads`."""
+    p = parser(doc, module)
+    if several:
+        p.add_argument(
+            "--experiment", nargs="+", default=[], metavar="NAME", help="which of heads.experiments (default: all)"
+        )
+    else:
+        p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
+    return p
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a module's main function: log to stderr, turn UserError into one message and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")

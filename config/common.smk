@@ -12,6 +12,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (workflow.basedir, os.envi
 
 from config.cli import UserError
 from config.files import read_json, write_json
+from config.labels import FEATURES
 from config.model import load, trainable
 from config.paths import Paths
 from pipeline.backbones import resolve_options
@@ -24,6 +25,10 @@ try:
     BACKBONES = {name: resolve_options(name, b.options) for name, b in CONFIG.backbones.items()}
     if CONFIG.videos is not None and not CONFIG.table.exists():
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
+    for task in CONFIG.labels.tasks:
+        for key, path in CONFIG.labels.files(task).items():
+            if not Path(path).exists():
+                raise UserError(f"{key}: {path} does not exist (relative paths start at the working directory)")
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -45,3 +50,4 @@ wildcard_constraints:
     shard=r"\d{5}",
     backbone="|".join(CONFIG.backbones),
     experiment="|".join(CONFIG.heads.experiments),
+    task="|".join(CONFIG.labels.tasks),

@@ -11,15 +11,14 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from config.cli import UserError
-
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, values are never coerced from strings."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from config.heads import Experiment as Experiment
+from config.heads import Heads
+from config.heads import SegmentPolicy as SegmentPolicy
+from config.labels import FEATURES, Labels, Probes
+from config.section import Section
 
 
 class Segments(Section):
@@ -103,28 +102,6 @@ class Decoding(Section):
     """A shard with a larger share of failed videos stops the run, keeping what it has. Filtered ones do not count."""
 
 
-class Experiment(Section):
-    """Two projection heads and how they are fitted. The defaults are the paper's baseline."""
-
-    hidden: list[int] = [512]
-    """Widths of the hidden layers; each is dense, batch norm, ReLU, dropout."""
-    embedding: int = Field(256, ge=2)
-    """Width of the shared space."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    output: Literal["sigmoid", "linear"] = "sigmoid"
-    """Activation of the last layer, before L2 normalisation."""
-    temperature: float = Field(1.0, gt=0)
-    learning_rate: float = Field(0.01, gt=0)
-    decay: float = Field(0.95, gt=0, le=1)
-    """The learning rate is multiplied by this after every epoch."""
-    batch: int = Field(1000, ge=2)
-    """Pairs a batch, at most one segment of a video in each."""
-    patience: int = Field(3, ge=1)
-    """Stop after this many epochs without a lower validation loss."""
-    max_epochs: int = Field(100, ge=1)
-    seed: int = 0
-
-
 LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
 """Videos of each split with features on both sides without which projection heads cannot be fitted and ranked."""
 
@@ -132,25 +109,6 @@ LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
 def trainable(complete: dict[str, int]) -> bool:
     """Whether {split: videos with features on both sides} is enough for projection heads."""
     return all(complete[split] >= least for split, least in LEAST_VIDEOS.items())
-
-
-class Heads(Section):
-    """Projection heads fitted on the cached features."""
-
-    audio: str = "musicnn"
-    """Backbone on the audio side."""
-    video: str = "r2plus1d"
-    """Backbone on the video side."""
-    experiments: dict[str, Experiment] = {"baseline": Experiment()}
-    seeds: list[int] = Field([0], min_length=1)
-    """Every experiment is trained once with each of these; tables give means and intervals over them."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds must be different numbers, none below 0")
-        return seeds
 
 
 class Evaluation(Section):
@@ -161,6 +119,13 @@ class Evaluation(Section):
     bootstrap: int = Field(1000, ge=100)
     """Resamples for confidence intervals."""
     seed: int = 0
+
+
+class Dask(Section):
+    """Where statistics of the whole cache are computed."""
+
+    scheduler: str | None = None
+    """Address of a dask scheduler that runs already, as `tcp://host:8786`; by default the job's own threads."""
 
 
 class Config(Section):
@@ -182,7 +147,10 @@ class Config(Section):
         "r2plus1d": Backbone(weights="kinetics400"),
     }
     heads: Heads = Heads()
+    labels: Labels = Labels()
+    probes: Probes = Probes()
     eval: Evaluation = Evaluation()
+    dask: Dask = Dask()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -196,6 +164,10 @@ class Config(Section):
             for name in names:
                 if not name.replace("_", "").isalnum() or not name.isascii():
                     raise ValueError(f"{kind}: the name '{name}' may have only letters, digits and underscores")
+        if FEATURES in self.heads.experiments:
+            raise ValueError(
+                f"heads.experiments: the name '{FEATURES}' is taken: eval/{FEATURES}/ has the probes without heads"
+            )
         return self
 
     @property
@@ -234,7 +206,7 @@ def _explain(error: Any) -> str:
 
 
 def _all_keys() -> set[str]:
-    models: list[type[BaseModel]] = [Config, *Section.__subclasses__()]
+    models: list[type[BaseModel]] = [Experiment, *Section.__subclasses__()]
     return {key for model in models for key in model.model_fields}
 
 

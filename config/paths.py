@@ -35,6 +35,14 @@ class Paths:
         """What Snakemake watches instead of the manifest: row count and digest."""
         return self.results / "manifest.json"
 
+    def labels(self, task: str) -> Path:
+        """Labels of a task (`genre`, `tagging`): which videos have which."""
+        return self.results / "labels" / f"{task}.parquet"
+
+    def labels_record(self, task: str) -> Path:
+        """Counts of the labels, how they were matched and what was dropped."""
+        return self.results / "labels" / f"{task}.json"
+
     @property
     def plan(self) -> Path:
         """Shard count and cache keys: all that Snakemake needs to know about 550,000 videos."""
@@ -79,14 +87,18 @@ class Paths:
         """Keys, counts and digest of the whole finished cache: what the stages after it depend on."""
         return self.results / "features.json"
 
+    def statistics(self, backbone: str) -> Path:
+        """Mean, variance and covariance of a backbone's features, as safetensors."""
+        return self.results / "statistics" / f"{backbone}.safetensors"
+
     @property
     def failures(self) -> Path:
         """One line for every video that a backbone could not read."""
         return self.results / "failures.csv"
 
-    def training(self, experiment: str) -> Path:
+    def training(self, experiment: str, seed: int) -> Path:
         """State of an unfinished training, unknown to Snakemake."""
-        return self.results / "work" / "heads" / experiment / "state.safetensors"
+        return self.results / "work" / "heads" / experiment / str(seed) / "state.safetensors"
 
     def heads(self, experiment: str) -> Path:
         """Folder of one experiment's checkpoint, metrics and embeddings."""
@@ -95,6 +107,11 @@ class Paths:
     def eval(self, experiment: str) -> Path:
         """Folder of one experiment's evaluation, a JSON a task."""
         return self.results / "eval" / experiment
+
+    @property
+    def comparison(self) -> Path:
+        """Differences between experiments."""
+        return self.results / "eval" / "comparison.json"
 
     @property
     def report(self) -> Path:

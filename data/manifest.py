@@ -1,7 +1,8 @@
 """The manifest: one row a video, numbered for ever.
 
-Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,genre,tags,msd_track_id`; paths
-relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there is one.
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,title,genre,tags,msd_track_id`;
+paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there
+is one.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
@@ -16,7 +17,9 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -24,18 +27,19 @@ from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, Splits, read
 from config.paths import Paths
-from data.splits import split_of
+from data.splits import splits_of
 
 log = logging.getLogger("manifest")
 
 MEDIA = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
-TEXT = ("artist", "genre", "msd_track_id")
+TEXT = ("artist", "title", "genre", "msd_track_id")
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
         ("video_id", pa.string()),
         ("path", pa.string()),
         ("artist", pa.string()),
+        ("title", pa.string()),
         ("genre", pa.string()),
         ("tags", pa.list_(pa.string())),
         ("msd_track_id", pa.string()),
@@ -52,6 +56,9 @@ def read_manifest(path: Path) -> pa.Table:
         raise UserError(f"{path} does not exist; run `snakemake manifest …`") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
+    if "title" not in table.column_names and "artist" in table.column_names:  # written before there were titles
+        nothing = pa.nulls(table.num_rows, pa.string())
+        table = table.add_column(table.column_names.index("artist") + 1, "title", nothing)
     if not table.schema.equals(SCHEMA):
         raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
     return table
@@ -68,14 +75,7 @@ def read_videos(source: Path) -> pa.Table:
     table = _folder(source) if source.is_dir() else _table(source)
     if table.num_rows == 0:
         raise UserError(f"videos: {source} lists no videos")
-    seen: dict[str, int] = {}
-    for index, video_id in enumerate(table["video_id"].to_pylist()):
-        where = f"videos: {source}, {_place(source, index)}"
-        if problem := _bad_id(video_id):
-            raise UserError(f"{where}: the video_id {video_id!r} {problem}")
-        if video_id in seen:
-            raise UserError(f"{where}: the video_id '{video_id}' stands already in {_place(source, seen[video_id])}")
-        seen[video_id] = index
+    _check_ids(source, table["video_id"].combine_chunks())
     return table
 
 
@@ -83,17 +83,26 @@ def _place(source: Path, index: int) -> str:
     return f"file {index + 1}" if source.is_dir() else f"row {index + 1} (after the header)"
 
 
-def _bad_id(video_id: str | None) -> str | None:
-    """Why an id cannot be a file name, which results may be called after."""
-    if not video_id:
-        return "is empty"
-    if "/" in video_id or "\\" in video_id or video_id in (".", ".."):
-        return "cannot be a file name"
-    if any(ord(c) < 32 or ord(c) == 127 for c in video_id):
-        return "has control characters"
-    if len(video_id.encode("utf-8", "surrogatepass")) > 250:
-        return "is longer than 250 bytes"
-    return None
+def _check_ids(source: Path, ids: pa.Array) -> None:
+    """UserError naming the first id that stands twice or cannot be a file name, which results may be called after."""
+    problems = {
+        "is empty": pc.equal(pc.binary_length(pc.fill_null(ids, "")), 0),
+        "cannot be a file name": pc.match_substring_regex(ids, r"[/\\]|^\.\.?$"),
+        "has control characters": pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"),
+        "is longer than 250 bytes": pc.greater(pc.binary_length(ids), 250),
+    }
+    masks = {problem: pc.fill_null(mask, False).to_numpy(zero_copy_only=False) for problem, mask in problems.items()}
+    # Codes are given in the order of first appearance: up to the first repeated id, every row's code is its number.
+    codes = pc.fill_null(ids.dictionary_encode().indices, -1).to_numpy()
+    wrong = np.logical_or.reduce(list(masks.values())) | (codes != np.arange(len(ids)))
+    if not wrong.any():
+        return
+    index = int(wrong.argmax())
+    where, video_id = f"videos: {source}, {_place(source, index)}", ids[index].as_py()
+    for problem, mask in masks.items():
+        if mask[index]:
+            raise UserError(f"{where}: the video_id {video_id!r} {problem}")
+    raise UserError(f"{where}: the video_id '{video_id}' stands already in {_place(source, int(codes[index]))}")
 
 
 def _folder(folder: Path) -> pa.Table:
@@ -142,8 +151,8 @@ def _table(source: Path) -> pa.Table:
     paths = _text(table, "path").to_pylist()
     if None in paths:
         raise UserError(f"videos: {source}, {_place(source, paths.index(None))}: the path is empty")
-    base = source.parent.absolute()
-    columns["path"] = pa.array([os.path.normpath(base / p) for p in paths], pa.string())
+    base = str(source.parent.absolute())
+    columns["path"] = pa.array([os.path.normpath(os.path.join(base, p)) for p in paths], pa.string())
     for column in TEXT:
         if column in table.column_names:
             columns[column] = _text(table, column)
@@ -168,29 +177,34 @@ def merge(old: pa.Table | None, new: pa.Table, shares: Splits) -> pa.Table:
 
     Known videos take path and labels from `new`. Columns as in SCHEMA.
     """
-    rows: dict[str, dict[str, object]] = {}
+    names = SCHEMA.names[1:]
+    blank = pa.nulls(new.num_rows)
+    table = pa.table({n: new[n] if n in new.column_names else blank for n in names}).cast(pa.schema(list(SCHEMA)[1:]))
     if old is not None:
-        rows = {r["video_id"]: {k: r[k] for k in SCHEMA.names if k != "row"} for r in old.to_pylist()}
-    listed = new.to_pylist()
-    gone = len(rows) - sum(r["video_id"] in rows for r in listed)
-    if gone:
-        log.warning("%d videos are no longer listed; they keep their rows and features", gone)
-    blank: dict[str, object] = dict.fromkeys(SCHEMA.names[1:])
-    for video in listed:
-        rows[video["video_id"]] = blank | video
-    for video in rows.values():
-        video["split"] = split_of(str(video["video_id"]), video["artist"], shares)  # type: ignore[arg-type]
-    return pa.Table.from_pylist([{"row": i, **video} for i, video in enumerate(rows.values())], SCHEMA)
+        listed = pc.index_in(old["video_id"], new["video_id"].combine_chunks()).to_numpy()  # NaN: no longer listed
+        gone = np.isnan(listed)
+        if gone.any():
+            log.warning("%d videos are no longer listed; they keep their rows and features", gone.sum())
+        fresh = pc.invert(pc.is_in(new["video_id"], old["video_id"].combine_chunks())).to_numpy()
+        known = np.where(gone, np.arange(len(gone)), len(gone) + np.nan_to_num(listed))
+        order = np.concatenate([known.astype(np.int64), len(gone) + np.flatnonzero(fresh)])
+        table = pa.concat_tables([old.select(names), table]).take(order)
+    split = splits_of(table["video_id"].to_pylist(), table["artist"].to_pylist(), shares)
+    columns = {n: table[n] for n in names} | {"split": pa.array(split, pa.string())}
+    return pa.table({"row": np.arange(table.num_rows), **columns}, SCHEMA)
 
 
 def write_manifest(paths: Paths, table: pa.Table) -> None:
     """Write the manifest and its record, both atomically, the record last."""
     with replacing(paths.manifest) as temporary:
         pq.write_table(table, temporary)
-    # Paths are left out: moving the files changes neither features nor labels.
+    # Paths are left out: moving the files changes neither features nor labels. So is the column of titles where there
+    # are none, as in manifests that were written before it was.
+    titled = table["title"].null_count < table.num_rows
     digest = hashlib.sha256()
-    for row in table.drop_columns("path").to_pylist():
-        digest.update(repr(list(row.values())).encode("utf-8", "surrogatepass"))
+    for batch in table.drop_columns(["path"] if titled else ["path", "title"]).to_batches(max_chunksize=65536):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        digest.update("".join(repr(list(row)) for row in rows).encode("utf-8", "surrogatepass"))
     write_json(paths.manifest_record, {"rows": table.num_rows, "sha256": digest.hexdigest()})
 
 
@@ -207,7 +221,7 @@ def update(config: Config) -> pa.Table:
     table = merge(old, read_videos(config.table), config.splits)
     write_manifest(paths, table)
     added = table.num_rows - (old.num_rows if old else 0)
-    counts = {s: table["split"].to_pylist().count(s) for s in ("train", "validation", "test")}
+    counts = {s: pc.sum(pc.equal(table["split"], s)).as_py() for s in ("train", "validation", "test")}
     log.info("%d videos, %d of them new; %s", table.num_rows, added, counts)
     return table
 

@@ -23,3 +23,18 @@ rule write_manifest:
     localrule: True
     message: "numbering the videos"
     shell: "python -m data.manifest {FLAGS} > {log:q} 2>&1"
+
+
+rule find_labels:
+    input:
+        PATHS.manifest_record,
+        lambda wc: list(CONFIG.labels.files(wc.task).values()),
+    output:
+        table=PATHS.labels("{task}"),
+        record=PATHS.labels_record("{task}"),
+    params: task=lambda wc: CONFIG.labels.task(wc.task).model_dump(),
+    log: LOGS / "labels" / "{task}.log",
+    benchmark: BENCHMARKS / "labels" / "{task}.tsv"
+    localrule: True
+    message: "finding the labels for '{wildcards.task}'"
+    shell: "python -m data.labels {FLAGS} --task {wildcards.task} > {log:q} 2>&1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from config.model import Splits
 from data.segments import uniform
 
@@ -16,3 +18,10 @@ def split_of(video_id: str, artist: str | None, shares: Splits) -> str:
     if draw < shares.train:
         return "train"
     return "validation" if draw < shares.train + shares.validation else "test"
+
+
+def splits_of(video_ids: Sequence[str], artists: Sequence[str | None], shares: Splits) -> list[str]:
+    """The splits of many videos, as `split_of`, each artist drawn once."""
+    by_artist = {artist: split_of("", artist, shares) for artist in set(artists) if artist and artist.strip()}
+    pairs = zip(video_ids, artists, strict=True)
+    return [by_artist.get(artist or "") or split_of(video_id, None, shares) for video_id, artist in pairs]

@@ -15,12 +15,30 @@ ELEMENTS = 2**23
 """Numbers held at once: resamples are worked off in chunks of about this many."""
 
 
+STATISTICS = ("median", "mean", *(f"recall_at_{k}" for k in HITS), "mrr")
+"""The entries of `eval.ranks.summary`, in the order of `resampled`'s columns."""
+
+
 def intervals(
     rank: np.ndarray, video: np.ndarray, resamples: int, seed: int, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Lower and upper end for each entry of `eval.ranks.summary`, by its name.
+    """Lower and upper end for each entry of `eval.ranks.summary`, by its name. Arguments as in `resampled`."""
+    return ends(resampled(rank, video, resamples, seed), level)
 
-    `rank` is float [n], `video` int [n] says which video each rank belongs to. Equal seeds give equal intervals.
+
+def ends(values: np.ndarray, level: float = 0.95) -> dict[str, tuple[float, float]]:
+    """Percentile interval of each column of `values` [resamples, statistics], by its name in STATISTICS."""
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
+    return {name: (float(a), float(b)) for name, a, b in zip(STATISTICS, low, high, strict=True)}
+
+
+def resampled(rank: np.ndarray, video: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Every statistic in every resample, float64 [resamples, len(STATISTICS)].
+
+    `rank` is float [n], `video` int [n] says which video each rank belongs to. Which videos are drawn depends on
+    `video`, `resamples` and `seed` alone, so two models' ranks of the same queries are resampled alike: the differences
+    of two such arrays are those of a bootstrap paired by query.
     """
     _, cluster = np.unique(video, return_inverse=True)
     clusters = int(cluster.max()) + 1
@@ -36,19 +54,16 @@ def intervals(
         counts = np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters)
         total = counts @ sums
         found.append(np.column_stack([_medians(ordered, counts[:, cluster]), total[:, :-1] / total[:, -1:]]))
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail], axis=0)
-    names = ["median", "mean", *(f"recall_at_{k}" for k in HITS), "mrr"]
-    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+    return np.concatenate(found)
 
 
 def _medians(ordered: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Median of each resample: `ordered` [n] ascending, of which resample i has element j `times[i, j]` times."""
     upto = times.cumsum(axis=1)
-    total = upto[:, -1:]
+    total = upto[:, -1]
     # Element number m of a resample (from 0) is the first with more than m elements up to and including it.
-    lower, upper = ((upto <= m).sum(axis=1) for m in ((total - 1) // 2, total // 2))
-    return (ordered[lower] + ordered[upper]) / 2
+    both = zip(upto, np.stack([(total - 1) // 2, total // 2], axis=1), strict=True)
+    return ordered[np.array([row.searchsorted(middle, side="right") for row, middle in both])].mean(axis=1)
 
 
 def _chunks(total: int, most: int) -> list[int]:

@@ -1,6 +1,6 @@
 """What lies near what: neighbours of test videos and segments, their labels, a video's own segments, flat maps.
 
-Reads the manifest, the cache and, with --experiment, that experiment's embeddings (of the first of `heads.seeds`).
+Reads the manifest, the cache and, with --experiment, that experiment's embeddings (by the first of `heads.seeds`).
 Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features:
   galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by its sound, by its pictures
                and by both (the mean of the two cosines), always of other videos; and between the sides, where its own
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import torch
 
 from config.cli import parser, run
 from config.files import write_json
+from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
 from data.manifest import read_manifest
@@ -34,7 +36,7 @@ from eval.maps import maps
 from eval.ranks import ranks
 from eval.retrieval import both, load_test, pooled
 from eval.similarity import ACROSS, Items, Label, agreement, consistency, nearest
-from pipeline.store import open_features, read_array
+from pipeline.features import open_features
 
 log = logging.getLogger("neighbours")
 MOST = 2000
@@ -92,7 +94,7 @@ def load_features(config: Config) -> Space:
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     known = np.flatnonzero(test & view.valid(sides[0])[row] & view.valid(sides[1])[row])
     chosen = known[_draw(len(known), config.eval.seed)]
-    audio, video = (np.asarray(read_array(paths, side).oindex[row[chosen]]).astype(np.float32) for side in sides)
+    audio, video = (view.numpy(side, row[chosen]).astype(np.float32) for side in sides)
     paired = both(audio, video).any(axis=1)
     chosen, audio, video = chosen[paired], audio[paired], video[paired]
     facts = {
@@ -116,8 +118,11 @@ def _draw(videos: int, seed: int) -> np.ndarray:
 class Shown:
     """The videos and segments that galleries show, each once: `lines` as JSON, `number` finds or adds one."""
 
-    def __init__(self, space: Space) -> None:
-        self._videos = space.table.select(["row", "video_id", "path", "artist", "genre", "tags"]).to_pylist()
+    def __init__(self, space: Space, known: list[Label]) -> None:
+        self._videos = space.table.select(["row", "video_id", "path", "artist", "title"]).to_pylist()
+        names = {label.name: label.names() for label in known}
+        for i, video in enumerate(self._videos):
+            video |= {"genre": next(iter(names["genre"][i]), None), "tags": names["tags"][i]}
         self._start = space.start
         self._numbers: dict[tuple[int, int], int] = {}
         self.lines: list[dict[str, Any]] = []
@@ -166,30 +171,32 @@ def labels(table: pa.Table) -> list[Label]:
     """What the manifest says of the videos: genre, tags (the `TAGS` most frequent) and artist."""
     found = []
     for name in ("genre", "tags", "artist"):
-        said = [[each] if isinstance(each, str) else each or [] for each in table[name].to_pylist()]
-        count: dict[str, int] = {}
-        for each in said:
-            for one in {one.strip() for one in each} - {""}:
-                count[one] = count.get(one, 0) + 1
-        kept = sorted(count, key=lambda one: (-count[one], one))
-        number = {one: i for i, one in enumerate(kept[:TAGS] if name == "tags" else kept)}
-        values = np.zeros((len(said), len(number)), dtype=bool)
+        said = [{one.strip() for one in _several(each)} - {""} for each in table[name].to_pylist()]
+        count = Counter(one for each in said for one in each)
+        classes = sorted(count, key=lambda one: (-count[one], one))[: TAGS if name == "tags" else None]
+        number = {one: i for i, one in enumerate(classes)}
+        values = np.zeros((len(said), len(classes)), dtype=bool)
         for i, each in enumerate(said):
-            values[i, [number[one.strip()] for one in each if one.strip() in number]] = True
-        found.append(Label(name, values))
+            values[i, [number[one] for one in each if one in number]] = True
+        found.append(Label(name, classes, values))
     return found
+
+
+def _several(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else value or []
 
 
 def neighbours(config: Config, name: str | None) -> dict[str, Any]:
     """Look at one experiment's embeddings, or at the features without one, and write the JSON; returns it."""
     space = load_embedded(config, name) if name else load_features(config)
-    shown, seed, resamples = Shown(space), config.eval.seed, config.eval.bootstrap
+    known, seed, resamples = labels(space.table), config.eval.seed, config.eval.bootstrap
+    shown = Shown(space, known)
     levels = {level: space.items(level) for level in QUERIES}
     galleries = [gallery(space, level, shown, seed) for level in levels]
     agreements = [
         {"level": level} | found
         for level, items in levels.items()
-        for label in labels(space.table)
+        for label in known
         for way in items.ways
         if (found := agreement(items, label, way, NEAREST, resamples, seed))
     ]
@@ -206,14 +213,11 @@ def neighbours(config: Config, name: str | None) -> dict[str, Any]:
         "galleries": galleries,
         "agreement": agreements,
         "consistency": [each for each in consistencies if each],
-        "genres": space.table["genre"].to_pylist(),
+        "genres": [next(iter(each), None) for label in known if label.name == "genre" for each in label.names()],
         "maps": maps(levels["video"].audio, levels["video"].video, space.shared, seed),
     }
     write_json(Paths(Path(config.results)).eval(name or FEATURES) / "neighbours.json", written)
     return written
-
-
-FEATURES = "features"
 
 
 def main() -> None:

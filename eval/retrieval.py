@@ -1,9 +1,12 @@
 """Cross-modal retrieval on the test split: whose pictures belong to this sound, and the reverse.
 
-Reads the manifest, the plan and an experiment's embeddings. Writes eval/EXPERIMENT/retrieval.json: for segments and for
-whole videos, in both directions, over the full test split and (where that is larger) over drawn galleries of
-`eval.gallery` items as in the paper: the true ranks' summary with 95 % intervals, what chance would give, a
-histogram, and the published code's formula beside them, which is not a rank (eval/published.py).
+Reads the manifest, the plan and an experiment's embeddings, one seed after the other. Writes into eval/EXPERIMENT/:
+  retrieval.json         for segments and for whole videos, which are different tables, in both directions, over the
+                         full test split and (where that is larger) over drawn galleries of `eval.gallery` items as in
+                         the paper: the true ranks' summary, what chance would give, a histogram, and the published
+                         code's formula beside them, which is not a rank (eval/published.py)
+  retrieval.safetensors  the bootstrap's values for the full galleries, of which eval/compare.py takes differences
+Values are means over the seeds, with two 95 % intervals: by bootstrap over videos and by Student's t over the seeds.
 A video's embedding is the mean of its segments' unit vectors, scaled to unit length.
 """
 
@@ -17,22 +20,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from safetensors.numpy import save_file
 
-from config.cli import UserError, parser, run
-from config.files import write_json
+from config.cli import UserError, experiment_parser, run
+from config.files import replacing, write_json
 from config.model import Config, read
 from config.paths import Paths
 from data.manifest import read_manifest
-from eval.bootstrap import intervals
+from eval.bootstrap import resampled
 from eval.published import LARGEST, NAME, published_formula
-from eval.ranks import chance, histogram, ranks, summary, unit_rows
+from eval.rankings import Key, Ranking, entry
+from eval.ranks import ranks, unit_rows
 from heads.embed import load_embeddings
-from heads.runs import experiment_of
-from pipeline.store import Features, open_features
+from heads.runs import Run, runs
+from pipeline.features import Features, open_features
 
 log = logging.getLogger("retrieval")
 DRAWS = 20
 """Galleries drawn where the test split is larger than `eval.gallery`."""
+BLOCK = 4096
+"""Videos pooled at a time."""
+LEVELS = ("segment", "video")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
 
 
@@ -67,15 +75,22 @@ def both(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
 
 def pooled(segments: np.ndarray) -> np.ndarray:
     """[videos, segments, d] → [videos, d] float64: the mean of each video's unit vectors, scaled to unit length."""
-    known = ~np.isnan(segments[:, :, 0])
-    units = np.zeros(segments.shape)
-    units[known] = unit_rows(segments[known])
-    return unit_rows(units.sum(axis=1) / known.sum(axis=1, keepdims=True))
+    found = np.empty((len(segments), segments.shape[2]))
+    for at in range(0, len(segments), BLOCK):
+        block = segments[at : at + BLOCK]
+        known = ~np.isnan(block[:, :, 0])
+        units = np.zeros(block.shape)
+        units[known] = unit_rows(block[known])
+        found[at : at + BLOCK] = unit_rows(units.sum(axis=1) / known.sum(axis=1, keepdims=True))
+    return found
 
 
-def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
-    """The test split's embeddings and the open cache. UserError if anything is missing, of other keys, or too small."""
-    experiment_of(config, name)
+def load_test(config: Config, name: str, training: Run | None = None) -> tuple[TestSet, Features]:
+    """The test split's embeddings by one of the experiment's trainings (default: the first), and the open cache.
+
+    UserError if anything is missing, of other keys, or too small.
+    """
+    training = training or runs(config, name)[0]
     paths = Paths(Path(config.results))
     view, table = open_features(paths), read_manifest(paths.manifest)
     sides = (config.heads.audio, config.heads.video)
@@ -86,7 +101,7 @@ def load_test(config: Config, name: str) -> tuple[TestSet, Features]:
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     chosen = np.flatnonzero(test & valid[row])
     _check(int(test.sum()), len(chosen))
-    found = load_embeddings(paths, name, row[chosen], {side: view.key(side) for side in sides})
+    found = load_embeddings(training, row[chosen], {side: view.key(side) for side in sides})
     paired = both(found.audio, found.video).any(axis=1)
     chosen, audio, video = chosen[paired], found.audio[paired], found.video[paired]
     _check(int(test.sum()), len(chosen))
@@ -102,36 +117,38 @@ def _check(total: int, usable: int) -> None:
         )
 
 
-def evaluate(test: TestSet, gallery: int, resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every entry of the JSON's `results`, and its `notes`. See `entry`."""
-    results, notes = [], []
-    for level in ("segment", "video"):
+def collect(test: TestSet, gallery: int, seed: int, found: dict[Key, Ranking]) -> None:
+    """Rank one training's test embeddings and add the ranks to `found`."""
+    for level in LEVELS:
         audio, video, owner = test.level(level)
-        galleries = [np.arange(len(owner))[None]]
+        drawn = {"full": np.arange(len(owner))[None]}
         if len(owner) > gallery:
-            galleries.append(draw(len(owner), gallery, seed))
-        else:
+            drawn["drawn"] = draw(len(owner), gallery, seed)
+        for kind, items in drawn.items():
+            pairs = [ranks(audio[chosen], video[chosen]) for chosen in items]
+            for number, direction in enumerate(DIRECTIONS):
+                size = items.shape[1]
+                into = found.setdefault((level, direction, kind), Ranking(owner[items].ravel(), size, [], []))
+                into.ranks.append(np.concatenate([pair[number] for pair in pairs]))
+                if size <= LARGEST:
+                    sides = (audio, video) if number == 0 else (video, audio)
+                    each = [np.median(published_formula(sides[0][chosen], sides[1][chosen])) for chosen in items]
+                    into.formula.append(float(np.mean(each)))
+
+
+def notes_on(found: dict[Key, Ranking], gallery: int) -> list[str]:
+    """What was left out, and why."""
+    notes = []
+    for level in LEVELS:
+        full = found[level, DIRECTIONS[0], "full"]
+        if (level, DIRECTIONS[0], "drawn") not in found:
             notes.append(
-                f"no galleries of {gallery} {level}s were drawn: the test split has {len(owner)}, "
+                f"no galleries of {gallery} {level}s were drawn: the test split has {full.size}, "
                 "so the full gallery is the only one"
             )
-        for items in galleries:
-            found = [ranks(audio[chosen], video[chosen]) for chosen in items]
-            for number, direction in enumerate(DIRECTIONS):
-                sides = (audio, video) if number == 0 else (video, audio)
-                formula = None
-                if items.shape[1] <= LARGEST:
-                    each = [np.median(published_formula(sides[0][chosen], sides[1][chosen])) for chosen in items]
-                    formula = float(np.mean(each))
-                rank = np.concatenate([pair[number] for pair in found])
-                results.append(
-                    {"level": level, "direction": direction, "gallery": "full" if len(items) == 1 else "drawn"}
-                    | entry(rank, owner[items].ravel(), items.shape[1], len(items), resamples, seed)
-                    | {"published_formula": formula}
-                )
-        if len(owner) > LARGEST:
-            notes.append(f"the published formula was left out for the full gallery of {len(owner)} {level}s: too many")
-    return results, notes
+        if not full.formula:
+            notes.append(f"the published formula was left out for the full gallery of {full.size} {level}s: too many")
+    return notes
 
 
 def draw(items: int, gallery: int, seed: int) -> np.ndarray:
@@ -140,57 +157,44 @@ def draw(items: int, gallery: int, seed: int) -> np.ndarray:
     return np.stack([rng.choice(items, size=gallery, replace=False) for _ in range(DRAWS)])
 
 
-def entry(rank: np.ndarray, owner: np.ndarray, size: int, draws: int, resamples: int, seed: int) -> dict[str, Any]:
-    """One measured ranking as JSON. `rank` float [draws · size] of all galleries together, `owner` the video of each.
-
-    For each of `metrics`: `value`, `low` and `high` (95 % bootstrap interval over videos), `chance`.
-    `better_than_chance`: the whole interval of the median rank lies below the chance level. `histogram`: counts of the
-    rank's share of the gallery in 20 bins; `histogram_chance`: what a guess would give (uneven in a small gallery).
-    """
-    value, interval, guess = summary(rank), intervals(rank, owner, resamples, seed), chance(size)
-    metrics = {
-        name: {"value": value[name], "low": interval[name][0], "high": interval[name][1], "chance": guess[name]}
-        for name in value
-    }
-    return {
-        "size": size,
-        "draws": draws,
-        "queries": len(rank),
-        "metrics": metrics,
-        "better_than_chance": metrics["median"]["high"] < metrics["median"]["chance"],
-        "histogram": histogram(rank, size),
-        "histogram_chance": [count * len(rank) / size for count in histogram(np.arange(1.0, size + 1), size)],
-    }
-
-
 def retrieval(config: Config, name: str) -> dict[str, Any]:
-    """Evaluate one experiment and write its JSON; returns it."""
-    test, _ = load_test(config, name)
-    e = config.eval
-    results, notes = evaluate(test, e.gallery, e.bootstrap, e.seed)
+    """Evaluate one experiment with all its seeds and write its files; returns the JSON."""
+    e, found, records = config.eval, dict[Key, Ranking](), []
+    for training in runs(config, name):
+        test, _ = load_test(config, name, training)
+        records.append(test.record)
+        collect(test, e.gallery, e.seed, found)
+    tensors, results = {"rows": test.table["row"].to_numpy().copy()}, []
+    for (level, direction, kind), ranking in found.items():
+        each = [resampled(rank, ranking.owner, e.bootstrap, e.seed) for rank in ranking.ranks]
+        values = np.mean(each, axis=0)
+        results.append({"level": level, "direction": direction, "gallery": kind, **entry(ranking, values)})
+        if kind == "full":
+            tensors[f"{level}/{direction}"] = values
     written = {
         "experiment": name,
-        "keys": test.record["keys"],
-        "random_weights": test.record["random_weights"],
-        "embeddings": test.record["digest"],
+        "keys": records[0]["keys"],
+        "random_weights": records[0]["random_weights"],
+        "seeds": config.heads.seeds,
+        "embeddings": [record["digest"] for record in records],
         "seed": e.seed,
         "bootstrap": e.bootstrap,
         "test_videos": test.total,
         "test_videos_valid": test.table.num_rows,
         "segments": test.audio.shape[1],
         "published_formula": f"median of {NAME}, which is not a rank: see eval/published.py",
-        "notes": notes,
+        "notes": notes_on(found, e.gallery),
         "results": results,
     }
-    write_json(Paths(Path(config.results)).eval(name) / "retrieval.json", written)
+    folder = Paths(Path(config.results)).eval(name)
+    with replacing(folder / "retrieval.safetensors") as temporary:
+        save_file(tensors, temporary)
+    write_json(folder / "retrieval.json", written)
     return written
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.retrieval")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments to evaluate")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    args = experiment_parser(__doc__, "eval.retrieval").parse_args()
     torch.set_num_threads(args.threads)
     for r in retrieval(read(args.config), args.experiment)["results"]:
         median = r["metrics"]["median"]

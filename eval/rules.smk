@@ -1,7 +1,11 @@
 rule retrieval:
     input: rules.embed.output,
-    output: PATHS.eval("{experiment}") / "retrieval.json",
-    params: eval=CONFIG.eval.model_dump(),
+    output:
+        json=PATHS.eval("{experiment}") / "retrieval.json",
+        resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
+    params:
+        eval=CONFIG.eval.model_dump(),
+        seeds=CONFIG.heads.seeds,
     log: LOGS / "retrieval" / "{experiment}.log",
     benchmark: BENCHMARKS / "retrieval" / "{experiment}.tsv"
     threads: 2
@@ -9,14 +13,79 @@ rule retrieval:
     shell: "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
+rule compare:
+    input: [PATHS.eval(e) / f"retrieval.{kind}" for e in CONFIG.heads.experiments for kind in ("json", "safetensors")],
+    output: PATHS.comparison,
+    params: experiments=list(CONFIG.heads.experiments),
+    log: LOGS / "compare.log",
+    benchmark: BENCHMARKS / "compare.tsv"
+    message: "comparing the experiments"
+    shell: "python -m eval.compare {FLAGS} > {log:q} 2>&1"
+
+
+rule neighbours_of_features:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+    output: PATHS.eval(FEATURES) / "neighbours.json",
+    params:
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        sides=[CONFIG.heads.audio, CONFIG.heads.video],
+    log: LOGS / "neighbours" / "features.log",
+    benchmark: BENCHMARKS / "neighbours" / "features.tsv"
+    message: "finding nearest neighbours with the backbones' features"
+    shell: "python -m eval.neighbours {FLAGS} > {log:q} 2>&1"
+
+
 rule neighbours:
     input: rules.embed.output,
     output: PATHS.eval("{experiment}") / "neighbours.json",
-    params: seed=CONFIG.eval.seed,
+    params: eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
     log: LOGS / "neighbours" / "{experiment}.log",
     benchmark: BENCHMARKS / "neighbours" / "{experiment}.tsv"
     message: "finding nearest neighbours with '{wildcards.experiment}'"
     shell: "python -m eval.neighbours {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
+
+
+# What of the configuration the probes depend on, besides what their inputs carry.
+PROBED = {
+    "probes": CONFIG.probes.model_dump(),
+    "seeds": CONFIG.heads.seeds,
+    "sides": [CONFIG.heads.audio, CONFIG.heads.video],
+    "bootstrap": [CONFIG.eval.bootstrap, CONFIG.eval.seed],
+}
+
+
+# One core each: there are as many jobs as tasks and experiments, and small matrices gain nothing from a second one.
+rule probe_features:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+        PATHS.labels_record("{task}"),
+    output:
+        json=PATHS.eval(FEATURES) / "{task}.json",
+        scores=PATHS.eval(FEATURES) / "{task}.safetensors",
+    params: probed=PROBED,
+    log: LOGS / "probe" / "features" / "{task}.log",
+    benchmark: BENCHMARKS / "probe" / "features" / "{task}.tsv"
+    message: "probing the backbones' features for '{wildcards.task}'"
+    shell: "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
+
+
+rule probe_experiment:
+    input:
+        rules.embed.output,
+        PATHS.labels_record("{task}"),
+        rules.probe_features.output,
+    output:
+        json=PATHS.eval("{experiment}") / "{task}.json",
+        scores=PATHS.eval("{experiment}") / "{task}.safetensors",
+    params: probed=PROBED,
+    log: LOGS / "probe" / "{experiment}" / "{task}.log",
+    benchmark: BENCHMARKS / "probe" / "{experiment}" / "{task}.tsv"
+    message: "probing the embeddings of '{wildcards.experiment}' for '{wildcards.task}'"
+    shell:
+        "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
 
 def measured():
@@ -32,7 +101,12 @@ def measured():
             PATHS.eval(e) / "retrieval.json",
             PATHS.eval(e) / "neighbours.json",
         )
-    ]
+    ] + [PATHS.comparison, PATHS.eval(FEATURES) / "neighbours.json", *probed()]
+
+
+def probed():
+    """The probes of all tasks: on the features and on every experiment's embeddings."""
+    return [PATHS.eval(e) / f"{task}.json" for e in (FEATURES, *CONFIG.heads.experiments) for task in CONFIG.labels.tasks]
 
 
 rule write_report:

@@ -68,10 +68,15 @@ def nearest(items: Items, query: np.ndarray, by: str, k: int, leave_out: str) ->
 
 @dataclass(frozen=True)
 class Label:
-    """What videos are said to be: `values` bool [videos, classes]. A video without any is not labelled."""
+    """What videos are said to be: `values` bool [videos, `classes`]. A video without any is not labelled."""
 
     name: str
+    classes: list[str]
     values: np.ndarray
+
+    def names(self) -> list[list[str]]:
+        """The labels of each video in words."""
+        return [[self.classes[i] for i in np.flatnonzero(each)] for each in self.values]
 
     def alike(self) -> np.ndarray:
         """Shared labels over all labels of two videos (Jaccard), float32 [videos, videos]; with one label each 0 or 1.

@@ -18,7 +18,7 @@ from torch import Tensor
 from config.cli import UserError
 from config.files import replacing
 from config.model import Experiment
-from heads.model import TwoHeads
+from heads.model import TwoHeads, build
 
 # One metadata entry only: safetensors writes several in an arbitrary order, and equal trainings shall give equal bytes.
 ENTRY = "heads"
@@ -47,6 +47,7 @@ class About:
     """What a checkpoint says of itself: the experiment, and by backbone the cache keys and random-weights flags."""
 
     experiment: dict[str, Any]
+    seed: int
     audio: str
     video: str
     audio_dim: int
@@ -61,7 +62,7 @@ class About:
 
 
 def save_checkpoint(path: Path, weights: dict[str, Tensor], about: About) -> None:
-    """Write `checkpoint.safetensors`."""
+    """Write `checkpoint.safetensors`: `audio.*`, `video.*` and, where the loss learns something, `loss.*`."""
     write_tensors(path, weights, asdict(about))
 
 
@@ -73,8 +74,8 @@ def load_checkpoint(path: Path) -> tuple[TwoHeads, About]:
         raise UserError(f"{path} does not exist; run `snakemake train …`") from None
     try:
         about = About(**metadata)
-        heads = TwoHeads(Experiment.model_validate(about.experiment), about.audio_dim, about.video_dim)
-        heads.load_state_dict(tensors)
+        heads = build(Experiment.model_validate(about.experiment), about.audio_dim, about.video_dim)
+        heads.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("loss.")})
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a checkpoint of this version ({error}); delete it and train again") from None
     return heads.eval(), about
@@ -86,7 +87,7 @@ class Progress:
 
     weights: dict[str, Tensor]
     moments: dict[str, Tensor]
-    """Adam's, by `<parameter's number>.<name>`."""
+    """The optimiser's, by `<parameter's number>.<name>`."""
     best: dict[str, Tensor]
     about: About
     """The best epoch so far; with its epoch at 0 and no loss, also what two runs must share to be the same training."""
@@ -119,16 +120,16 @@ def load_progress(path: Path, same: About) -> Progress | None:
     return Progress(about=about, metrics=metadata["metrics"], **groups)
 
 
-def adam_moments(optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Adam's moments and step counts as named tensors."""
-    state = optimizer.state_dict()["state"]
+def moments_of(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's moments and step counts as named tensors."""
+    state = optimiser.state_dict()["state"]
     return {f"{number}.{name}": tensor for number, named in state.items() for name, tensor in named.items()}
 
 
-def restore_adam(optimizer: torch.optim.Adam, moments: dict[str, Tensor]) -> None:
-    """Give the optimiser the moments that `adam_moments` took."""
-    whole = optimizer.state_dict()
+def restore_moments(optimiser: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    """Give the optimiser the moments that `moments_of` took."""
+    whole = optimiser.state_dict()
     for key, tensor in moments.items():
         number, _, name = key.partition(".")
         whole["state"].setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict(whole)
+    optimiser.load_state_dict(whole)

@@ -1,6 +1,6 @@
-"""Carry every cached segment into the shared space of an experiment's trained heads.
+"""Carry every cached segment into the shared space of an experiment's trained heads, those of every seed.
 
-Reads the cache and heads/EXPERIMENT/checkpoint.safetensors. Writes into heads/EXPERIMENT/ of the results folder:
+Reads the cache, once for all seeds, and checkpoint.safetensors of each. Writes into each seed's folder (heads/runs.py):
   embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors;
                     NaN where that modality's backbone could not read the video or the segment
   embeddings.json   last: counts, cache keys and a sha256 of both arrays' values
@@ -22,13 +22,15 @@ import torch
 import zarr
 from torch import nn
 
-from config.cli import UserError, parser, progress, run
+from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
 from config.model import Config, read
 from config.paths import Paths
 from heads.checkpoint import About, load_checkpoint
-from heads.runs import experiment_of
-from pipeline.store import open_features, read_array
+from heads.kernels import kernels
+from heads.runs import Run, runs
+from pipeline.features import Features, open_features
+from pipeline.store import read_array
 
 log = logging.getLogger("embed")
 BLOCK = 256
@@ -45,44 +47,80 @@ def embed_block(head: nn.Module, features: np.ndarray, valid: np.ndarray, device
     return block
 
 
-def embed(config: Config, name: str) -> dict[str, Any]:
-    """Write the embeddings of one experiment; returns the record."""
-    experiment_of(config, name)
+def embed(config: Config, name: str) -> list[dict[str, Any]]:
+    """Write the embeddings of every seed of one experiment; returns their records."""
     paths = Paths(Path(config.results))
     view = open_features(paths)
-    checkpoint = paths.heads(name) / "checkpoint.safetensors"
-    heads, about = load_checkpoint(checkpoint)
     keys = {backbone: view.key(backbone) for backbone in (config.heads.audio, config.heads.video)}
-    check_keys(checkpoint, about, keys)
-    folder, record = paths.heads(name) / "embeddings.zarr", paths.heads(name) / "embeddings.json"
-    # The record goes first and comes last: where it stands, the arrays beside it are whole.
-    record.unlink(missing_ok=True)
-    wip = folder.with_name("embeddings.zarr.wip")
-    shutil.rmtree(wip, ignore_errors=True)
+    writers = [Writer(run, keys, view.videos, view.segments) for run in runs(config, name)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    group, counts, digest = zarr.create_group(wip, zarr_format=3), {}, hashlib.sha256()
-    for side, backbone, head in (("audio", about.audio, heads.audio), ("video", about.video, heads.video)):
-        source, valid = read_array(paths, backbone), view.valid(backbone)
-        head.to(device)
-        shape = (len(valid), view.segments, about.experiment["embedding"])
-        array = group.create_array(
-            side, shape=shape, dtype=np.float16, chunks=(min(BLOCK, len(valid)), *shape[1:]), fill_value=np.nan
+    with kernels(config.heads.matmul, device):
+        for side, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+            _embed_side(paths, view, side, backbone, writers, device)
+    return [writer.finish() for writer in writers]
+
+
+def _embed_side(paths: Paths, view: Features, side: str, backbone: str, writers: list[Writer], device: str) -> None:
+    """Write one side of every seed's embeddings, a block of videos at a time."""
+    source, valid = read_array(paths, backbone), view.valid(backbone)
+    for writer in writers:
+        writer.begin(side, int(valid.sum()), device)
+    starts = range(0, len(valid), BLOCK)
+    for at in progress(starts, len(starts), f"embed {side}", "blocks"):
+        part = slice(at, at + BLOCK)
+        features = np.asarray(source[part])
+        for writer in writers:
+            writer.write(side, part, features, valid[part], device)
+
+
+class Writer:
+    """One seed's embeddings while they are written. UserError if its heads are missing or of other cache keys."""
+
+    def __init__(self, run: Run, keys: dict[str, str], videos: int, segments: int) -> None:
+        checkpoint = run.folder / "checkpoint.safetensors"
+        self.heads, self.about = load_checkpoint(checkpoint)
+        check_keys(checkpoint, self.about, keys)
+        with torch.no_grad():
+            example, _ = self.heads(torch.zeros(1, self.about.audio_dim), torch.zeros(1, self.about.video_dim))
+        self.run, self.shape = run, (videos, segments, example.shape[1])
+        self.folder, self.record = run.folder / "embeddings.zarr", run.folder / "embeddings.json"
+        # The record goes first and comes last: where it stands, the arrays beside it are whole.
+        self.record.unlink(missing_ok=True)
+        self.wip = run.folder / "embeddings.zarr.wip"
+        shutil.rmtree(self.wip, ignore_errors=True)
+        self.group = zarr.create_group(self.wip, zarr_format=3)
+        self.arrays: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self.digest = hashlib.sha256()
+
+    def begin(self, side: str, valid: int, device: str) -> None:
+        """Create the array of a side, of which so many videos are valid."""
+        getattr(self.heads, side).to(device)
+        chunks = (min(BLOCK, self.shape[0]), *self.shape[1:])
+        self.arrays[side] = self.group.create_array(
+            side, shape=self.shape, dtype=np.float16, chunks=chunks, fill_value=np.nan
         )
-        starts = range(0, len(valid), BLOCK)
-        for at in progress(starts, len(starts), f"embed {side}", "blocks"):
-            part = slice(at, at + BLOCK)
-            block = embed_block(head, np.asarray(source[part]), valid[part], device)
-            array[part] = block
-            digest.update(block.tobytes())
-        counts[side] = int(valid.sum())
-    facts: dict[str, Any] = {"keys": about.keys, "random_weights": about.random_weights}
-    group.attrs.update({**facts, "experiment": name, "audio": about.audio, "video": about.video})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(wip, folder)
-    written = {"experiment": name, "videos": shape[0], "segments": shape[1], "embedding": shape[2]}
-    result = {**written, "valid": counts, **facts, "epoch": about.epoch, "digest": digest.hexdigest()}
-    write_json(record, result)
-    return result
+        self.counts[side] = valid
+
+    def write(self, side: str, part: slice, features: np.ndarray, valid: np.ndarray, device: str) -> None:
+        """Embed a block of videos: features float16 [videos, segments, dim], valid bool [videos]."""
+        block = embed_block(getattr(self.heads, side), features, valid, device)
+        self.arrays[side][part] = block
+        self.digest.update(block.tobytes())
+
+    def finish(self) -> dict[str, Any]:
+        """Put the arrays in place, then the record, which is returned."""
+        about = self.about
+        facts: dict[str, Any] = {"keys": about.keys, "random_weights": about.random_weights}
+        named: dict[str, Any] = {"experiment": self.run.experiment, "seed": self.run.seed}
+        self.group.attrs.update({**facts, **named, "audio": about.audio, "video": about.video})
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(self.wip, self.folder)
+        videos, segments, embedding = self.shape
+        written = {**named, "videos": videos, "segments": segments, "embedding": embedding, "valid": self.counts}
+        result = {**written, **facts, "epoch": about.epoch, "digest": self.digest.hexdigest()}
+        write_json(self.record, result)
+        return result
 
 
 def check_keys(what: Path, about: About, keys: dict[str, str]) -> None:
@@ -108,9 +146,9 @@ class Embeddings:
     record: dict[str, Any]
 
 
-def load_embeddings(paths: Paths, name: str, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
-    """The embeddings of the manifest's `rows` (int64, ascending). UserError if missing or of other cache keys."""
-    path = paths.heads(name) / "embeddings.json"
+def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
+    """One seed's embeddings of the manifest's `rows` (int64, ascending). UserError if missing or of other keys."""
+    path = run.folder / "embeddings.json"
     record = read_json(path)
     if record is None:
         raise UserError(f"{path} does not exist; run `snakemake train …`")
@@ -119,7 +157,7 @@ def load_embeddings(paths: Paths, name: str, rows: np.ndarray, keys: dict[str, s
             f"{path}: the embeddings are of the cache keys {_short(record['keys'])}, the cache has {_short(keys)}. "
             "Train again: `snakemake train …`."
         )
-    group = zarr.open_group(paths.heads(name) / "embeddings.zarr", mode="r", zarr_format=3)
+    group = zarr.open_group(run.folder / "embeddings.zarr", mode="r", zarr_format=3)
     audio, video = (_rows(group[side], rows) for side in ("audio", "video"))
     return Embeddings(audio, video, record)
 
@@ -129,13 +167,12 @@ def _rows(array: Any, rows: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.embed")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments to embed with")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    args = experiment_parser(__doc__, "heads.embed", several=True).parse_args()
+    config = read(args.config)
     torch.set_num_threads(args.threads)
-    result = embed(read(args.config), args.experiment)
-    log.info("%s: %d videos, %s with sound and picture", result["experiment"], result["videos"], result["valid"])
+    for name in args.experiment or config.heads.experiments:
+        for result in embed(config, name):
+            log.info("%s, seed %d: valid %s of %d videos", name, result["seed"], result["valid"], result["videos"])
 
 
 if __name__ == "__main__":

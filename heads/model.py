@@ -1,7 +1,8 @@
 """The projection heads: small networks that carry features into the shared space. Reads and writes nothing.
 
-The layout is the paper's (Veldkamp, Hendriksen, Szlávik, Keijser 2023, arXiv 2309.00347): hidden layers of dense, batch
-norm, ReLU and dropout, a last dense layer with a sigmoid (or nothing), then L2 normalisation.
+What they consist of is said by an experiment's configuration. Its default is the paper's layout (Veldkamp, Hendriksen,
+Szlávik, Keijser 2023, arXiv 2309.00347): hidden layers of dense, batch norm, ReLU and dropout, a last dense layer with
+a sigmoid, then L2 normalisation.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from config.model import Experiment
+from config.cli import UserError
+from config.heads import Experiment, Layers
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+NORMALISATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
 class ProjectionHead(nn.Module):
@@ -20,33 +25,62 @@ class ProjectionHead(nn.Module):
     With a sigmoid no coordinate is negative, so cosines between embeddings are in [0, 1]; without, in [-1, 1].
     """
 
-    def __init__(
-        self, dim: int, hidden: list[int], embedding: int, dropout: float, output: Literal["sigmoid", "linear"]
-    ) -> None:
+    def __init__(self, dim: int, layers: Layers, embedding: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers += [nn.Linear(dim, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
+        self.dim = dim
+        parts: list[nn.Module] = []
+        for width in layers.hidden:
+            parts.append(nn.Linear(dim, width))
+            if layers.normalisation != "none":
+                parts.append(NORMALISATIONS[layers.normalisation](width))
+            parts.append(ACTIVATIONS[layers.activation]())
+            if layers.dropout:
+                parts.append(nn.Dropout(layers.dropout))
             dim = width
-        layers.append(nn.Linear(dim, embedding))
-        if output == "sigmoid":
-            layers.append(nn.Sigmoid())
-        self.layers = nn.Sequential(*layers)
+        parts.append(nn.Linear(dim, embedding))
+        if layers.output == "sigmoid":
+            parts.append(nn.Sigmoid())
+        self.layers = nn.Sequential(*parts)
 
     def forward(self, features: Tensor) -> Tensor:
         # The cache holds float16, in which a sum over 1,506 features would lose digits.
         return functional.normalize(self.layers(features.float()), dim=-1)
 
 
-class TwoHeads(nn.Module):
-    """One projection head a modality, sharing nothing but the space they map into."""
+class NoHead(nn.Module):
+    """Features [n, dim] in any float type → the same, as unit vectors [n, dim] float32."""
 
-    def __init__(self, experiment: Experiment, audio_dim: int, video_dim: int) -> None:
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.normalize(features.float(), dim=-1)
+
+
+class TwoHeads(nn.Module):
+    """One projection head a modality, `audio` and `video`, sharing nothing but the space they map into."""
+
+    def __init__(self, audio: nn.Module, video: nn.Module) -> None:
         super().__init__()
-        e = experiment
-        self.audio = ProjectionHead(audio_dim, e.hidden, e.embedding, e.dropout, e.output)
-        self.video = ProjectionHead(video_dim, e.hidden, e.embedding, e.dropout, e.output)
+        self.audio, self.video = audio, video
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
         """Features [n, audio_dim] and [n, video_dim] → two times unit vectors [n, embedding] float32."""
         return self.audio(audio), self.video(video)
+
+
+def build(experiment: Experiment, audio_dim: int, video_dim: int) -> TwoHeads:
+    """The untrained heads of an experiment for features of these widths.
+
+    Raises UserError where a side without a head is not as wide as the shared space.
+    """
+
+    def side(name: Literal["audio", "video"], dim: int) -> nn.Module:
+        layers = experiment.layers(name)
+        if layers is not None:
+            return ProjectionHead(dim, layers, experiment.embedding)
+        if dim != experiment.embedding:
+            raise UserError(
+                f"{name}.identity makes the {name} side's {dim} features its embeddings, but the experiment's "
+                f"embedding is {experiment.embedding}: set `embedding: {dim}`"
+            )
+        return NoHead()
+
+    return TwoHeads(side("audio", audio_dim), side("video", video_dim))

@@ -1,14 +1,18 @@
+from heads.runs import folders
+
+
 rule train_heads:
     input:
         features=PATHS.features_record,
         manifest=PATHS.manifest_record,
     output:
-        checkpoint=PATHS.heads("{experiment}") / "checkpoint.safetensors",
-        metrics=PATHS.heads("{experiment}") / "metrics.jsonl",
-        config=PATHS.heads("{experiment}") / "config.json",
+        checkpoint=[folder / "checkpoint.safetensors" for folder in folders(CONFIG, "{experiment}")],
+        metrics=[folder / "metrics.jsonl" for folder in folders(CONFIG, "{experiment}")],
+        config=[folder / "config.json" for folder in folders(CONFIG, "{experiment}")],
     params:
         experiment=lambda wc: CONFIG.heads.experiments[wc.experiment].model_dump(),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
+        seeds=CONFIG.heads.seeds,
     log: LOGS / "train" / "{experiment}.log",
     benchmark: BENCHMARKS / "train" / "{experiment}.tsv"
     threads: 2
@@ -18,8 +22,9 @@ rule train_heads:
 
 rule embed:
     input: rules.train_heads.output.checkpoint,
-    output: PATHS.heads("{experiment}") / "embeddings.json",
+    output: [folder / "embeddings.json" for folder in folders(CONFIG, "{experiment}")],
     log: LOGS / "embed" / "{experiment}.log",
     benchmark: BENCHMARKS / "embed" / "{experiment}.tsv"
+    threads: 2
     message: "embedding all videos with '{wildcards.experiment}'"
-    shell: "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
+    shell: "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"

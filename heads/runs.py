@@ -37,6 +37,10 @@ def experiment_of(config: Config, name: str) -> Experiment:
 def runs(config: Config, name: str) -> list[Run]:
     """The experiment's trainings in the order of `heads.seeds`. UserError if there is no such experiment."""
     experiment_of(config, name)
+    return [Run(name, seed, folder) for seed, folder in zip(config.heads.seeds, folders(config, name), strict=True)]
+
+
+def folders(config: Config, name: str) -> list[Path]:
+    """The folders of the experiment's trainings in the order of `heads.seeds`; `name` may be a Snakemake wildcard."""
     folder = Paths(Path(config.results)).heads(name)
-    first, *others = config.heads.seeds
-    return [Run(name, first, folder), *(Run(name, seed, folder / "seeds" / str(seed)) for seed in others)]
+    return [folder, *(folder / "seeds" / str(seed) for seed in config.heads.seeds[1:])]

@@ -1,11 +1,13 @@
 """Fit two projection heads on the cached features: the paper's recipe unless the experiment says otherwise.
 
-Reads the manifest and the cache. Writes into heads/EXPERIMENT/ of the results folder:
+Reads the manifest and the cache, once for all experiments and seeds that it is given. Writes for each seed into the
+experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/EXPERIMENT/seeds/SEED/:
   checkpoint.safetensors  the weights of the epoch with the lowest validation loss
   metrics.jsonl           one line an epoch, as it goes: losses beside their chance level and lowest possible value
   config.json             the experiment as it was run
-After every epoch the state is saved in work/heads/EXPERIMENT/. A killed training goes on from there when it is started
-again and ends with the same bytes as an undisturbed one; with another experiment or other data it starts afresh.
+After every epoch the state is saved in work/heads/EXPERIMENT/SEED/. A killed training goes on from there when it is
+started again and ends with the same bytes as an undisturbed one, given that its features fit into memory as before (see
+`heads.memory_gb`); with another experiment or other data it starts afresh.
 """
 
 from __future__ import annotations
@@ -17,115 +19,139 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from config.cli import UserError, parser, run
+from config.cli import UserError, experiment_parser, run
 from config.files import write_json
-from config.model import LEAST_VIDEOS, Config, Experiment, read
+from config.model import Config, Experiment, SegmentPolicy, read
 from config.paths import Paths
+from heads.autoencoder import initialise
+from heads.batches import steps
 from heads.checkpoint import (
     About,
     Progress,
-    adam_moments,
     load_progress,
-    restore_adam,
+    moments_of,
+    restore_moments,
     save_checkpoint,
     save_progress,
 )
-from heads.features import Batch, Features, load_features, training_batches, validation_batches
-from heads.loss import chance_loss, info_nce, lowest_loss
-from heads.model import TwoHeads
-from heads.runs import experiment_of
+from heads.features import Features, load_features
+from heads.kernels import kernels
+from heads.loss import loss_of
+from heads.memory import Data, open_data
+from heads.model import build
+from heads.optimiser import make, rate
+from heads.runs import Run, runs
 
 log = logging.getLogger("train")
-"""Fewer videos than this are no training set: batch norm and the contrast both need company."""
 
 
-def check_enough(features: Features) -> None:
-    """UserError if too few videos could be read to train on."""
-    for split, least in LEAST_VIDEOS.items():
-        count, total = len(features.rows[split]), features.total[split]
-        if count < least:
-            raise UserError(
-                f"the {split} split has {total} videos, of which {count} have features of both "
-                f"{' and '.join(features.keys)}; training needs at least {least}. Add videos to `videos` (or raise "
-                "`render.videos`), or look into failures.csv for why they could not be read."
-            )
+def derived_seed(seed: int, *of: int) -> int:
+    """A seed for torch that is a function of the training's seed and of what it is for."""
+    return int(np.random.SeedSequence([seed, *of]).generate_state(1, np.uint64)[0])
 
 
 def seed_everything(seed: int, epoch: int) -> None:
-    """Seed torch (initial weights, dropout) from the experiment's seed and the epoch alone: resuming is exact."""
-    torch.manual_seed(int(np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1, np.uint64)[0]))
+    """Seed torch (initial weights, dropout) from the seed and the epoch alone: resuming is exact."""
+    torch.manual_seed(derived_seed(seed, epoch))
 
 
 class Training:
-    """One experiment's heads, optimiser and data on one device, an epoch at a time."""
+    """One seed of an experiment: heads, loss, optimiser and data on one device, an epoch at a time."""
 
-    def __init__(self, features: Features, experiment: Experiment, device: str) -> None:
-        self.features, self.experiment, self.device = features, experiment, device
-        seed_everything(experiment.seed, 0)
+    def __init__(self, data: dict[str, Data], experiment: Experiment, seed: int) -> None:
+        self.data, self.experiment, self.seed = data, experiment, seed
+        features, self.device = data["train"].features, data["train"].device
+        seed_everything(seed, 0)
         # Made on the CPU, so that the initial weights do not depend on the device.
-        self.heads = TwoHeads(experiment, features.audio.shape[2], features.video.shape[2]).to(device)
-        self.adam = torch.optim.Adam(self.heads.parameters(), lr=experiment.learning_rate)
+        self.heads = build(experiment, *features.dims).to(self.device)
+        self.loss = loss_of(experiment).to(self.device)
+        # All that is learned, under the names it has in the checkpoint.
+        self.learned = nn.ModuleDict({"audio": self.heads.audio, "video": self.heads.video, "loss": self.loss})
+        self.optimiser = make(experiment, self.learned.parameters())
+        self.steps = steps(features.splits["train"].good, experiment.segment_policy, experiment.batch)
+
+    def initialise(self) -> None:
+        """Before the first epoch: what `initialisation` asks for."""
+        e = self.experiment
+        if e.initialisation == "autoencoder":
+            batches = partial(self.data["train"].batches, e.segment_policy, e.batch, self.seed)
+            initialise(self.heads, batches, e, derived_seed(self.seed, 0, 1))
 
     def epoch(self, number: int) -> dict[str, Any]:
         """Train for epoch `number` (from 1), then validate; returns the epoch's line of metrics.jsonl."""
-        e, f = self.experiment, self.features
-        seed_everything(e.seed, number)
-        rate = e.learning_rate * e.decay ** (number - 1)
-        self.adam.param_groups[0]["lr"] = rate
-        batches = training_batches(f.good[f.rows["train"]], e.batch, e.seed, number)
-        self.heads.train()
-        train = self._pass("train", batches, self._step)
-        self.heads.eval()
-        batches = validation_batches(f.good[f.rows["validation"]], e.batch, e.seed)
-        with torch.no_grad():
-            validation = self._pass("validation", batches, lambda loss: None)
-        return {"epoch": number, "learning_rate": rate, "temperature": e.temperature, **train, **validation}
-
-    def _pass(self, split: str, batches: list[Batch], then: Callable[[torch.Tensor], None]) -> dict[str, float]:
         e = self.experiment
-        total, sizes = torch.zeros((), dtype=torch.float64, device=self.device), [len(batch[0]) for batch in batches]
-        for batch, size in zip(batches, sizes, strict=True):
-            audio, video = (torch.from_numpy(side).to(self.device) for side in self.features.pairs(split, batch))
-            a, v = self.heads(audio, video)
-            loss = info_nce(a, v, e.temperature)
+        seed_everything(self.seed, number)
+        done = (number - 1) * self.steps
+        rates = [rate(e, done + step, self.steps, e.max_epochs * self.steps) for step in range(self.steps)]
+        # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
+        ahead = chain(rates, repeat(rates[-1]))
+        self.heads.train()
+        train = self._pass("train", e.segment_policy, number, lambda loss: self._step(loss, next(ahead)))
+        self.heads.eval()
+        # Every segment, where an epoch of training may see one a video: the loss that stops the training is less noisy.
+        policy: SegmentPolicy = "mean" if e.segment_policy == "mean" else "all"
+        with torch.no_grad():
+            validation = self._pass("validation", policy, 0, lambda loss: None)
+        temperature = self.loss.temperature()
+        return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
+
+    def _pass(self, split: str, policy: SegmentPolicy, number: int, then: Callable[[Tensor], None]) -> dict[str, float]:
+        """Mean loss over an epoch's pairs, what guessing would give, and the lowest value possible."""
+        e = self.experiment
+        total, sizes, lowest = torch.zeros((), dtype=torch.float64, device=self.device), [], 0.0
+        for audio, video in self.data[split].batches(policy, e.batch, self.seed, number):
+            size = len(audio)
+            loss = self.loss(*self.heads(audio, video))
+            lowest += self.loss.lowest(size) * size  # before the step, which may change a learned temperature
             then(loss)
             total += loss.detach() * size
+            sizes.append(size)
         pairs = sum(sizes)
         return {
             f"{split}_loss": float(total) / pairs,
-            f"{split}_chance": sum(chance_loss(n) * n for n in sizes) / pairs,
-            f"{split}_lowest": sum(lowest_loss(n, e.temperature, e.output) * n for n in sizes) / pairs,
+            f"{split}_chance": sum(self.loss.chance(n) * n for n in sizes) / pairs,
+            f"{split}_lowest": lowest / pairs,
             f"{split}_pairs": pairs,
         }
 
-    def _step(self, loss: torch.Tensor) -> None:
-        self.adam.zero_grad()
+    def _step(self, loss: Tensor, learning_rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad()
         loss.backward()
-        self.adam.step()
+        self.optimiser.step()
 
 
 def fit(
-    features: Features, experiment: Experiment, same: About, state: Path, on_epoch: Callable[[dict[str, Any]], object]
+    data: dict[str, Data],
+    experiment: Experiment,
+    same: About,
+    state: Path,
+    on_epoch: Callable[[dict[str, Any]], object],
 ) -> Progress:
     """Train until `patience` epochs bring no lower validation loss, or for `max_epochs`; resume if `state` fits.
 
     `same` says what training this is. `on_epoch` gets each epoch's metrics, also those of the epochs before a resume,
     once that epoch is saved. Raises UserError when the loss is no longer a number.
     """
-    training = Training(features, experiment, "cuda" if torch.cuda.is_available() else "cpu")
+    training = Training(data, experiment, same.seed)
     progress = load_progress(state, same)
     if progress:
         log.info("going on after epoch %d", len(progress.metrics))
-        training.heads.load_state_dict(progress.weights)
-        restore_adam(training.adam, progress.moments)
+        training.learned.load_state_dict(progress.weights)
+        restore_moments(training.optimiser, progress.moments)
     else:
-        progress = Progress({}, {}, copy.deepcopy(training.heads.state_dict()), same, [])
+        training.initialise()
+        progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), same, [])
     for line in progress.metrics:
         on_epoch(line)
     while not finished(progress, experiment):
@@ -140,9 +166,9 @@ def fit(
         progress.metrics.append(line)
         best = progress.about.validation_loss
         if best is None or loss < best:
-            progress.best = copy.deepcopy(training.heads.state_dict())
+            progress.best = copy.deepcopy(training.learned.state_dict())
             progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
-        progress.weights, progress.moments = training.heads.state_dict(), adam_moments(training.adam)
+        progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
         save_progress(state, progress)
         log.info(
             "epoch %d: loss %.4f, validation %.4f (chance %.4f, lowest %.4f)%s",
@@ -159,47 +185,62 @@ def finished(progress: Progress, experiment: Experiment) -> bool:
     return done >= experiment.max_epochs or done - progress.about.epoch >= experiment.patience
 
 
-def train(config: Config, name: str) -> None:
-    """Train one experiment and write its three files."""
-    experiment, paths = experiment_of(config, name), Paths(Path(config.results))
-    features = load_features(config)
-    check_enough(features)
-    same = About(
-        experiment=experiment.model_dump(),
+def about(config: Config, features: Features, run: Run) -> About:
+    """What training this is."""
+    return About(
+        experiment=config.heads.experiments[run.experiment].model_dump(),
+        seed=run.seed,
         audio=config.heads.audio,
         video=config.heads.video,
-        audio_dim=features.audio.shape[2],
-        video_dim=features.video.shape[2],
+        audio_dim=features.dims[0],
+        video_dim=features.dims[1],
         keys=features.keys,
         random_weights=features.random_weights,
         data=features.digest(),
     )
+
+
+def train(config: Config, *names: str) -> None:
+    """Train every seed of these experiments and write their files."""
+    wanted, paths = [run for name in names for run in runs(config, name)], Paths(Path(config.results))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    features = load_features(config)
+    features.check_enough()
     for backbone, random in features.random_weights.items():
         if random:
             log.warning("%s has RANDOM weights: its features, and all that follows from them, mean little", backbone)
-    folder, state = paths.heads(name), paths.training(name)
+    data = open_data(features, device, config.heads.memory_gb)
+    with kernels(config.heads.matmul, device):
+        for each in wanted:
+            log.info("%s, seed %d", each.experiment, each.seed)
+            train_run(each, data, about(config, features, each), paths.training(each.experiment, each.seed))
+    # Only now: a sweep that is killed and started again finds also the trainings that were finished.
+    for name in names:
+        shutil.rmtree(paths.results / "work" / "heads" / name)
+
+
+def train_run(run: Run, data: dict[str, Data], same: About, state: Path) -> None:
+    """Train one seed of an experiment and write its three files."""
+    experiment, folder = Experiment.model_validate(same.experiment), run.folder
     folder.mkdir(parents=True, exist_ok=True)
     # Appended a line at a time, so that `tail -f` follows it; a killed training's half line is written anew.
     with open(folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8") as file:
-        progress = fit(
-            features, experiment, same, state, lambda line: file.write(json.dumps(line, allow_nan=False) + "\n")
-        )
-    write_json(folder / "config.json", {"experiment": name, **experiment.model_dump()})
+        progress = fit(data, experiment, same, state, lambda line: file.write(json.dumps(line, allow_nan=False) + "\n"))
+    write_json(folder / "config.json", {"experiment": run.experiment, "seed": run.seed, **same.experiment})
     save_checkpoint(folder / "checkpoint.safetensors", progress.best, progress.about)
-    shutil.rmtree(state.parent)
-    log.info("%s: epoch %d is the best of %d", name, progress.about.epoch, len(progress.metrics))
+    log.info("epoch %d is the best of %d", progress.about.epoch, len(progress.metrics))
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.train")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments to train")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    args = experiment_parser(__doc__, "heads.train", several=True).parse_args()
+    config = read(args.config)
     torch.set_num_threads(args.threads)
     # What makes CUDA's sums come out the same every time; on the CPU it changes nothing.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    train(read(args.config), args.experiment)
+    # That would also fill all new memory with NaN before it is written to, the features' own included.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    train(config, *(args.experiment or config.heads.experiments))
 
 
 if __name__ == "__main__":

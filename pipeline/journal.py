@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.claim import Claim
 from pipeline.readers import MediaError
 
 _FRAME = struct.Struct("<II")  # bytes of the header, bytes of the numbers
@@ -25,7 +26,7 @@ _CRC = struct.Struct("<I")
 
 
 class Journal:
-    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer.
+    """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer: see `Claim`.
 
     `decoders` names by row what decoded an array; who knows it puts it there before `add`. `carried` counts the same
     for arrays that came here from the store. `tried` counts how often videos were tried whose failure was forgotten.
@@ -38,8 +39,18 @@ class Journal:
         self.carried: dict[str, int] = {}
         self.tried: dict[int, int] = {}
         self._folder, self._path = folder, folder / "journal"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._title = title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
+        self._title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
+        self._claim = Claim(folder.with_suffix(".claim"))
+        try:
+            self._open()
+        except BaseException:
+            self._claim.release()  # a full disk needs the room
+            raise
+
+    def _open(self) -> None:
+        """Take over what a killed job has left, and go on after it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        title = self._title
         old = self._path.read_bytes() if self._path.exists() else b""
         good = self._load(old, len(title)) if old.startswith(title) else 0
         self._file = open(self._path, "r+b" if good else "wb", buffering=0)
@@ -85,7 +96,8 @@ class Journal:
         self.outcomes[row] = outcome
 
     def carry(self, decoders: dict[str, int]) -> None:
-        """Note who decoded the arrays that will come from the store."""
+        """Note who decoded the arrays that will come from the store. UserError if another job has the shard now."""
+        self._claim.check()
         self._append({"carried": decoders}, b"")
         self.carried = decoders
 
@@ -131,6 +143,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._claim.release()
 
 
 def _records(data: bytes, position: int) -> Iterator[tuple[dict[str, Any], bytes, int]]:

@@ -1,11 +1,25 @@
 # Extraction. What may rerun a month of it stands in `params` of extract_shard: the cache key and nothing else.
 
+from functools import lru_cache
+
+
 def plan():
-    """The plan, once the checkpoint has made it."""
-    return read_json(Path(checkpoints.plan.get().output[0]))
+    """The plan as it is on disk: parsed again only when the file is another one. UserError's words if there is none."""
+    try:
+        now = PATHS.plan.stat()
+    except FileNotFoundError:
+        raise WorkflowError(f"{PATHS.plan} does not exist; ask for `extract`, not for single shards, the first time")
+    return parsed_plan(now.st_ino, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=1)
+def parsed_plan(*stamp):
+    return read_json(PATHS.plan)
 
 
 def shards():
+    """All shards, once the checkpoint has made the plan. Nobody else asks the checkpoint: a cluster's job has none."""
+    checkpoints.plan.get()
     return [f"{shard:05d}" for shard in range(plan()["shards"])]
 
 
@@ -78,7 +92,7 @@ rule extract_shard:
 # A checkpoint, because only the features tell whether there are enough videos for projection heads.
 checkpoint index:
     input:
-        lambda wc: [PATHS.done(backbone, shard) for backbone in CONFIG.backbones for shard in shards()],
+        lambda wc: [PATHS.done(backbone, shard) for shard in shards() for backbone in CONFIG.backbones],
         # Named besides, so that Snakemake makes it again when somebody has deleted it.
         PATHS.plan,
     output:
@@ -89,3 +103,13 @@ checkpoint index:
     localrule: True
     message: "collecting failures"
     shell: "python -m pipeline.index {FLAGS} > {log:q} 2>&1"
+
+
+rule statistics_of:
+    input: PATHS.features_record, PATHS.manifest_record,
+    output: PATHS.statistics("{backbone}"),
+    log: LOGS / "statistics" / "{backbone}.log",
+    benchmark: BENCHMARKS / "statistics" / "{backbone}.tsv"
+    threads: 2
+    message: "mean and covariance of the features of {wildcards.backbone}"
+    shell: "python -m pipeline.statistics {FLAGS} --backbone {wildcards.backbone} --threads {threads} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""The cache `features.zarr`: its layout, whole-shard writes and a reader that refuses mixed cache keys.
+"""The cache `features.zarr`: its layout and whole-shard writes. `pipeline.features` opens a finished one.
 
 One Zarr v3 group. For every backbone an array `<backbone>` [videos, segments, dim] float16 and `<backbone>_valid`
 [videos] bool; for the probe `start` [videos, segments] float32 seconds and `duration` [videos] float32 seconds.
@@ -10,6 +10,7 @@ shard lose data silently (zarr-python#3682), a rename cannot.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from pipeline.records import Record, read_record, write_record
 FORMAT = 1
 PROBE = "probe"
 START, DURATION = "start", "duration"
+CHUNK_BYTES = 80_000
+"""Bytes of features under one checksum, at most: what reading one random row costs (bench/README.md, "Store")."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
     """One array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
     whole = (shard_videos, *shape[1:])
     features = len(shape) == 3
-    chunk = max(n for n in range(1, min(shard_videos, 64) + 1) if shard_videos % n == 0)
+    most = max(CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize), 1)
+    chunk = max(n for n in range(1, min(shard_videos, most) + 1) if shard_videos % n == 0)
     return zarr.create_array(
         store,
         name=name,
@@ -102,6 +106,7 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
         # Embeddings hardly compress; a checksum in every chunk finds a flipped bit.
         compressors=[Crc32cCodec()],
         filters=None,
+        dimension_names=("video", "segment", f"{name}_feature")[: len(shape)],
         fill_value=False if np.dtype(dtype) == bool else np.nan,
         # An all-NaN chunk is written too: a missing object then always means that a shard was never written.
         config={"write_empty_chunks": True},
@@ -202,72 +207,3 @@ def read_array(paths: Paths, name: str) -> zarr.Array:
     except FileNotFoundError:
         raise UserError(f"{paths.features} has no array '{name}'; run `snakemake extract …`") from None
     return array
-
-
-class Features:
-    """A finished cache, read-only. Made by `open_features`."""
-
-    def __init__(self, paths: Paths, plan: dict[str, Any]) -> None:
-        self._paths, self._plan = paths, plan
-
-    @property
-    def videos(self) -> int:
-        """Rows of every array."""
-        return self._plan["videos"]
-
-    @property
-    def segments(self) -> int:
-        """Segments a video."""
-        return self._plan["segments"]["count"]
-
-    @property
-    def backbones(self) -> list[str]:
-        """Names of the cached backbones."""
-        return list(self._plan["backbones"])
-
-    def features(self, backbone: str) -> np.ndarray:
-        """[videos, segments, dim] float16; NaN where `valid` is False, and in damaged segments of valid videos."""
-        return np.asarray(read_array(self._paths, backbone)[:])
-
-    def valid(self, backbone: str) -> np.ndarray:
-        """[videos] bool."""
-        return np.asarray(read_array(self._paths, f"{backbone}_valid")[:])
-
-    def start(self) -> np.ndarray:
-        """[videos, segments] float32 seconds: where each segment begins; NaN for videos without segments."""
-        return np.asarray(read_array(self._paths, START)[:])
-
-    def duration(self) -> np.ndarray:
-        """[videos] float32 seconds; NaN for videos that could not be opened."""
-        return np.asarray(read_array(self._paths, DURATION)[:])
-
-    def key(self, backbone: str) -> str:
-        """The cache key that all of a backbone's features were computed under."""
-        return self._plan["backbones"][backbone]["key"]
-
-    def random_weights(self, backbone: str) -> bool:
-        """Whether the backbone's weights are random numbers, not learned ones."""
-        return self._plan["backbones"][backbone]["random_weights"]
-
-
-def open_features(paths: Paths) -> Features:
-    """Open a complete cache. UserError if shards are missing or were made under another key than the plan's."""
-    plan = read_json(paths.plan)
-    if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake extract …`")
-    for backbone, entry in plan["backbones"].items():
-        records = [read_record(paths.done(backbone, shard)) for shard in range(plan["shards"])]
-        missing = [shard for shard, record in enumerate(records) if record is None]
-        if missing:
-            raise UserError(
-                f"{paths.features}: {len(missing)} of {plan['shards']} shards of {backbone} are not extracted yet "
-                f"(first: {missing[0]}); run `snakemake extract …`"
-            )
-        mixed = [shard for shard, record in enumerate(records) if record and record.key != entry["key"]]
-        if mixed or read_array(paths, backbone).attrs.get("key") != entry["key"]:
-            raise UserError(
-                f"{paths.features}: {backbone} mixes cache keys (shards {mixed[:5] or 'all'}): they were computed with "
-                "other weights, segments or preprocessing than the plan says. Run `snakemake extract …`, "
-                "which computes those shards again."
-            )
-    return Features(paths, plan)

@@ -10,17 +10,21 @@ Reads `plan.json`, `done/`, `ledger/` and `features.zarr`. Without `--repair` it
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from config.cli import UserError, run
+from config.cli import UserError, progress, run
 from config.paths import Paths
 from pipeline.plan import read_plan, shard_rows
 from pipeline.records import read_record
-from pipeline.store import PROBE, objects_digest, part_arrays, read_array
+from pipeline.shards import Shards
+from pipeline.store import PROBE, objects_digest, part_arrays
 
 
 def key_of_part(plan: dict[str, Any], part: str) -> str:
@@ -28,12 +32,24 @@ def key_of_part(plan: dict[str, Any], part: str) -> str:
     return plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
 
 
+def finite_segments(features: np.ndarray) -> np.ndarray:
+    """float16 [videos, segments, dim] → bool [videos, segments]: which hold finite numbers alone.
+
+    NaN and infinity are the numbers whose exponent bits are all set; numpy compares integers faster than float16.
+    """
+    return (features.view(np.uint16) & 0x7FFF).max(axis=2) < 0x7C00
+
+
 def check_shard(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str | None:
     """What is wrong with one shard of one part, in words; None if nothing is."""
     try:
-        record = read_record(paths.done(part, shard))
+        return _problem(paths, plan, part, shard)
     except UserError as error:
         return str(error)
+
+
+def _problem(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str | None:
+    record = read_record(paths.done(part, shard))
     key = key_of_part(plan, part)
     rows = shard_rows(plan, shard)
     if record is None:
@@ -48,16 +64,29 @@ def check_shard(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> st
     if digest != record.digest:
         return "its bytes are not those that were written"
     here = slice(rows.start, rows.stop)
-    if part == PROBE:
-        valid = np.isfinite(np.asarray(read_array(paths, "duration")[here]))
-        segments = np.isfinite(np.asarray(read_array(paths, "start")[here]))
-    else:
-        valid = np.asarray(read_array(paths, f"{part}_valid")[here])
-        segments = np.isfinite(np.asarray(read_array(paths, part)[here])).all(axis=2)
+    first, second = (Shards.open(paths.features / name)[here] for name in part_arrays(part))
+    valid = np.isfinite(second) if part == PROBE else second
+    segments = np.isfinite(first) if part == PROBE else finite_segments(first)
     partial = int((segments.any(axis=1) & ~segments.all(axis=1)).sum())
     if not (valid == segments.any(axis=1)).all() or (int(valid.sum()), partial) != (record.valid, record.partial):
         return "its valid flags do not fit its features"
     return None
+
+
+def check_shards(
+    paths: Paths, plan: dict[str, Any], jobs: Sequence[tuple[str, int]], threads: int
+) -> Iterator[tuple[str, int, str | None]]:
+    """(part, shard, what is wrong or None) for each (part, shard) of `jobs`, in order, `threads` at a time.
+
+    Threads are enough: reading, hashing and numpy let go of the interpreter.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda job: check_shard(paths, plan, *job), jobs)
+        try:
+            for (part, shard), problem in zip(jobs, found, strict=True):
+                yield part, shard, problem
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for a thousand shards
 
 
 def main() -> None:
@@ -67,22 +96,23 @@ def main() -> None:
     )
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     p.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
+    p.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: the cores there are"
+    )
     arguments = p.parse_args()
     paths = Paths(arguments.results)
     plan = read_plan(paths)
     bad = 0
-    for part in (PROBE, *plan["backbones"]):
-        for shard in range(plan["shards"]):
-            problem = check_shard(paths, plan, part, shard)
-            if problem is None:
-                continue
+    jobs = [(part, shard) for part in (PROBE, *plan["backbones"]) for shard in range(plan["shards"])]
+    checked = check_shards(paths, plan, jobs, arguments.threads)
+    for part, shard, problem in progress(checked, len(jobs), "verify", "shards"):
+        if problem is not None:
             bad += 1
             print(f"{part} shard {shard}: {problem}")
             if arguments.repair:
                 for record in (paths.done(part, shard), paths.ledger(part, shard, key_of_part(plan, part))):
                     record.unlink(missing_ok=True)
-    total = plan["shards"] * (1 + len(plan["backbones"]))
-    print(f"{total - bad} of {total} shards are as their records say")
+    print(f"{len(jobs) - bad} of {len(jobs)} shards are as their records say")
     if bad and arguments.repair:
         # Snakemake looks for a missing record only where something that is made of it is missing too.
         paths.features_record.unlink(missing_ok=True)

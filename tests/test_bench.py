@@ -1,10 +1,14 @@
 """The benches run: short files of every codec, one measurement, the cost of a collection."""
 
-import pytest
+import time
 
-from bench import decode, media, modes, plan
+import pytest
+from simulate import simulate
+
+from bench import decode, media, modes, plan, train
 from bench.measure import load
 from data.manifest import MEDIA
+from heads.memory import OVERHEAD
 from pipeline.readers.probe import probe
 
 
@@ -39,3 +43,17 @@ def test_cosine_is_the_lowest():
     import numpy as np
 
     assert modes.cosine(np.eye(2), np.array([[1.0, 0], [1, 1]])) == pytest.approx(2**-0.5)
+
+
+def test_training_is_measured(tmp_path, monkeypatch):
+    simulate(tmp_path, videos=300, segments=2, dims=(24, 16), shard_videos=32)
+    monkeypatch.setattr(train, "SIZES", (200, 300))
+    monkeypatch.setattr(train, "STREAM_GB", (OVERHEAD + 40_000) / 1e9)
+    monkeypatch.setattr(train, "peak", lambda: {"best": 100.0, "torch": 50.0})
+    found = {mode: train.in_child(str(tmp_path), mode, time.time()) for mode in ("memory", "stream")}
+    assert [run["videos"] for run in found["memory"]["runs"]] == [300, 200]
+    assert found["memory"]["runs"][0]["pairs"] == found["stream"]["runs"][0]["pairs"]
+    assert min(found["memory"]["runs"][0]["slices"].values()) > 0
+    assert all(run["gflops"] > 0 and run["rss"] > 0 for mode in found for run in found[mode]["runs"][:1])
+    table = train.table(found)
+    assert "200 videos in memory" in table and table.count("\n") == 4

@@ -6,10 +6,15 @@ import pytest
 import yaml
 
 from config.cli import UserError, clock
-from config.model import SCHEMA, load, schema_text
+from config.model import SCHEMA, Config, load, schema_text
+from config.section import Section
 
 ROOT = Path(__file__).parents[1]
 GOOD = {"results": "r", "videos": "v.csv"}
+
+
+def experiment(keys):
+    return {"heads": {"experiments": {"x": keys}}}
 
 
 def test_schema_file_is_current():
@@ -33,6 +38,17 @@ def test_shipped_configurations(name):
         ({"heads": {"audio": "clap"}}, ["clap", "musicnn"]),
         ({"heads": {"experiments": {"a b": {}}}}, ["heads.experiments", "a b"]),
         ({"heads": {"experiments": {"x": {"temprature": 1}}}}, ["heads.experiments.x.temprature", "temperature"]),
+        (experiment({"hidden": [0]}), ["heads.experiments.x.hidden", "at least 1"]),
+        (experiment({"loss": "triplet"}), ["heads.experiments.x.loss", "siglip"]),
+        (experiment({"audio": {"identity": True, "hidden": [3]}}), ["heads.experiments.x.audio", "identity", "hidden"]),
+        (experiment({"audio": {"identity": True}, "video": {"identity": True}}), ["audio.identity", "video.identity"]),
+        (experiment({"learned_temperature": True, "temperature": 0.001}), ["temperature (0.001)", "0.01"]),
+        (experiment({"warmup": 5, "max_epochs": 5}), ["warmup (5)", "max_epochs (5)"]),
+        (experiment({"schedule": "cosine", "decay": 0.9}), ["decay", "schedule: exponential"]),
+        (experiment({"momentum": 0.5}), ["momentum", "optimiser: sgd"]),
+        (experiment({"bias": -5.0}), ["bias", "loss: siglip"]),
+        (experiment({"autoencoder": {"epochs": 3}}), ["autoencoder", "initialisation: autoencoder"]),
+        (experiment({"video": {"drop": 0.1}}), ["heads.experiments.x.video.drop", "dropout"]),
         ({"render": {}}, ["exactly one of `videos`"]),
         ({"results": "a{b}"}, ["results"]),
     ],
@@ -47,6 +63,23 @@ def test_errors_name_the_key(extra, words):
 def test_resolved_configuration_round_trips():
     config = load(GOOD)
     assert load(config.model_dump(mode="json")) == config
+
+
+def test_every_key_is_explained():
+    models = [Config, *sections(Section)]
+    missing = {
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
+    }
+    assert not {
+        name for name in missing if name.split(".")[0] in ("Experiment", "Layers", "Side", "Autoencoder", "Heads")
+    }
+
+
+def sections(model):
+    return [each for child in model.__subclasses__() for each in (child, *sections(child))]
 
 
 def _pins(text: str) -> set[str]:

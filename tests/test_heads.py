@@ -1,4 +1,4 @@
-"""Projection heads, batches, training with exact resume, checkpoints and embeddings, on a simulated cache."""
+"""Projection heads, training with exact resume, seeds, checkpoints and embeddings, on a simulated cache."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import given
-from hypothesis import strategies as st
 from simulate import simulate
 
 from config.cli import UserError
-from config.model import Config, Experiment
+from config.model import Config
 from config.paths import Paths
+from heads import memory
 from heads import train as training
 from heads.checkpoint import load_checkpoint, read_tensors
-from heads.embed import embed
-from heads.features import load_features, training_batches, validation_batches
-from heads.model import ProjectionHead, TwoHeads
+from heads.embed import embed, load_embeddings
+from heads.features import load_features
+from heads.runs import runs
 from heads.train import train
 
 SMALL = {"hidden": [32], "embedding": 16, "batch": 64, "patience": 3, "max_epochs": 7}
@@ -40,13 +39,14 @@ def one_thread() -> None:
 
 def small_cache(folder: Path, videos: int = 200, **changes: Any) -> Config:
     experiment = {**SMALL, **changes.pop("experiment", {})}
-    return simulate(folder, videos=videos, dims=(24, 16), heads={"experiments": {"small": experiment}}, **changes)
+    heads = {"experiments": {"small": experiment}, **changes.pop("heads", {})}
+    return simulate(folder, videos=videos, dims=(24, 16), heads=heads, **changes)
 
 
 def outputs(config: Config) -> dict[str, bytes]:
-    """The bytes of everything that a training leaves behind."""
+    """The bytes of everything that the trainings leave behind."""
     folder = Paths(Path(config.results)).heads("small")
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def metrics(config: Config) -> list[dict[str, Any]]:
@@ -54,95 +54,8 @@ def metrics(config: Config) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-# The model
-
-
-@pytest.mark.parametrize("output", ["sigmoid", "linear"])
-def test_head_is_the_papers_layout_in_numpy(output: Any) -> None:
-    torch.manual_seed(0)
-    head = ProjectionHead(10, [8, 6], 4, 0.3, output)
-    features = torch.randn(64, 10).half()
-    head.train()
-    head(features)  # moves batch norm's statistics away from 0 and 1
-    head.eval()
-    x, state = features.float().numpy(), {name: value.numpy() for name, value in head.state_dict().items()}
-    for at in (0, 4):
-        x = x @ state[f"layers.{at}.weight"].T + state[f"layers.{at}.bias"]
-        scale = state[f"layers.{at + 1}.weight"] / np.sqrt(state[f"layers.{at + 1}.running_var"] + 1e-5)
-        x = (x - state[f"layers.{at + 1}.running_mean"]) * scale + state[f"layers.{at + 1}.bias"]
-        x = np.maximum(x, 0)
-    x = x @ state["layers.8.weight"].T + state["layers.8.bias"]
-    x = 1 / (1 + np.exp(-x)) if output == "sigmoid" else x
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = head(features).detach().numpy()
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, x, atol=1e-5)
-    # Dropout is the only thing that is random, and only while training.
-    head.train()
-    assert not torch.equal(head(features), head(features))
-
-
-def test_the_heads_share_no_weights() -> None:
-    heads = TwoHeads(Experiment(), 20, 12)
-    audio, video = heads(torch.randn(5, 20), torch.randn(5, 12))
-    assert audio.shape == video.shape == (5, 256)
-    own = {id(p) for p in heads.audio.parameters()}
-    assert not own & {id(p) for p in heads.video.parameters()}
-
-
-# The batches
-
-
-@given(
-    videos=st.integers(1, 300), segments=st.integers(1, 6), batch=st.integers(2, 90), seed=st.integers(-5, 2**70),
-    epoch=st.integers(1, 1000),
-)  # fmt: skip
-def test_training_batches(videos: int, segments: int, batch: int, seed: int, epoch: int) -> None:
-    batches = training_batches(np.ones((videos, segments), bool), batch, seed, epoch)
-    used = np.concatenate([video for video, _ in batches])
-    assert len(np.unique(used)) == len(used), "a video came twice"
-    rest = videos % batch
-    dropped = rest if videos > batch and rest < max(2, batch / 2) else 0
-    assert len(used) == videos - dropped
-    assert all(len(video) == len(segment) <= batch for video, segment in batches)
-    assert all(((0 <= segment) & (segment < segments)).all() for _, segment in batches)
-    again = training_batches(np.ones((videos, segments), bool), batch, seed, epoch)
-    assert all((a == b).all() for one, two in zip(batches, again, strict=True) for a, b in zip(one, two, strict=True))
-
-
-def test_every_epoch_draws_anew() -> None:
-    draws = {
-        training_batches(np.ones((50, 6), bool), 50, seed, epoch)[0][part].tobytes()
-        for seed in (0, 1) for epoch in (1, 2, 3) for part in (0, 1)
-    }  # fmt: skip
-    assert len(draws) == 12
-    segments = np.concatenate(
-        [training_batches(np.ones((500, 6), bool), 500, 0, epoch)[0][1] for epoch in range(1, 11)]
-    )
-    assert np.bincount(segments).min() > 700  # of 833 expected
-
-
-@given(st.integers(1, 100), st.integers(1, 6), st.integers(2, 60))
-def test_validation_uses_every_segment_once(videos: int, segments: int, batch: int) -> None:
-    batches = validation_batches(np.ones((videos, segments), bool), batch, 0)
-    pairs = [(int(v), int(s)) for video, segment in batches for v, s in zip(video, segment, strict=True)]
-    assert sorted(pairs) == [(v, s) for v in range(videos) for s in range(segments)]
-    sizes = [len(video) for video, _ in batches]
-    assert max(sizes) <= batch and max(sizes) - min(sizes) <= 1
-    assert all(len(np.unique(video)) == len(video) for video, _ in batches)
-
-
-def test_features_are_those_of_readable_videos_of_the_split(tmp_path: Path) -> None:
-    config = small_cache(tmp_path, unreadable=range(0, 200, 3))
-    features = load_features(config)
-    together = np.concatenate(list(features.rows.values()))
-    assert sorted(together) == [row for row in range(200) if row % 3]
-    assert sum(features.total.values()) == 200
-    assert features.random_weights == {"musicnn": False, "r2plus1d": True}
-    rows = features.rows["train"]
-    audio, video = features.pairs("train", (np.array([4, 0]), np.array([2, 1])))
-    np.testing.assert_array_equal(audio, features.audio[[rows[4], rows[0]], [2, 1]])
-    assert np.isfinite(video).all() and video.shape == (2, 16)
+class Killed(Exception):
+    pass
 
 
 # Training
@@ -166,29 +79,101 @@ def test_training_writes_what_it_did(tmp_path: Path) -> None:
     assert about.random_weights["r2plus1d"] and not about.random_weights["musicnn"]
     assert json.loads(outputs(config)["config.json"])["embedding"] == 16
     # The weights are the best epoch's: they give its validation loss again.
-    again = training.Training(load_features(config), config.heads.experiments["small"], "cpu")
-    again.heads.load_state_dict(heads.state_dict())
+    data = memory.load(load_features(config), ("train", "validation"), "cpu")
+    again = training.Training(data, config.heads.experiments["small"], 0)
+    again.learned.load_state_dict(heads.state_dict())
     again.heads.eval()
-    batches = validation_batches(again.features.good[again.features.rows["validation"]], 64, 0)
     with torch.no_grad():
-        found = again._pass("validation", batches, lambda loss: None)
+        found = again._pass("validation", "all", 0, lambda loss: None)
     assert found["validation_loss"] == pytest.approx(losses[best - 1], rel=1e-6)
-    assert not Paths(tmp_path).training("small").parent.exists()
+    assert not Paths(tmp_path).training("small", 0).parent.parent.exists()
 
 
 def test_seeds_decide_everything(tmp_path: Path) -> None:
     first, same, other = (
-        small_cache(tmp_path / name, experiment={"seed": seed}) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        small_cache(tmp_path / name, heads={"seeds": seeds}) for name, seeds in (("a", [1, 2]), ("b", [1]), ("c", [2]))
     )
     for config in (first, same, other):
         torch.rand(3)  # whatever was drawn before
         train(config, "small")
-    assert outputs(first) == outputs(same)
-    assert outputs(first)["metrics.jsonl"] != outputs(other)["metrics.jsonl"]
+    found = outputs(first)
+    names = ("checkpoint.safetensors", "config.json", "metrics.jsonl")
+    assert sorted(found) == sorted([*names, *(f"seeds/2/{name}" for name in names)])
+    assert {name: found[name] for name in names} == outputs(same)
+    assert {name: found[f"seeds/2/{name}"] for name in names} == outputs(other)
+    assert found["metrics.jsonl"] != found["seeds/2/metrics.jsonl"]
+    assert [r["seed"] for r in embed(first, "small")] == [1, 2]
+    assert embed(first, "small")[1]["digest"] == embed(other, "small")[0]["digest"]
+    for run in runs(first, "small"):
+        assert (
+            load_embeddings(run, np.arange(5), {"musicnn": "a" * 64, "r2plus1d": "b" * 64}).record["seed"] == run.seed
+        )
 
 
-class Killed(Exception):
-    pass
+def test_a_sweep_reads_the_cache_once_and_keeps_finished_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiments = {name: {**SMALL, "temperature": t} for name, t in (("small", 1.0), ("cold", 0.1))}
+    settings: dict[str, Any] = {"experiments": experiments, "seeds": [0, 3]}
+    undisturbed = simulate(tmp_path / "a", videos=200, dims=(24, 16), heads=settings)
+    config = simulate(tmp_path / "b", videos=200, dims=(24, 16), heads=settings)
+    train(undisturbed, "small", "cold")
+    epochs: list[tuple[float, int, int]] = []
+    whole = training.Training.epoch
+
+    def dying(self: training.Training, number: int) -> dict[str, Any]:
+        epochs.append((self.experiment.temperature, self.seed, number))
+        if epochs[-1] == (0.1, 3, 2):
+            raise Killed
+        return whole(self, number)
+
+    monkeypatch.setattr(training.Training, "epoch", dying)
+    with pytest.raises(Killed):
+        train(config, "small", "cold")
+    before, loads = len(epochs), []
+    monkeypatch.setattr(training.Training, "epoch", whole)
+    load = memory.load
+    monkeypatch.setattr(memory, "load", lambda _, names, device: loads.append(names) or load(_, names, device))
+    monkeypatch.setattr(
+        training.Training,
+        "epoch",
+        lambda self, n: epochs.append((self.experiment.temperature, self.seed, n)) or whole(self, n),
+    )
+    train(config, "small", "cold")
+    assert loads == [("train", "validation")]
+    assert {(t, seed) for t, seed, _ in epochs[before:]} == {(0.1, 3)} and epochs[before][2] == 2
+    assert outputs(config) == outputs(undisturbed)
+    assert not (tmp_path / "b" / "work" / "heads" / "small").exists()
+
+
+@pytest.mark.parametrize("policy", ["one", "all", "mean"])
+def test_streamed_training_can_be_killed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    settings: dict[str, Any] = {
+        "experiment": {"segment_policy": policy, "max_epochs": 4, "patience": 4},
+        "shard_videos": 32,
+        "heads": {"memory_gb": (memory.OVERHEAD + 40_000) / 1e9},
+    }
+    undisturbed, config = (small_cache(tmp_path / name, **settings) for name in "ab")
+    train(undisturbed, "small")
+    whole = training.Training.epoch
+
+    def dying(self: training.Training, number: int) -> dict[str, Any]:
+        assert self.data["train"].block is None, "it fits into memory"
+        if number > 2:
+            raise Killed
+        return whole(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "epoch", dying)
+        with pytest.raises(Killed):
+            train(config, "small")
+    train(config, "small")
+    assert outputs(config) == outputs(undisturbed)
+    losses = [line["train_loss"] for line in metrics(config)]
+    assert losses[-1] < losses[0]
+    pairs = {line["train_pairs"] for line in metrics(config)}
+    videos = len(load_features(config).splits["train"].rows)
+    assert pairs == {videos * (3 if policy == "all" else 1)}
 
 
 @pytest.mark.parametrize("after", [1, 4])
@@ -225,7 +210,7 @@ def test_sigkill_and_again(tmp_path: Path) -> None:
     undisturbed = small_cache(tmp_path / "b", experiment=changes)
     file = str(Paths(tmp_path / "a").config)
     command = [sys.executable, "-m", "heads.train", "--config", file, "--experiment", "small"]
-    state = Paths(tmp_path / "a").training("small")
+    state = Paths(tmp_path / "a").training("small", 0)
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -249,7 +234,7 @@ def test_progress_of_another_training_is_not_used(
         patch.setattr(training, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train(config, "small")
-    state = Paths(tmp_path / "a").training("small")
+    state = Paths(tmp_path / "a").training("small", 0)
     if change.pop("damage", False):
         state.write_bytes(state.read_bytes()[:1000])
     kept = tmp_path / "state.safetensors"
@@ -297,11 +282,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_embeddings_are_the_heads_of_the_features(trained: Config) -> None:
-    record = embed(trained, "small")
+    (record,) = embed(trained, "small")
     folder = Paths(Path(trained.results)).heads("small")
     group = zarr.open_group(folder / "embeddings.zarr", mode="r")
     features, (heads, _) = load_features(trained), load_checkpoint(folder / "checkpoint.safetensors")
-    for side, source, head in (("audio", features.audio, heads.audio), ("video", features.video, heads.video)):
+    arrays = [np.asarray(array[:]) for array in features.arrays]
+    for side, source, head in (("audio", arrays[0], heads.audio), ("video", arrays[1], heads.video)):
         array = np.asarray(group[side][:])
         assert array.shape == (300, 3, 16) and array.dtype == np.float16
         missing = np.isnan(array).any(axis=(1, 2))
@@ -312,7 +298,7 @@ def test_embeddings_are_the_heads_of_the_features(trained: Config) -> None:
         np.testing.assert_allclose(np.linalg.norm(array[~missing].astype(np.float32), axis=-1), 1, atol=2e-3)
     assert record["valid"] == {"audio": 300, "video": 297}
     assert json.loads((folder / "embeddings.json").read_text()) == record
-    assert embed(trained, "small") == record
+    assert embed(trained, "small") == [record]
     assert not list(folder.glob("*wip*"))
 
 

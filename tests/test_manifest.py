@@ -1,5 +1,6 @@
 """The manifest: append-only rows, errors that name the row, all table formats."""
 
+import json
 import os
 from pathlib import Path
 
@@ -61,6 +62,27 @@ def test_moved_files_are_no_change_but_new_labels_are(tmp_path):
     assert texts["first"] == texts["moved"] != texts["relabelled"]
 
 
+def test_the_digest_of_a_known_table_stays_what_it_was(tmp_path):
+    # Another digest would make every stage after the manifest run again in every old results folder.
+    rows = ["é 1,1.mp4,Ann,folk,slow| sad |,TR1", "it's,2.mp4,,,,", 'c,3.mp4," ANN ",,|,']
+    update(config(tmp_path, table(tmp_path, "video_id,path,artist,genre,tags,msd_track_id\n" + "\n".join(rows) + "\n")))
+    found = json.loads(Paths(tmp_path / "results").manifest_record.read_text())
+    assert found == {"rows": 3, "sha256": "22fe04f616a60ff382bd40b3d030056992ed30f870c2801d546d2b2860ed653a"}
+
+
+def test_videos_that_left_keep_rows_labels_and_take_part_in_new_shares(tmp_path):
+    update(config(tmp_path, table(tmp_path, "video_id,path,genre,tags\na,1.mp4,folk,x|y\nb,2.mp4,pop,\n")))
+    source = table(tmp_path, "video_id,path,artist\nc,3.mp4,Ann\nb,4.mp4,\n")
+    shares = {"train": 0.002, "validation": 0.001, "test": 0.997}
+    after = update(load({"results": str(tmp_path / "results"), "videos": str(source), "splits": shares})).to_pylist()
+    assert [(r["row"], r["video_id"], r["genre"], r["tags"], r["artist"], r["split"]) for r in after] == [
+        (0, "a", "folk", ["x", "y"], None, "test"),
+        (1, "b", None, None, None, "test"),
+        (2, "c", None, None, "Ann", "test"),
+    ]
+    assert after[1]["path"].endswith("4.mp4")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -73,6 +95,8 @@ def test_moved_files_are_no_change_but_new_labels_are(tmp_path):
         ("video_id,path\na,\n", ["row 1", "path is empty"]),
         ('video_id,path\n"a\nb",1.mp4\n', ["row 1", "control"]),
         ("video_id,path\n" + "x" * 251 + ",1.mp4\n", ["row 1", "250"]),
+        ("video_id,path\na,1.mp4\nb,1.mp4\nb,2.mp4\na,3.mp4\nc/,4.mp4\n", ["row 3", "'b'", "row 2"]),
+        ("video_id,path\na,1.mp4\n..,1.mp4\na,2.mp4\n", ["row 2", "'..'", "cannot be a file name"]),
         ("", ["cannot be read"]),
         ("video_id,path\na,1.mp4,extra\n", ["cannot be read"]),
     ],

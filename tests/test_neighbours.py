@@ -55,7 +55,7 @@ def test_neighbours_are_those_of_a_slow_search(by: str, leave_out: str) -> None:
 
 def test_labels_are_compared_by_what_they_share() -> None:
     values = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]], dtype=bool)
-    alike = Label("tags", values).alike()
+    alike = Label("tags", list("abc"), values).alike()
     assert alike[0, 1] == pytest.approx(1 / 2) and alike[0, 2] == pytest.approx(1 / 3) and alike[1, 2] == 0
     assert np.isnan(np.diag(alike)).all() and np.isnan(alike[3]).all() and np.isnan(alike[:, 3]).all()
 
@@ -67,7 +67,7 @@ def test_agreement_finds_labels_that_are_there_and_none_that_are_not() -> None:
     near = centre[genre] + 1.2 * units(200, 16, seed=4)
     audio = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
     found = Items(audio, units(200, 16, seed=5), np.arange(200), True)
-    label = Label("genre", np.eye(4, dtype=bool)[genre])
+    label = Label("genre", list("abcd"), np.eye(4, dtype=bool)[genre])
     by_audio, by_video = (agreement(found, label, by, 3, 500, 0) for by in ("audio", "video"))
     same = np.mean([genre[i] == genre[j] for i, j in itertools.permutations(range(200), 2)])
     for each in (by_audio, by_video):
@@ -77,10 +77,11 @@ def test_agreement_finds_labels_that_are_there_and_none_that_are_not() -> None:
 
 
 def test_agreement_needs_labels() -> None:
-    assert agreement(items(4, 1), Label("genre", np.zeros((4, 2), dtype=bool)), "audio", 3, 100, 0) is None
-    one = np.zeros((4, 2), dtype=bool)
+    none = np.zeros((4, 2), dtype=bool)
+    assert agreement(items(4, 1), Label("genre", list("ab"), none), "audio", 3, 100, 0) is None
+    one = none.copy()
     one[0, 0] = True
-    assert agreement(items(4, 1), Label("genre", one), "audio", 3, 100, 0) is None
+    assert agreement(items(4, 1), Label("genre", list("ab"), one), "audio", 3, 100, 0) is None
 
 
 @pytest.mark.parametrize("by", ["audio", "video"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.bootstrap import _medians, intervals
 from eval.published import published_formula
-from eval.ranks import chance, histogram, ranks, summary, unit_rows
+from eval.ranks import TILE, _grid, _Screen, _similarities, chance, exact_counts, histogram, ranks, summary, unit_rows
 
 
 def oracle(audio: np.ndarray, video: np.ndarray) -> tuple[list[float], list[float]]:
@@ -52,8 +53,94 @@ def test_blocks_and_scale_make_no_difference() -> None:
     # Nearly collapsed embeddings: differences near the last bits decide.
     audio, video = (centre + 1e-3 * rng.normal(size=(300, 256)) for _ in range(2))
     whole = ranks(audio, video, 300)
-    for other in (ranks(audio, video, 7), ranks(audio, video, 1), ranks(audio * 4, video / 8, 300)):
+    for other in (ranks(audio, video, 7), ranks(audio, video, 64), ranks(audio * 4, video / 8, 300)):
         np.testing.assert_array_equal(whole, other)
+
+
+def simulated(kind: str, n: int, d: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of one kind; all but the first are hard for float32."""
+    audio = rng.normal(size=(n, d))
+    video = audio + rng.normal(size=(n, d))
+    if kind == "duplicates":
+        return audio[rng.integers(n // 3, size=n)], video[rng.integers(n // 3, size=n)]
+    if kind == "collapsed":
+        return 1 + 1e-6 * audio, 1 + 1e-6 * video
+    if kind == "near ties":
+        # Every fourth candidate lies a few units of float32's last place from every other one's partner.
+        video[::4] = video[0] * (1 + 2.0**-23 * rng.integers(-3, 4, size=video[::4].shape))
+    if kind == "one sign":
+        return 1 / (1 + np.exp(-audio)), 1 / (1 + np.exp(-video))
+    return audio, video
+
+
+KINDS = ["spread", "duplicates", "collapsed", "near ties", "one sign"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_float32_with_a_bound_finds_what_float64_finds(kind: str, threads: int) -> None:
+    """Several tiles a side, the last of them ragged."""
+    a, v = (_grid(side) for side in simulated(kind, TILE + 333, 64, np.random.default_rng(3)))
+    own = _similarities(a, v)
+    for tile in (TILE, 200):
+        found = _Screen(a, v, own, tile).run(threads)
+        for one, true in zip(found, exact_counts(a, v, own, 500, "cpu"), strict=True):
+            np.testing.assert_array_equal(one, true)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 80), st.integers(1, 40), st.integers(1, 90), st.sampled_from(KINDS))
+@settings(max_examples=60, deadline=None)
+def test_hard_embeddings_have_the_ranks_of_the_full_matrix(seed: int, n: int, d: int, tile: int, kind: str) -> None:
+    audio, video = simulated(kind, n, d, np.random.default_rng(seed))
+    for one, true in zip(ranks(audio, video, tile), oracle(audio, video), strict=True):
+        np.testing.assert_array_equal(one, true)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("d", [1, 16, 256, 1506])
+def test_float32_products_keep_to_their_bound(kind: str, d: int) -> None:
+    a, v = (_grid(side) for side in simulated(kind, 300, d, np.random.default_rng(4)))
+    own = _similarities(a, v)
+    screen = _Screen(a, v, own, 300)
+    exact = a.astype(np.float64) @ v.astype(np.float64).T
+    error = np.abs((a @ v.T).astype(np.float64) - exact).max()
+    assert error <= (screen.high - own).min() and error <= (own - screen.low).min()
+    assert (screen.high - screen.low).max() < 3 * d * 2.0**-24 + 2.0**-22, "and the bound is not much too wide"
+
+
+def test_tiles_are_screened_and_collapsed_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which way a tile goes: neither is dead code."""
+    exact = []
+    whole = _Screen._exact
+    monkeypatch.setattr(_Screen, "_exact", lambda self, *where: exact.append(where) or whole(self, *where))
+    for kind, tiles in (("spread", 0), ("near ties", 4), ("collapsed", 4)):
+        exact.clear()
+        ranks(*simulated(kind, 400, 64, np.random.default_rng(5)), 200)
+        assert len(exact) == tiles, kind
+
+
+def test_as_many_threads_as_torch_has_and_tiles_no_larger_than_the_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    run = _Screen.run
+    monkeypatch.setattr(_Screen, "run", lambda self, threads: used.append(threads) or run(self, threads))
+    good = np.eye(4)
+    ranks(good, good)
+    assert used == [torch.get_num_threads()]
+    with pytest.raises(ValueError, match="at most 1024"):
+        ranks(good, good, 2 * TILE)
+
+
+def test_float16_moves_the_median_rank_by_less_than_its_interval_is_wide() -> None:
+    """Embeddings are stored in float16."""
+    rng = np.random.default_rng(6)
+    audio = rng.normal(size=(2000, 64))
+    video = audio + 6 * rng.normal(size=(2000, 64))
+    audio, video = (unit_rows(side) for side in (audio, video))
+    single, half = ranks(audio, video), ranks(audio.astype(np.float16), video.astype(np.float16))
+    for full, stored in zip(single, half, strict=True):
+        low, high = intervals(full, np.arange(len(full)), 500, 0)["median"]
+        assert 10 < np.median(full) < 900, "neither perfect nor chance"
+        assert abs(np.median(full) - np.median(stored)) < (high - low) / 10
 
 
 def test_identical_embeddings_have_the_middle_rank() -> None:

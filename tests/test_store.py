@@ -11,9 +11,10 @@ import zarr
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.paths import Paths
+from pipeline.features import open_features
 from pipeline.plan import save_plan
 from pipeline.records import Failure, Record
-from pipeline.store import PROBE, finish_shard, open_features, read_array, stored_shard
+from pipeline.store import PROBE, finish_shard, read_array, stored_shard
 from pipeline.verify import check_shard
 
 SHARD, SEGMENTS, DIM = 8, 2, 5
@@ -67,7 +68,7 @@ def test_a_reader_sees_one_plain_array(paths):
     save_plan(paths, plan)
     wanted = fill(paths, plan)
     view = open_features(paths)
-    np.testing.assert_array_equal(view.features("musicnn"), wanted)
+    np.testing.assert_array_equal(view.numpy("musicnn"), wanted)
     np.testing.assert_array_equal(view.valid("musicnn"), np.isfinite(wanted).all((1, 2)))
     np.testing.assert_array_equal(view.start()[:, 1] == 2, view.valid("musicnn"))
     group = zarr.open_group(paths.features, mode="r")
@@ -104,7 +105,7 @@ def test_growing_leaves_full_shards_alone(paths):
     assert np.isnan(np.asarray(read_array(paths, "musicnn")[SHARD + 3 :])).all()
     wanted = fill(paths, plan, shards=[1, 2])
     wanted[:SHARD] = features(0, SHARD)[0]
-    np.testing.assert_array_equal(open_features(paths).features("musicnn"), wanted)
+    np.testing.assert_array_equal(open_features(paths).numpy("musicnn"), wanted)
     assert before and all(p.stat().st_mtime_ns == t for p, t in before.items())
 
 
@@ -194,3 +195,44 @@ def test_verify_names_what_is_wrong(paths):
     assert repaired.returncode == 0 and not paths.done("musicnn", 1).exists() and paths.done("musicnn", 0).exists()
     nothing = subprocess.run([*run[:-1], str(paths.results / "none")], capture_output=True, text=True)
     assert nothing.returncode == 2 and "plan.json does not exist" in nothing.stderr and "Trace" not in nothing.stderr
+
+
+def test_rows_are_read_in_any_order_and_number(paths):
+    plan = planned(21)
+    save_plan(paths, plan)
+    wanted = fill(paths, plan)
+    view = open_features(paths.results)
+    for rows in ([], [20], [3, 3, 0], [20, 8, 7, 9, 1, 16], range(21)):
+        chosen = np.array(rows, int)
+        np.testing.assert_array_equal(view.numpy("musicnn", chosen), wanted[chosen])
+    for rows in (slice(3, 19), slice(8, 16), slice(20, None), slice(5, 5), slice(-4, 50)):
+        np.testing.assert_array_equal(view.numpy("musicnn", rows), wanted[rows])
+        np.testing.assert_array_equal(view.dask("musicnn")[rows].compute(), wanted[rows])
+    np.testing.assert_array_equal(view.torch("musicnn").numpy(), wanted)
+    np.testing.assert_array_equal(view.zarr("musicnn")[:], wanted)
+    for bad in (np.array([21]), np.array([-1]), np.array([0.5]), slice(0, 4, 2)):
+        with pytest.raises(IndexError):
+            view.numpy("musicnn", bad)
+
+
+def test_a_flipped_bit_is_found_on_read_with_its_shard_and_the_way_out(paths):
+    plan = planned(2 * SHARD)
+    save_plan(paths, plan)
+    fill(paths, plan)
+    view = open_features(paths)
+    for name, read in (("musicnn", lambda: view.numpy("musicnn")), ("start", view.start)):
+        (path,) = [p for p in (paths.features / name / "c" / "1").rglob("*") if p.is_file()] or [
+            paths.features / name / "c" / "1"
+        ]
+        data = path.read_bytes()
+        for position in np.linspace(0, len(data) - 1, 25).astype(int):
+            path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+            with pytest.raises(UserError, match=f"shard 1 of {name} .*pipeline.verify .* --repair"):
+                read()
+        path.write_bytes(data[:-1])
+        with pytest.raises(UserError, match="shard 1"):
+            read()
+        path.unlink()
+        with pytest.raises(UserError, match=f"{path}: shard 1 of {name} is missing"):
+            read()
+        path.write_bytes(data)

@@ -37,7 +37,9 @@ def test_everything_is_there(demo):
     assert (out / "failures.csv").read_text().splitlines() == [header]
     for file in ("checkpoint.safetensors", "metrics.jsonl", "config.json", "embeddings.json"):
         assert (out / "heads" / "baseline" / file).stat().st_size > 0
-    assert len(list((out / "report" / "plots").glob("*.png"))) == 3
+    plots = {path.name for path in (out / "report" / "plots").iterdir()}
+    assert {"overview.png", "overview.svg", "loss-baseline.png", "map-pca-audio-features.png"} <= plots
+    assert any((out / "report" / "media").glob("*.mp4"))
     assert not any(path.is_file() for path in (out / "work").rglob("*"))
 
 
@@ -53,7 +55,7 @@ def test_random_weights_are_said_everywhere(demo):
 def test_the_report_stands_alone(demo):
     html = (results(demo) / "report" / "index.html").read_text()
     assert "<script" not in html
-    assert not re.findall(r"(?:src|href)=[\"'](?!data:)", html)
+    assert not re.findall(r"src=[\"'](?!data:)", html) and not re.findall(r"href=[\"'](?!data:)[^\"'#]*:", html)
     assert len(re.findall(r'src="data:image/jpeg', html)) > 3
     with open(results(demo) / "report" / "tables" / "retrieval.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -92,7 +94,34 @@ def test_a_changed_experiment_redoes_the_heads_only(demo):
     folder, config = demo
     heads = {"experiments": {"baseline": {"max_epochs": 3, "batch": 16}}}
     rules = planned_rules(snakemake(folder, config | {"heads": heads}, "-n"))
-    assert rules == {"train_heads", "embed", "retrieval", "neighbours", "write_report", "all"}
+    assert rules == {
+        "train_heads",
+        "embed",
+        "retrieval",
+        "compare",
+        "neighbours",
+        "probe_experiment",
+        "write_report",
+        "all",
+    }
+
+
+def test_a_tag_file_redoes_tagging_only(demo, tmp_path):
+    folder, config = demo
+    written = {
+        task: json.loads((results(demo) / "labels" / f"{task}.json").read_text()) for task in ("genre", "tagging")
+    }
+    assert all(record["labelled"] == VIDEOS and record["classes"] for record in written.values())
+    for experiment in ("features", "baseline"):
+        assert json.loads((results(demo) / "eval" / experiment / "tagging.json").read_text())["task"] == "tagging"
+    (tmp_path / "lastfm_tags.db").touch()
+    labels = {"tagging": {"source": str(tmp_path / "lastfm_tags.db")}}
+    printed = snakemake(folder, config | {"labels": labels}, "-n")
+    assert planned_rules(printed) == {"find_labels", "probe_features", "probe_experiment", "write_report", "all"}
+    assert "for 'tagging'" in printed and "for 'genre'" not in printed
+    gone = {"tagging": {"source": str(tmp_path / "nowhere.db")}}
+    printed = snakemake(folder, config | {"labels": gone}, "-n", check=False)
+    assert "labels.tagging.source" in printed and "nowhere.db does not exist" in printed
 
 
 def extracting(printed: str) -> int:

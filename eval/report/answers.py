@@ -18,6 +18,19 @@ def answers(run: Run) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+SEVERITY = {"broken": 0, "weak": 1, "note": 2}
+
+
+def diagnosed(run: Run) -> list[dict[str, Any]]:
+    """What eval/diagnose.py found, the worst first: each finding once, with the `experiments` that have it."""
+    found: dict[str, dict[str, Any]] = {}
+    for e in run.experiments:
+        for f in (e.diagnosis or {"findings": []})["findings"]:
+            if f["verdict"] == "found":
+                found.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
+    return sorted(found.values(), key=lambda f: SEVERITY[f["severity"]])
+
+
 def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
     better = {r["experiment"] for r in rows if r["better_than_chance"]}
     best = min(rows, key=lambda r: r["share"])
@@ -62,7 +75,7 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
             ),
             None,
         )
-        if one is None:
+        if one is None or one["low"] is None:  # not measured, or not defined
             continue
         values = {
             r["representation"]: r["metrics"]["auc"]["value"]

@@ -60,7 +60,7 @@ def _experiment(e: ExperimentRun, folder: Path) -> list[Plot]:
 def _probes(run: Run, task: str, folder: Path) -> list[Plot]:
     """One task's plots: all representations, each class, and for one label a video the confusions."""
     lead = run.lead.name if run.lead else None
-    shown = [r for r in table_2(run) if r["experiment"] in ("features", lead) and f"{task}_auc" in r]
+    shown = [r for r in table_2(run) if r["experiment"] in ("features", lead) and r.get(f"{task}_auc") is not None]
     if not shown:
         return []
     rows = [

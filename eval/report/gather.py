@@ -13,14 +13,14 @@ import numpy as np
 
 from config.cli import UserError
 from config.files import read_json
+from config.labels import FEATURES
 from config.model import Config, Experiment, trainable
 from config.paths import Paths
 from data.manifest import read_manifest
-from eval.neighbours import FEATURES
 from heads.runs import runs
+from pipeline.features import open_features
 from pipeline.plan import read_plan
 from pipeline.readers import REASONS
-from pipeline.store import open_features
 
 Json = dict[str, Any]
 LEAD = "recommended"
@@ -45,6 +45,8 @@ class ExperimentRun(Space):
     seeds: list[int]
     metrics: list[list[Json]]
     retrieval: Json
+    diagnosis: Json | None
+    """As eval/diagnose.py wrote it; None where that was not asked."""
 
     @property
     def levels(self) -> list[str]:
@@ -80,6 +82,8 @@ class Run:
     complete: dict[str, int]
     features: Space | None
     experiments: list[ExperimentRun]
+    comparison: list[Json]
+    """Differences of pairs of experiments, as eval/compare.py wrote them."""
 
     @property
     def random_backbones(self) -> list[str]:
@@ -140,6 +144,7 @@ def gather(config: Config) -> Run:
         complete=record["complete"],
         features=Space(FEATURES, *_measured(config, paths, FEATURES)) if measured else None,
         experiments=[_experiment(config, paths, name) for name in config.heads.experiments] if measured else [],
+        comparison=_read(paths.comparison)["results"] if measured else [],
     )
 
 
@@ -154,7 +159,8 @@ def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
     seeds = [training.seed for training in trainings]
     neighbours, probes = _measured(config, paths, name)
     settings, retrieval = config.heads.experiments[name], _task(paths, name, "retrieval")
-    return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval)
+    diagnosis = read_json(paths.eval(name) / "diagnosis.json")
+    return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval, diagnosis)
 
 
 def _measured(config: Config, paths: Paths, name: str) -> tuple[Json, dict[str, Json]]:
@@ -163,7 +169,11 @@ def _measured(config: Config, paths: Paths, name: str) -> tuple[Json, dict[str, 
 
 
 def _task(paths: Paths, name: str, task: str) -> Json:
-    path = paths.eval(name) / f"{task}.json"
+    return _read(paths.eval(name) / f"{task}.json")
+
+
+def _read(path: Path) -> Json:
+    """One of eval/'s files. UserError if it is missing."""
     found = read_json(path)
     if found is None:
         raise UserError(f"{path} does not exist; run `snakemake evaluate …`")

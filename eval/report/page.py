@@ -17,7 +17,7 @@ from markupsafe import Markup
 from config.cli import clock
 from config.model import LEAST_VIDEOS, Config
 from eval.report import tables
-from eval.report.answers import answers
+from eval.report.answers import answers, diagnosed
 from eval.report.draw import Drawn
 from eval.report.gather import Run, Space
 from eval.report.media import FOLDER, LIMIT, LONGEST, Media, key
@@ -56,6 +56,8 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
         .render(
             **_common(config, run, media),
             answers=answers(run),
+            diagnosed=diagnosed(run),
+            differences=tables.differences(run),
             drawn=drawn,
             excerpt=excerpt,
             stills=stills,

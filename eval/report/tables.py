@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 from config.files import replacing
+from config.labels import FEATURES
 from eval.paper import GALLERY, MEDIAN_RANKS
 from eval.report.gather import Run, Space
 
@@ -53,6 +55,32 @@ def table_1(run: Run) -> list[Row]:
     return rows
 
 
+def diagnosis(run: Run) -> list[Row]:
+    """One row a finding of an experiment's diagnosis, found or not; `numbers` is JSON."""
+    return [
+        {"experiment": e.name, "finding": f["name"], "severity": f["severity"], "verdict": f["verdict"]}
+        | {"numbers": json.dumps(f["numbers"]), "details": " ".join(f["details"])}
+        | {"meaning": f["meaning"], "advice": f["advice"]}
+        for e in run.experiments
+        for f in (e.diagnosis or {"findings": []})["findings"]
+    ]
+
+
+def differences(run: Run) -> list[Row]:
+    """Median ranks of every experiment less those of the first, by segments, with intervals."""
+    first = run.experiments[0].name if run.experiments else None
+    kept = []
+    for line in run.comparison:
+        if (line["metric"], line["level"]) == ("median", "segment") and first in (line["a"], line["b"]):
+            turn = line["a"] == first
+            ends = (-line["high"], -line["low"]) if turn else (line["low"], line["high"])
+            better = line["better"] and line[line["better"]]
+            row = {"experiment": line["b"] if turn else line["a"], "than": first, "direction": line["direction"]}
+            row |= {"difference": line["difference"] * (-1 if turn else 1), "low": ends[0], "high": ends[1]}
+            kept.append(row | {"better": better})
+    return kept
+
+
 def probes(run: Run) -> list[Row]:
     """One row a probed representation: every metric with its interval over resampled videos, and the paper's."""
     rows = []
@@ -63,7 +91,9 @@ def probes(run: Run) -> list[Row]:
                 row |= {"representation": r["representation"], "name": r["name"], "dim": r["dim"]}
                 for name, m in r["metrics"].items():
                     row |= _flat(name, m)
-                paper = (found["published"] or {}).get(r["representation"], {})
+                # The paper's heads are its baseline's.
+                known = (found["published"] or {}) if space.name in (FEATURES, "baseline") else {}
+                paper = known.get(r["representation"], {})
                 rows.append(row | {f"paper_{name}": paper.get(name) for name in ("auc", "f1")})
     return rows
 
@@ -159,6 +189,8 @@ def tables(run: Run) -> dict[str, list[Row]]:
         "losses": losses,
         "table_1": table_1(run),
         "retrieval": retrieval(run),
+        "comparisons": run.comparison,
+        "diagnosis": diagnosis(run),
         "table_2": table_2(run),
         "probes": probes(run),
         "probe_classes": probe_classes(run),
@@ -180,6 +212,6 @@ def write_table(folder: Path, name: str, rows: list[Row]) -> None:
 
 
 def _flat(name: str, value: dict[str, Any]) -> Row:
-    """A value with its interval and chance level as columns."""
-    row = {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
-    return row | ({f"{name}_chance": value["chance"]} if "chance" in value else {})
+    """A value as columns: with its interval over videos and, where there are any, over seeds and its chance level."""
+    parts = ("low", "high", "seeds_low", "seeds_high", "chance")
+    return {name: value["value"]} | {f"{name}_{part}": value[part] for part in parts if part in value}

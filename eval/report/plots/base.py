@@ -80,6 +80,11 @@ def dots(axis: Axes, at: Sequence[float], lines: Sequence[dict[str, Any]], **sty
     axis.plot([line["value"] for line in lines], at, **style)
 
 
+def interval(line: dict[str, Any]) -> str:
+    """A line's interval in words, for `alt`; nothing where it has none."""
+    return "" if line.get("low") is None else f", interval {line['low']:.3g} to {line['high']:.3g}"
+
+
 def short(text: str, most: int = 22) -> str:
     """A label of data, cut to what a plot has room for, on one line."""
     text = " ".join(text.split())

@@ -66,10 +66,12 @@ def agreement(label: str, level: str, spaces: list[tuple[str, list[dict[str, Any
         chance = [line["chance"] for _, line in lines]
         axis.plot(chance, at, "|", color=CHANCE, ms=10, mew=1.8, label="chance")
         axis.set_yticks(at, [f"{short(space, 16)}: {WAYS[line['by']]}" for space, line in lines])
-        axis.set(xlim=(0, None), ylim=(-0.7, len(lines) - 0.3), title=f"{label}, {level}s")
-        axis.set(xlabel=f"share of the {label} in common with the {lines[0][1]['k']} nearest")
+        axis.set(
+            xlim=(0, None), ylim=(-0.7, len(lines) - 0.3), title=f"{label} of the {lines[0][1]['k']} nearest {level}s"
+        )
+        axis.set(xlabel="share in common, 95 % intervals")
         axis.grid(False, axis="y")
-        axis.legend()
+        drawn.legend(loc="outside upper right")
         better = [f"{space} by {WAYS[line['by']]}" for space, line in lines if line["better_than_chance"]]
         alt = f"Shared {label} of nearest {level}s with intervals; above chance: {', '.join(better) or 'none'}."
         return save(drawn, folder, f"agreement-{label}-{level}", alt)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.report.plots.base import CHANCE, COLOURS, PAPER, WIDTH, Plot, dots, figure, save, short, styled
+from eval.report.plots.base import CHANCE, COLOURS, PAPER, WIDTH, Plot, dots, figure, interval, save, short, styled
 
 CLASSES = 24
 """The most classes that a plot has room for; the tables have all."""
@@ -32,14 +32,16 @@ def representations(task: str, rows: list[dict[str, Any]], folder: Path) -> Plot
         axis.set(title=task, xlabel="macro ROC-AUC (right is better)", ylim=(-0.6, len(rows) - 0.4))
         axis.grid(False, axis="y")
         drawn.legend(loc="outside upper right", ncols=3, fontsize=7.5)
-        said = "; ".join(f"{r['name']} {r['value']:.3f}, interval {r['low']:.3f} to {r['high']:.3f}" for r in rows)
+        said = "; ".join(f"{r['name']} {r['value']:.3f}{interval(r)}" for r in rows)
         return save(drawn, folder, f"probes-{task}", f"Macro ROC-AUC of {task}, guessing being 0.5: {said}.")
 
 
 def classes(task: str, found: list[tuple[str, list[dict[str, Any]]]], folder: Path) -> Plot:
     """ROC-AUC of every class with its interval, for some representations: (name, `per_class` lines) of each."""
-    names = [line["class"] for line in sorted(found[0][1], key=lambda line: -line["support"])][:CLASSES]
+    # Where a class is without positives, nothing is defined.
+    found = [(name, [line for line in lines if line["auc"] is not None]) for name, lines in found]
     support = {line["class"]: line["support"] for line in found[0][1]}
+    names = sorted(support, key=lambda name: -support[name])[:CLASSES]
     with styled():
         drawn = figure(1.3 + 0.42 * len(names))
         axis = drawn.subplots()
@@ -51,7 +53,7 @@ def classes(task: str, found: list[tuple[str, list[dict[str, Any]]]], folder: Pa
             at = [len(names) - 1 - i + 0.22 * shift for i in range(len(names))]
             dots(axis, at, chosen, color=COLOURS[number], label=name, ms=4.5)
         axis.set_yticks(range(len(names))[::-1], [f"{short(c)} ({support[c]})" for c in names])
-        axis.set(xlabel="ROC-AUC (test items of the class in brackets)", ylim=(-0.6, len(names) - 0.4))
+        axis.set(title=f"{task}, each class", xlabel="ROC-AUC (positives in brackets)", ylim=(-0.6, len(names) - 0.4))
         axis.grid(False, axis="y")
         drawn.legend(loc="outside upper right", ncols=len(found), fontsize=7.5)
         first = found[0][1]

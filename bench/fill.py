@@ -1,0 +1,248 @@
+"""A full-size cache without videos: features with planted structure, written through the pipeline's own store.
+
+    python -m bench.fill FOLDER [--videos 550000] [--segments 6] [--shard-videos 1000] [--correlation 0.5] [--seed 0]
+
+Writes a complete results folder: config.json, the manifest, plan.json, features.zarr, the records in done/ and ledger/,
+failures.csv and features.json. 550,000 videos are 13.3 GB. What comes after extraction cannot tell the difference, so
+it can be tried at full size on any machine. One shard a process is in memory, beside 16 factors for every video.
+
+What is planted: every video has latent factors, of which its artist, its genre and its tags tell something; each of its
+segments has factors around them; sound and picture see the same ones to a known degree, each through a random layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from config.cli import UserError, progress, run
+from config.files import write_json
+from config.model import Config, load
+from config.paths import Paths
+from data.manifest import merge, write_manifest
+from data.segments import segment_starts
+from pipeline.plan import key_of, save_plan, shard_rows
+from pipeline.records import Failure, Record
+from pipeline.store import FORMAT, PROBE, finish_shard
+
+GENRES, TAGS = 20, 50
+SHARES = {"missing": 0.005, "no_audio_stream": 0.002, "decode_error": 0.008}
+"""Videos that nobody, that MusicNN and that R(2+1)D could not read, as shares of all."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is planted: `correlation` of the two sides' factors, noise as a standard deviation beside tanh's ±1.
+
+    `dims` and `keys` are {backbone: width of its features} and {backbone: cache key}, sound first.
+    """
+
+    dims: dict[str, int]
+    keys: dict[str, str]
+    correlation: float = 0.5
+    factors: int = 16
+    noise: float = 0.2
+    seed: int = 0
+
+    def draws(self, *stream: int) -> np.random.Generator:
+        """An independent generator for each stream (numbers): a shard does not depend on who made the others."""
+        return np.random.Generator(np.random.SFC64(np.random.SeedSequence((self.seed, *stream))))
+
+
+def video_factors(planted: Planted, artists: np.ndarray) -> np.ndarray:
+    """[2, videos, factors] float32 of unit variance: what a video's segments share, on either side.
+
+    artists: int64 [videos]; half of the variance is the artist's. Those without one (-1) have factors of their own.
+    """
+    rng = planted.draws(0)
+    own = rng.standard_normal((2, len(artists), planted.factors), np.float32)
+    theirs = rng.standard_normal((2, artists.max(initial=-1) + 1, planted.factors), np.float32)
+    known = artists >= 0
+    own[:, known] = (own[:, known] + theirs[:, artists[known]]) / np.float32(np.sqrt(2))
+    return own
+
+
+def segment_features(planted: Planted, common: np.ndarray, segments: int, shard: int) -> list[np.ndarray]:
+    """Both sides' features of a shard, float16 [videos, segments, dim] each; `common` is its part of `video_factors`.
+
+    Half of the variance of a segment's factors is its video's. Each side sees its factors through a random layer.
+    """
+    rng, layers = planted.draws(1, shard), planted.draws(2)
+    own = rng.standard_normal((2, common.shape[1], segments, planted.factors), np.float32)
+    sound, other = (common[:, :, None] + own) / np.float32(np.sqrt(2))
+    shared = np.float32(planted.correlation)
+    picture = shared * sound + np.sqrt(1 - shared**2) * other
+    sides = []
+    for latent, dim in zip((sound, picture), planted.dims.values(), strict=True):
+        layer = layers.standard_normal((planted.factors, dim), np.float32) / np.float32(np.sqrt(planted.factors))
+        seen = rng.standard_normal((*latent.shape[:2], dim), np.float32)
+        seen *= np.float32(planted.noise)
+        seen += np.tanh(latent @ layer)
+        sides.append(seen.astype(np.float16))
+    return sides
+
+
+def videos_table(planted: Planted, videos: int) -> tuple[pa.Table, np.ndarray]:
+    """A table of videos with labels, and their factors (see `video_factors`).
+
+    A fifth has no artist, and about 5.5 videos share each; a fifth has no genre. Genre and tags follow from the
+    factors of the sound, the tags with frequencies from a fifth of the videos down to a thousandth.
+    """
+    rng = planted.draws(3)
+    artists = np.where(rng.random(videos) < 0.8, rng.integers(max(videos // 7, 1), size=videos), -1)
+    common = video_factors(planted, artists)
+    directions = rng.standard_normal((planted.factors, GENRES + TAGS), np.float32)
+    scores = common[0] @ (directions / np.linalg.norm(directions, axis=0))
+    genre = np.where(rng.random(videos) < 0.8, scores[:, :GENRES].argmax(axis=1), -1)
+    # The scores are standard normal; these are the quantiles of 0.2 … 0.001, rounded.
+    video, tag = np.nonzero(scores[:, GENRES:] > np.linspace(0.84, 3.1, TAGS, dtype=np.float32))
+    offsets = np.searchsorted(video, np.arange(videos + 1))
+    names = pa.array([f"tag {i:02d}" for i in range(TAGS)])
+    table = pa.table(
+        {
+            "video_id": [f"v{i:06d}" for i in range(videos)],
+            "path": [f"/media/v{i:06d}.mp4" for i in range(videos)],
+            "artist": [f"artist {i:06d}" if i >= 0 else None for i in artists.tolist()],
+            "genre": [f"genre {i:02d}" if i >= 0 else None for i in genre.tolist()],
+            "tags": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(tag))),
+        }
+    )
+    return table, common
+
+
+def planned(config: Config, planted: Planted, videos: int) -> dict[str, Any]:
+    """The plan of such a cache. R(2+1)D's weights are said to be random, so that every output says so."""
+    return {
+        "format": FORMAT,
+        "videos": videos,
+        "shard_videos": config.shard_videos,
+        "shards": -(-videos // config.shard_videos),
+        "segments": config.segments.model_dump(),
+        "segment_key": "s" * 64,
+        "backbones": {
+            name: {
+                "key": planted.keys[name],
+                "dim": dim,
+                "weights": {"source": "planted"},
+                "random_weights": name == "r2plus1d",
+                "preprocessing": {},
+            }
+            for name, dim in planted.dims.items()
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Cache:
+    """All that writing a shard needs: `ids` of the videos, `common` as `video_factors` gives it.
+
+    `failed` has for the probe and the backbones, in this order, {row: reason}, and `damaged` (row, segment) of R(2+1)D.
+    """
+
+    config: Config
+    planted: Planted
+    ids: list[str]
+    common: np.ndarray
+    failed: tuple[dict[int, str], ...]
+    damaged: tuple[tuple[int, int], ...] = ()
+
+    def create(self) -> dict[str, Any]:
+        """Make the store as large as it has to be; return the plan. Its shards are still to be written."""
+        plan = planned(self.config, self.planted, len(self.ids))
+        save_plan(Paths(Path(self.config.results)), plan)
+        return plan
+
+    def write_shard(self, plan: dict[str, Any], shard: int) -> None:
+        """Write one shard of the probe and of both backbones, with its records."""
+        paths, rows, spec = Paths(Path(self.config.results)), shard_rows(plan, shard), self.config.segments
+        rng = self.planted.draws(4, shard)
+        durations = rng.uniform(120, 360, len(rows)).astype(np.float32)
+        starts = np.array([segment_starts(self.ids[r], float(s), spec) for r, s in zip(rows, durations, strict=True)])
+        sides = segment_features(self.planted, self.common[:, rows.start : rows.stop], spec.count, shard)
+        for row, segment in self.damaged:
+            if row in rows:
+                sides[1][row - rows.start, segment] = np.nan
+        parts = {PROBE: [starts.astype(np.float32), durations]} | {
+            name: [side, np.ones(len(rows), bool)] for name, side in zip(self.planted.dims, sides, strict=True)
+        }
+        keys = [plan["segment_key"], *self.planted.keys.values()]
+        for (part, blocks), key, failed in zip(parts.items(), keys, self.failed, strict=True):
+            failures = [Failure(r, self.ids[r], failed[r], "planted") for r in rows if r in failed]
+            lost = [failure.row - rows.start for failure in failures]
+            for block in blocks:
+                block[lost] = False if block.dtype == bool else np.nan
+            valid = np.isfinite(durations) if part == PROBE else blocks[1]
+            partial = int((np.isnan(blocks[0]).reshape(len(rows), -1).any(axis=1) & valid).sum())
+            decoders = {} if part == PROBE else {"pyav": int(valid.sum())}
+            record = Record(key, len(rows), int(valid.sum()), "", failures, decoders, partial)
+            finish_shard(paths, part, shard, blocks, record)
+
+
+def fill(config: Config, planted: Planted, videos: int, processes: int) -> None:
+    """Write the whole results folder. UserError if there is a cache in it already."""
+    paths = Paths(Path(config.results))
+    if paths.plan.exists():
+        raise UserError(f"{paths.plan} exists: there is a cache in this folder already; choose another, or delete it")
+    table, common = videos_table(planted, videos)
+    write_json(paths.config, config.model_dump(mode="json"))
+    write_manifest(paths, merge(None, table, config.splits))
+    draw = planted.draws(5).random((len(SHARES), videos))
+    failed: list[dict[int, str]] = []
+    for (reason, share), numbers in zip(SHARES.items(), draw, strict=True):
+        known = failed[0] if failed else {}  # what the probe could not open, the backbones cannot either
+        failed.append(dict.fromkeys(np.flatnonzero(numbers < share).tolist(), reason) | known)
+    cache = Cache(config, planted, table["video_id"].to_pylist(), common, tuple(failed))
+    plan = cache.create()
+    with ProcessPoolExecutor(processes, initializer=_take, initargs=(cache, plan)) as pool:
+        for _ in progress(pool.map(_shard, range(plan["shards"])), plan["shards"], "fill", "shards"):
+            pass
+    subprocess.run([sys.executable, "-m", "pipeline.index", "--config", str(paths.config)], check=True)
+
+
+_mine: tuple[Cache, dict[str, Any]]
+
+
+def _take(cache: Cache, plan: dict[str, Any]) -> None:
+    global _mine
+    _mine = cache, plan
+
+
+def _shard(shard: int) -> None:
+    cache, plan = _mine
+    cache.write_shard(plan, shard)
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.fill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("folder", type=Path, help="the results folder to write")
+    p.add_argument("--videos", type=int, default=550_000)
+    p.add_argument("--segments", type=int, default=6)
+    p.add_argument("--shard-videos", type=int, default=1000)
+    p.add_argument("--correlation", type=float, default=0.5)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores there are")
+    args = p.parse_args()
+    if not 0 <= args.correlation <= 1:
+        raise UserError(f"--correlation {args.correlation} is not between 0 and 1")
+    settings = {"shard_videos": args.shard_videos, "segments": {"count": args.segments}}
+    config = load({"results": str(args.folder), "videos": "videos.csv", **settings})
+    dims = {"musicnn": 1506, "r2plus1d": 512}
+    spec = {"seed": args.seed, "correlation": args.correlation, "segments": args.segments}
+    keys = {name: key_of({"backbone": name, **spec}) for name in dims}
+    fill(config, Planted(dims, keys, args.correlation, seed=args.seed), args.videos, args.processes)
+
+
+if __name__ == "__main__":
+    run(main)

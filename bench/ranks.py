@@ -1,0 +1,185 @@
+"""Exact ranks against the bare matrix product that they cannot do without.
+
+    python -m bench.ranks                     # 55,000 × 55,000, a curve below it, and a collapsed model: 3 minutes
+
+Reads and writes nothing but bench/results/ranks.json. Every size runs in a process of its own, so that its growth of
+memory is its own. The bare product has the same tiles, threads and BLAS, and drops what it computes; the peer is the
+same count from float64 products (`eval.ranks.exact_counts`, on the CPU), as it was done before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from bench import measure
+from eval.bootstrap import intervals
+from eval.ranks import TILE, _grid, _similarities, exact_counts, ranks
+
+SIZES, LARGEST, WIDTH, SEGMENTS = (5_000, 10_000, 25_000, 55_000), 550_000, 256, 6
+PEER = 10_000
+"""Size at which the float64 way is measured; it grows as the square, too."""
+
+
+def embeddings(n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Float16 [n, 256] each: `spread` over the sphere, `sigmoid` (no negative coordinate), or `collapsed`."""
+    rng = np.random.default_rng(0)
+    audio: np.ndarray = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    video: np.ndarray = 0.15 * audio + rng.normal(size=(n, WIDTH)).astype(np.float32)
+    if kind == "sigmoid":
+        audio, video = (1 / (1 + np.exp(-side)) for side in (audio, video))
+    if kind == "collapsed":
+        audio, video = (1 + 1e-3 * side for side in (audio, video))
+    return audio.astype(np.float16), video.astype(np.float16)
+
+
+def bare(audio: np.ndarray, video: np.ndarray, threads: int) -> None:
+    """All similarities in float32, tile after tile, and nothing else."""
+    a, v = audio.astype(np.float32), video.astype(np.float32)
+    starts = range(0, len(a), TILE)
+
+    def panel(part: range) -> None:
+        out = np.empty((TILE, TILE), np.float32)
+        for top in part:
+            for left in starts:
+                rows, columns = a[top : top + TILE], v[left : left + TILE]
+                np.matmul(rows, columns.T, out=out[: len(rows), : len(columns)])
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(panel, [starts[i::threads] for i in range(threads)]))
+
+
+def timed(work: Any, *arguments: Any) -> tuple[Any, float]:
+    """Result and wall seconds."""
+    clock = time.perf_counter()
+    result = work(*arguments)
+    return result, time.perf_counter() - clock
+
+
+def growth() -> tuple[Any, int]:
+    """A function that stops watching and returns the largest resident size since, in bytes, less the one now."""
+    stop, most = threading.Event(), [0]
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    begin = resident()
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            most[0] = max(most[0], resident())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+
+    def done() -> int:
+        stop.set()
+        thread.join()
+        return most[0] - begin
+
+    return done, begin
+
+
+def one(n: int, kind: str, threads: int) -> dict[str, Any]:
+    """One size and kind, in this process."""
+    torch.set_num_threads(threads)
+    audio, video = embeddings(n, kind)
+    ranks(audio[:2000], video[:2000])  # the first product loads its library's kernels
+    _, before = timed(bare, audio, video, threads)
+    done, _ = growth()
+    found, seconds = timed(ranks, audio, video)
+    grown = done()
+    _, after = timed(bare, audio, video, threads)
+    result = {"n": n, "kind": kind, "seconds": seconds, "bare": min(before, after), "bare_spread": [before, after]}
+    result |= {"grown_mb": grown / 1e6, "median": float(np.median(found[0]))}
+    if n == PEER:
+        a, v = _grid(audio), _grid(video)
+        own = _similarities(a, v)
+        counted, result["float64"] = timed(exact_counts, a, v, own, TILE, "cpu")
+        result["equal"] = all(np.array_equal((c + 1) / 2, f) for c, f in zip(counted, found, strict=True))
+    if n == max(SIZES) and kind == "spread":
+        result |= _bootstrap(found[0])
+    return result
+
+
+def _bootstrap(rank: np.ndarray) -> dict[str, Any]:
+    """Seconds of a bootstrap of 1,000 resamples: as many videos as ranks, and six times the ranks."""
+    n = len(rank)
+    _, videos = timed(intervals, rank, np.arange(n), 1000, 0)
+    _, segments = timed(intervals, np.repeat(rank, SEGMENTS), np.repeat(np.arange(n), SEGMENTS), 1000, 0)
+    return {"bootstrap": videos, "bootstrap_segments": segments}
+
+
+def measure_all(threads: int) -> dict[str, Any]:
+    """Everything for the result file."""
+    cases = [(n, "spread") for n in SIZES] + [(PEER, "sigmoid"), (PEER, "collapsed")]
+    found = [measure.child("bench.ranks", str(n), kind, str(threads)) for n, kind in cases]
+    curve = found[: len(SIZES)]
+    largest = curve[-1]
+    rate = measure.exponent([r["n"] for r in curve], [r["seconds"] for r in curve])
+    peer = next(r for r in curve if r["n"] == PEER)
+    return {
+        "threads": threads,
+        "width": WIDTH,
+        "runs": found,
+        "exponent": rate,
+        "times_float64": peer["float64"] / peer["seconds"],
+        "extrapolated": {"n": LARGEST, "seconds": largest["seconds"] * (LARGEST / largest["n"]) ** 2},
+        "bars": [
+            measure.bar("ranks of 55,000 × 55,000, share of the bare product's rate", _share(largest), at_least=0.5),
+            measure.bar("ranks of 55,000 × 55,000, growth of memory (GB)", largest["grown_mb"] / 1000, at_most=1),
+            measure.bar("ranks, growth of time with n (exponent)", rate, at_most=2.1),
+        ],
+    }
+
+
+def _share(run: dict[str, Any]) -> float:
+    return run["bare"] / run["seconds"]
+
+
+def table(result: dict[str, Any]) -> str:
+    """The table of bench/README.md."""
+    lines = [
+        "| n × n, embeddings | ranks, s | bare product, s | share | float64, s | memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in result["runs"]:
+        peer = f"{r['float64']:.2f}" if "float64" in r else ""
+        lines.append(
+            f"| {r['n']:,}, {r['kind']} | {r['seconds']:.2f} | {r['bare']:.2f} | {_share(r):.2f} | {peer} "
+            f"| {r['grown_mb']:.0f} |"
+        )
+    far, largest = result["extrapolated"], next(r for r in result["runs"] if "bootstrap" in r)
+    said = (
+        f"\nTime grows as n^{result['exponent']:.2f}. Extrapolated as n², not measured: {far['n']:,} × {far['n']:,} in "
+        f"{far['seconds'] / 60:.0f} minutes on these {result['threads']} cores. A bootstrap of 1,000 resamples of the "
+        f"{largest['n']:,} ranks takes {largest['bootstrap']:.1f} s, of the {SEGMENTS * largest['n']:,} of all their "
+        f"segments {largest['bootstrap_segments']:.1f} s."
+    )
+    return "\n".join(lines) + "\n" + said
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
+    p.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.child:
+        print(json.dumps(one(int(args.child[0]), args.child[1], int(args.child[2]))))
+    else:
+        measure.save("ranks", f"python -m bench.ranks --threads {args.threads}", measure_all(args.threads))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The store against its peers: chunk sizes, codecs, whole loads, random rows, checking; and how loading grows.
+
+    python -m bench.store RESULTS WORK [--backbone r2plus1d] [--real RESULTS]
+
+Reads a finished cache, such as `bench.fill` writes; writes copies in other formats to the folder WORK (as large as the
+backbone's array, twice), deletes them again, and writes bench/results/store.json. Everything is read from a warm page
+cache, each side into new memory, and the fastest of several runs is taken: others on the machine only slow one down.
+`--real` is a cache of a real network's features, for what compression gains; planted ones have noise in every bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from bench.measure import bar, exponent, save
+from bench.store_timing import cold, fastest, random_rows, raw
+from bench.store_variants import chunk_sizes, codecs, rust_pipeline
+from config.cli import run
+from config.paths import Paths
+from pipeline.features import Features, open_features
+from pipeline.plan import read_plan
+from pipeline.shards import Shards
+from pipeline.verify import check_shards
+
+SIZES = (10_000, 50_000, 200_000)
+SAMPLE, CHECKED = 20, 100
+"""Videos of the scaling curve, up to all; shards for chunk sizes and codecs; shards for checking."""
+
+
+def bare(array: Shards, files: list[Path]) -> dict[str, float]:
+    """Loading with our reader and raw reading, by turns: what comes first pays for memory that nobody has used yet."""
+    cores = len(os.sched_getaffinity(0))
+    works: dict[str, Callable[[], Any]] = {
+        "raw": lambda: raw(files, 1),
+        f"raw, {cores} threads": lambda: raw(files, cores),
+        "ours": array.read,
+        "ours, 1 thread": lambda: array.read(threads=1),
+    }
+    rounds = [{name: fastest(work, 1) for name, work in works.items()} for _ in range(3)]
+    return {name: min(each[name] for each in rounds) for name in works}
+
+
+def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
+    """Loading the whole array and gathering random rows, against raw reads, memmap and HDF5."""
+    array = Shards.open(features.folder / backbone)
+    files = [array.path(shard) for shard in range(-(-features.videos // array.shard_rows))]
+    load = bare(array, files)
+    load["zarr"] = fastest(lambda: features.zarr(backbone)[:], 1)
+    with rust_pipeline() as there:
+        if there:
+            load["zarr with zarrs"] = fastest(lambda: features.zarr(backbone)[:], 1)
+    shape, flat, hdf = array.shape, work / "flat.f16", work / "copy.h5"
+    with open(flat, "wb") as file, h5py.File(hdf, "w") as h5:
+        dataset = h5.create_dataset("x", shape, np.float16)
+        chunked = h5.create_dataset("checked", (shape[0] // 10, *shape[1:]), np.float16, fletcher32=True,
+                                    chunks=(array.chunk_rows, *shape[1:]))  # fmt: skip
+        for first in range(0, features.videos, array.shard_rows):
+            block = array[first : first + array.shard_rows]
+            file.write(block.tobytes())
+            dataset[first : first + len(block)] = block
+            if first + len(block) <= len(chunked):
+                chunked[first : first + len(block)] = block
+    load["memmap, copied"] = fastest(lambda: np.array(np.memmap(flat, np.float16, "r", shape=shape)))
+    with h5py.File(hdf) as h5:
+        load["HDF5"] = fastest(lambda: h5["x"][:], 1)
+        load["HDF5, chunked, fletcher32 (ten times a tenth)"] = 10 * fastest(lambda: h5["checked"][:], 1)
+    gather = {
+        "ours": random_rows(features.videos, files, array.read),
+        "memmap": random_rows(
+            features.videos, [flat], lambda rows: np.memmap(flat, np.float16, "r", shape=shape)[rows]
+        ),
+        "HDF5": random_rows(features.videos, [hdf], lambda rows: h5py.File(hdf)["x"][np.unique(rows)]),
+        "zarr": random_rows(features.videos, files, features.zarr(backbone).oindex.__getitem__),
+    }
+    flat.unlink()
+    hdf.unlink()
+    sizes = [*(n for n in SIZES if n < features.videos), features.videos]
+    curve = [fastest(partial(array.read, slice(0, n))) for n in sizes]
+    return {
+        "backbone": backbone,
+        "videos": features.videos,
+        "bytes": sum(file.stat().st_size for file in files),
+        "files": len(files),
+        "load": load,
+        "gather": gather,
+        "curve": {"videos": sizes, "seconds": curve, "exponent": exponent(sizes, curve)},
+    }
+
+
+def checking(paths: Paths, shards: int) -> dict[str, Any]:
+    """Seconds of `pipeline.verify` over the first shards of every part, and reading the same bytes, cold and warm."""
+    plan = read_plan(paths)
+    shards = min(shards, plan["shards"])
+    files = [
+        Shards.open(paths.features / name).path(shard)
+        for name in ("start", "duration", *(n for b in plan["backbones"] for n in (b, f"{b}_valid")))
+        for shard in range(shards)
+    ]
+    cores = len(os.sched_getaffinity(0))
+    jobs = [(part, shard) for part in ("probe", *plan["backbones"]) for shard in range(shards)]
+
+    def check() -> None:
+        assert all(problem is None for *_, problem in check_shards(paths, plan, jobs, cores))
+
+    return {
+        "shards": len(jobs),
+        "bytes": sum(file.stat().st_size for file in files),
+        "raw": cold(files, lambda: raw(files, 1)),
+        "verify": cold(files, check),
+        "raw_warm": fastest(lambda: raw(files, 1), 1),
+        "verify_warm": fastest(check, 1),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.store", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("results", type=Path, metavar="RESULTS", help="a finished cache")
+    p.add_argument("work", type=Path, metavar="WORK", help="a folder for copies, on the same disk")
+    p.add_argument("--backbone", default="r2plus1d")
+    p.add_argument("--real", type=Path, help="a cache of a real network's features")
+    args = p.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    features = open_features(args.results)
+    start = time.perf_counter()
+    open_features(args.results)
+    opening = time.perf_counter() - start
+    array = Shards.open(features.folder / args.backbone)
+    block = array[: SAMPLE * array.shard_rows]
+    found = whole(features, args.backbone, args.work)
+    chunks = chunk_sizes(args.work, block, array.shard_rows)
+    packed = {"planted": codecs(args.work, block, array.shard_rows)}
+    if args.real:
+        real = open_features(args.real)
+        packed["real musicnn"] = codecs(args.work, real.numpy("musicnn", real.rows(valid=["musicnn"])), 50)
+    for name in ("chunks", "codecs"):
+        shutil.rmtree(args.work / name)
+    checked = checking(Paths(args.results), CHECKED)
+    load, gather, disk = found["load"], found["gather"], checked["raw"] / checked["verify"]
+    # The fastest that anything has read the same bytes: what comes first also pays for memory that nobody has used.
+    fast = min(load[name] for name in ("raw", "memmap, copied", "HDF5"))
+    times = {where: gather["ours"][where] / gather["memmap"][where] for where in ("disk", "cached")}
+    save(
+        "store",
+        "python -m bench.store RESULTS WORK",
+        {
+            "open": opening,
+            **found,
+            "chunks": chunks,
+            "codecs": packed,
+            "verify": checked,
+            "bars": [
+                bar("checking shards, of the speed at which the disk reads them", disk, at_least=0.8),
+                bar("loading a backbone's array, of the fastest bare read's speed", fast / load["ours"], at_least=0.8),
+                bar(
+                    "random 1,000 rows from disk, times memmap",
+                    times["disk"],
+                    at_most=3,
+                ),
+                bar("the same from the page cache", times["cached"], at_most=3),
+                bar("loading grows with the videos to the power of", found["curve"]["exponent"], at_most=1.1),
+            ],
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(main)

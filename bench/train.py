@@ -1,0 +1,249 @@
+"""Training at full size: epochs against the machine's matrix product, memory, time to the first batch, scaling.
+
+    python -m bench.fill FOLDER       makes a cache of 550,000 videos, once
+    python -m bench.train FOLDER      writes bench/results/training.json
+
+An epoch of the paper's baseline, in memory and streamed in 4 GB, each in a process of its own. Its rate counts the
+floating-point work of the matrix products (torch.utils.flop_counter, forward and backward) and nothing else; the floor
+is a large float32 product in the same process, the fastest of numpy's, PyTorch's and oneDNN's. Beside it a slice of an
+epoch with PyTorch's default kernels. Then config/paper.yaml's experiments on the first 10,000 videos, one seed of each
+to its early stop. Reads the folder; writes nothing into it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.measure import ROOT, SEGMENTS, bar, child, exponent, load, save
+from config.cli import UserError
+
+SIZES = (10_000, 50_000, 200_000, 550_000)
+PARTS = ("memory", "stream", "paper")
+THREADS = 2
+STREAM_GB = 4.0
+SLICE = 30
+
+
+def restricted(features: Any, videos: int) -> Any:
+    """The features of the first `videos` of the manifest."""
+    splits = {}
+    for name, split in features.splits.items():
+        first = split.rows < videos
+        splits[name] = replace(split, rows=split.rows[first], good=split.good[first])
+    return replace(features, splits=splits)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What `work` returns and its wall seconds."""
+    clock = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - clock
+
+
+def gflop(training: Any) -> float:
+    """GFLOP of a pair's share of a full batch's forward and backward pass."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    sides = [torch.randn(training.experiment.batch, dim) for dim in training.data["train"].features.dims]
+    with FlopCounterMode(display=False) as counter:
+        training.loss(*training.heads(*sides)).backward()
+    return counter.get_total_flops() / 1e9 / training.experiment.batch
+
+
+def epoch(training: Any, number: int) -> dict[str, Any]:
+    """One training pass and one validation pass, timed apart."""
+    seconds: dict[str, float] = {}
+    whole = training._pass
+
+    def timing(split: str, *rest: Any) -> Any:
+        result, seconds[split] = timed(lambda: whole(split, *rest))
+        return result
+
+    training._pass = timing
+    try:
+        line = training.epoch(number)
+    finally:
+        training._pass = whole
+    return {"pairs": line["train_pairs"], "seconds": seconds["train"], "validation_seconds": seconds["validation"]}
+
+
+def slices(training: Any) -> dict[str, float]:
+    """Pairs a second over slices of an epoch: as training runs, without keeping freed memory, and as PyTorch would."""
+    from heads.kernels import keep_freed_memory, kernels
+
+    def pairs_a_second(matmul: str, kept: bool) -> float:
+        done, clock = 0, 0.0
+        with kernels(matmul, "cpu"):  # type: ignore[arg-type]
+            if not kept:
+                keep_freed_memory(128 << 10, 128 << 10)  # glibc's defaults
+            for number, batch in enumerate(islice(training.data["train"].batches("one", 1000, 0, 0), SLICE + 3)):
+                if number == 3:  # the first ones warm up
+                    done, clock = 0, time.perf_counter()
+                training._step(training.loss(*training.heads(*batch)), 0.0)
+                done += len(batch[0])
+        return done / (time.perf_counter() - clock)
+
+    training.heads.train()
+    return {
+        "as it is": pairs_a_second("auto", True),
+        "without keeping freed memory": pairs_a_second("auto", False),
+        "PyTorch's matrix products and dropout": pairs_a_second("torch", False),
+    }
+
+
+def peak() -> dict[str, float]:
+    """GFLOP/s of a large float32 product: the best of three libraries, and PyTorch's own."""
+    import torch
+
+    from bench.network import peak_gflops
+
+    a, b = torch.randn(4096, 4096), torch.randn(4096, 4096)
+    own = min(timed(lambda: a @ b)[1] for _ in range(2))
+    return {"best": peak_gflops(THREADS, 4096, 2), "torch": 2 * 4096**3 / own / 1e9}
+
+
+def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
+    """One process: `memory` (all sizes), `stream` or `paper`."""
+    import torch
+
+    from config.model import Experiment, read
+    from heads.features import load_features
+    from heads.kernels import kernels
+    from heads.memory import open_data
+    from heads.train import Training
+
+    torch.set_num_threads(THREADS)
+    config = read(Path(folder) / "config.json").model_copy(update={"results": folder})
+    features = load_features(config)
+    if mode == "paper":
+        return paper(config, restricted(features, SIZES[0]))
+    sizes = [size for size in SIZES if size <= features.arrays[0].shape[0]] if mode == "memory" else [SIZES[-1]]
+    limit, runs = None if mode == "memory" else STREAM_GB, list[dict[str, Any]]()
+    # The largest first: its load is timed from the start of the process, as a user waits for it.
+    for size in sorted(sizes, reverse=True):
+        data, loaded = timed(lambda size=size: open_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
+        training = Training(data, Experiment(), 0)
+        if limit is None:
+            next(data["train"].batches("one", 1000, 0, 1))
+        to_first = time.time() - started
+        before = peak() if not runs else runs[0]["peak"]
+        with kernels("auto", "cpu"):
+            found = epoch(training, 1)
+        rate = found["pairs"] * gflop(training) / found["seconds"]
+        runs.append({"videos": size, "load_seconds": loaded, **found, "gflops": rate, "peak": before})
+        if len(runs) == 1:
+            runs[0]["first_batch_seconds"] = to_first
+            runs[0]["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            runs[0]["slices"] = slices(training) if limit is None else {}
+            after = peak()
+            runs[0]["peak"] = {name: max(before[name], after[name]) for name in before}
+        del training, data
+    return {"runs": runs}
+
+
+def paper(config: Any, features: Any) -> dict[str, Any]:
+    """Every experiment of config/paper.yaml: one seed to its early stop, seconds and epochs."""
+    from config.model import Experiment
+    from heads.kernels import kernels
+    from heads.memory import open_data
+    from heads.runs import Run
+    from heads.train import about, fit
+
+    experiments = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["heads"]["experiments"]
+    data, found = open_data(features, "cpu", None), {}
+    for name, settings in experiments.items():
+        experiment = Experiment.model_validate(settings)
+        heads = config.heads.model_copy(update={"experiments": {name: experiment}})
+        same = about(config.model_copy(update={"heads": heads}), features, Run(name, 0, Path()))
+        with tempfile.TemporaryDirectory() as folder, kernels("auto", "cpu"):
+            state = Path(folder) / "state.safetensors"
+            lines: list[dict[str, Any]] = []
+            _, seconds = timed(lambda: fit(data, experiment, same, state, lines.append))  # noqa: B023
+        found[name] = {"seconds": seconds, "epochs": len(lines), "validation_loss": lines[-1]["validation_loss"]}
+    return found
+
+
+def measure(folder: str, parts: list[str]) -> dict[str, Any]:
+    """These children in turn, the other parts from the committed result, and what follows from them all."""
+    found: dict[str, Any] = {part: (load("training") or {}).get(part) for part in PARTS}
+    found |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
+    missing = [part for part in PARTS if found[part] is None]
+    if missing:
+        raise UserError(f"bench/results/training.json lacks {', '.join(missing)}; measure them too")
+    full, stream = found["memory"]["runs"][0], found["stream"]["runs"][0]
+    cache = full["videos"] * SEGMENTS * (1506 + 512) * 2
+    wait = full["first_batch_seconds"] - full["load_seconds"]
+    sweep = sum(each["seconds"] for each in found["paper"].values()) * 5 / 60
+    sizes = [run["videos"] for run in found["memory"]["runs"]]
+    scaling = {
+        what: exponent(sizes, [run[what] for run in found["memory"]["runs"]]) if len(sizes) > 1 else None
+        for what in ("load_seconds", "seconds")
+    }
+    n = full["videos"]
+    return {
+        **found,
+        "cache_bytes": cache,
+        "exponents": scaling,
+        "experiment_1_minutes": sweep,
+        "bars": [
+            *(
+                bar(f"epoch of {n:,} videos {how} / {whose}", run["gflops"] / run["peak"][which], at_least=0.7)
+                for how, run in (("in memory", full), ("streamed in 4 GB", stream))
+                for which, whose in (("torch", "PyTorch's matrix product"), ("best", "the fastest library's"))
+            ),
+            bar(f"peak RSS, {n:,} videos in memory / the cache's bytes", full["rss"] / cache, at_most=1.25),
+            bar(f"peak RSS, {n:,} videos streamed (GB)", stream["rss"] / 1e9, at_most=4),
+            bar("first batch after the start, load time taken off (s)", wait, at_most=2),
+            bar(f"paper.yaml's {len(found['paper'])} experiments × 5 seeds, 10,000 videos (min)", sweep, at_most=10),
+        ],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The epochs as Markdown."""
+    lines = [
+        "| | load | training pass | validation pass | GFLOP/s | of the matrix product | peak RSS |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for mode, words in (("memory", "in memory"), ("stream", f"streamed in {STREAM_GB:g} GB")):
+        for run in found[mode]["runs"]:
+            rss = f"{run['rss'] / 1e9:.1f} GB" if "rss" in run else ""
+            lines.append(
+                f"| {run['videos']:,} videos {words} | {run['load_seconds']:.1f} s | {run['seconds']:.1f} s "
+                f"| {run['validation_seconds']:.1f} s | {run['gflops']:.0f} "
+                f"| {run['gflops'] / run['peak']['best']:.2f} | {rss} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and save."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("folder", help="a results folder that bench.fill made")
+    p.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others")
+    p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("mode", nargs="?", help=argparse.SUPPRESS)
+    p.add_argument("started", nargs="?", type=float, help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.child:
+        print(json.dumps(in_child(args.folder, args.mode, args.started)))
+        return
+    found = measure(args.folder, args.parts)
+    print(table(found))
+    save("training", "python -m bench.train FOLDER", found)
+
+
+if __name__ == "__main__":
+    main()

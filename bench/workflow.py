@@ -1,0 +1,267 @@
+"""Snakemake at full size: what the manifest, parsing and the job graph cost for 10,000 to 550,000 videos.
+
+    python -m bench.workflow [--folder FOLDER] [--videos 10000 50000 200000 550000]
+
+Makes tables of videos that do not exist and, in place of extracted shards, records that say so, through the project's
+own code; no video is opened. Then it times the real Snakefile beside a minimal one with as many jobs in the same shape,
+which is what Snakemake itself needs. Writes bench/results/workflow.json, and the folder (by default a temporary one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from bench.measure import ROOT, bar, exponent, save
+from config.cli import run
+from config.files import write_json
+from config.model import Config
+from config.model import load as configuration
+from config.paths import Paths
+from pipeline.plan import read_plan, shard_rows
+from pipeline.records import Record
+from pipeline.store import PROBE
+
+COMMAND = "python -m bench.workflow"
+APPENDED, SHARD = 1000, 1000
+BACKBONES = ("musicnn", "r2plus1d")
+# The last shard is not full, so that what is appended goes partly into it.
+SHORT = 400
+
+MINIMAL = """
+SHARDS = [f"{{i:05d}}" for i in range({shards})]
+rule all:
+    input: [f"done/{{b}}/{{s}}" for b in ("one", "two") for s in SHARDS]
+rule probe:
+    output: "done/probe/{{shard}}"
+    shell: "touch {{output}}"
+rule extract:
+    input: "done/probe/{{shard}}"
+    output: "done/{{backbone,one|two}}/{{shard}}"
+    shell: "touch {{output}}"
+"""
+
+
+def videos_table(first: int, last: int) -> pa.Table:
+    """Rows `first` to `last` of a made-up collection: eight videos an artist, thirty genres, three tags."""
+    rng = np.random.default_rng(first)
+    artists, tags = rng.integers(0, max(1, last // 8), last - first), rng.integers(0, 50, (last - first, 3))
+    return pa.table(
+        {
+            "video_id": [f"video{i:07d}" for i in range(first, last)],
+            "path": [f"{i // 1000:04d}/video{i:07d}.mp4" for i in range(first, last)],
+            "artist": [f"Artist {a}" if a % 10 else None for a in artists],
+            "genre": [f"genre {a % 30}" if a % 7 else None for a in artists],
+            "tags": ["|".join(f"tag {t}" for t in row) if row[0] % 5 else None for row in tags],
+        }
+    )
+
+
+def timed(command: list[str], cwd: Path = ROOT) -> dict[str, Any]:
+    """Run a command; its wall and processor time (s), peak memory (MB) and output. RuntimeError if it fails.
+
+    The peak is at least that of this process, from which the command is forked.
+    """
+    with tempfile.TemporaryFile("w+") as file:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        file.seek(0)
+        printed = file.read()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}:\n{printed[-3000:]}")
+    cpu, rss = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return {"seconds": round(wall, 3), "cpu": round(cpu, 3), "rss_mb": round(rss), "printed": printed}
+
+
+class Collection:
+    """A results folder for so many videos that do not exist, and Snakemake on it."""
+
+    def __init__(self, folder: Path, videos: int) -> None:
+        self.folder, self.videos = folder, videos
+        folder.mkdir(parents=True)
+        for name in BACKBONES:
+            (folder / f"{name}.safetensors").touch()
+        raw = {
+            "results": str(folder / "results"),
+            "videos": str(folder / "videos.csv"),
+            "shard_videos": SHARD,
+            "backbones": {name: {"weights": str(folder / f"{name}.safetensors")} for name in BACKBONES},
+        }
+        (folder / "config.yaml").write_text(json.dumps(raw))
+        self.config: Config = configuration(raw)
+        self.paths = Paths(Path(self.config.results))
+        write_json(self.paths.config, self.config.model_dump(mode="json"))
+        for name in BACKBONES:
+            write_json(self.paths.weights_record(name), {"source": "none", "sha256": "0" * 64, "random": True})
+            self.paths.weights(name).touch()
+        self.write_table(videos)
+
+    def write_table(self, videos: int) -> None:
+        """The user's table."""
+        table = videos_table(0, min(videos, self.videos))
+        if videos > self.videos:
+            table = pa.concat_tables([table, videos_table(self.videos, videos)])
+        pacsv.write_csv(table, self.folder / "videos.csv")
+
+    def module(self, name: str) -> dict[str, Any]:
+        """Run one of the project's modules."""
+        return timed([sys.executable, "-m", name, "--config", str(self.paths.config)])
+
+    def snakemake(self, *arguments: str, module: tuple[str, ...] = ("snakemake",)) -> dict[str, Any]:
+        """Run Snakemake as a user would."""
+        command = [sys.executable, "-m", *module, *arguments, "--snakefile", str(ROOT / "Snakefile")]
+        command += ["--workflow-profile", str(ROOT / "profiles" / "default"), "--cores", "1", "--directory"]
+        return timed([*command, str(self.folder), "--configfile", str(self.folder / "config.yaml")])
+
+    def dry(self, *arguments: str) -> dict[str, Any]:
+        """A dry run: its wall time (s), its jobs by rule, and the shards that they are about."""
+        found = self.snakemake("-n", *arguments)
+        printed = found["printed"]
+        jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", printed.split("Job stats:")[-1], re.M)}
+        shards = {int(s) for s in re.findall(r"^Job \d+: .* shard (\d{5})$", printed, re.M)}
+        return {"seconds": found["seconds"], "cpu": found["cpu"], "jobs": jobs, "shards": sorted(shards)}
+
+    def pretend(self) -> None:
+        """Write every shard's record, and what comes after, and let Snakemake know them as its own work."""
+        plan = read_plan(self.paths)
+        for part in (PROBE, *BACKBONES):
+            key = plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
+            for shard in range(plan["shards"]):
+                rows = len(shard_rows(plan, shard))
+                write_json(self.paths.done(part, shard), asdict(Record(key, rows, rows, "0" * 64)))
+        self.paths.failures.write_text("video_id\n")
+        write_json(self.paths.features_record, {"complete": {"train": 0, "validation": 0, "test": 0}})
+        self.paths.report.mkdir()
+        (self.paths.report / "index.html").touch()
+        self.snakemake("--touch", "--forceall", module=("bench.workflow", "--child"))
+
+
+def minimal(folder: Path, shards: int) -> dict[str, Any]:
+    """The floor: starting Snakemake, and a dry run of as many jobs in the same shape by a Snakefile without more."""
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(MINIMAL.format(shards=shards))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--directory", str(folder)]
+    command += ["--snakefile", str(folder / "Snakefile")]
+    (folder / "Empty").write_text("rule all:\n")
+    start = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Empty"), "--list-rules"]
+    return {"dry_run": costs(timed([*command, "-n"])), "start": costs(fastest(lambda: timed(start)))}
+
+
+def costs(found: dict[str, Any]) -> dict[str, float]:
+    """The times alone."""
+    return {k: found[k] for k in ("seconds", "cpu")}
+
+
+def fastest(work: Callable[[], dict[str, Any]], repeats: int = 5) -> dict[str, Any]:
+    """The repeat that took the least time."""
+    return min((work() for _ in range(repeats)), key=lambda found: found["seconds"])
+
+
+def size(folder: Path, videos: int) -> dict[str, Any]:
+    """All measurements for one number of videos."""
+    made = Collection(folder / str(videos), videos - SHORT)
+    found: dict[str, Any] = {"videos": videos, "shards": -(-made.videos // SHARD)}
+    found["minimal"] = minimal(folder / f"minimal{videos}", found["shards"])
+    listed = fastest(lambda: made.snakemake("--list-rules"))
+    found["parse"] = round(listed["seconds"] - found["minimal"]["start"]["seconds"], 3)
+    first = made.module("data.manifest")
+    again = made.module("data.manifest")  # reads and compares with the first one's rows
+    found["manifest"] = {"first": costs(first), "again": costs(again), "rss_mb": again["rss_mb"]}
+    made.module("pipeline.plan")
+    found["dry_run"] = {"planned": made.dry(), "job": made.dry(*job_arguments(found["shards"] - 1))}
+    made.pretend()
+    found["dry_run"]["done"] = made.dry()
+    made.write_table(made.videos + APPENDED)
+    found["dry_run"]["grown"] = made.dry()
+    made.snakemake(str(made.paths.plan))
+    found["dry_run"]["appended"] = made.dry()
+    found["shards_appended_to"] = found["dry_run"]["appended"]["shards"]
+    for each in found["dry_run"].values():
+        del each["shards"]
+    print(json.dumps(found, indent=1), flush=True)
+    return found
+
+
+def job_arguments(shard: int) -> list[str]:
+    """What a cluster's job asks of the Snakemake that it starts: one job, without looking at any other."""
+    target = f"extract_shard:backbone=musicnn,shard={shard:05d}"
+    return ["--target-jobs", target, "--allowed-rules", "extract_shard", "--nolock", "--ignore-incomplete", "--force"]
+
+
+def table(result: dict[str, Any]) -> str:
+    """The table of bench/README.md."""
+    lines = [
+        "| videos | jobs | manifest, again | parse | start of a job | dry run: planned, done, appended | minimal |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        dry, manifest = row["dry_run"], row["manifest"]
+        runs = ", ".join(f"{dry[k]['seconds']:.1f}" for k in ("planned", "done", "appended"))
+        lines.append(
+            f"| {row['videos']:,} | {3 * row['shards']:,} "
+            f"| {manifest['first']['seconds']:.1f} s, {manifest['again']['seconds']:.1f} s | {row['parse']:.2f} s "
+            f"| {dry['job']['seconds']:.1f} s | {runs} s | {row['minimal']['dry_run']['seconds']:.1f} s |"
+        )
+    powers = ", ".join(f"{name} {p}" for name, p in result["exponents"].items())
+    return "\n".join(lines) + f"\n\nExponents of growth with the number of videos: {powers}."
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--folder", type=Path, help="an empty folder to work in; default: a temporary one")
+    p.add_argument("--videos", type=int, nargs="+", default=[10_000, 50_000, 200_000, 550_000])
+    a = p.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = [size(a.folder or Path(temporary), videos) for videos in a.videos]
+    last = rows[-1]
+    sizes = [row["videos"] for row in rows]
+    # Processor time without the start, which is the same for all sizes.
+    graphs = {f"dry run, {k}": [row["dry_run"][k]["cpu"] for row in rows] for k in ("planned", "done", "appended")}
+    graphs["minimal dry run"] = [row["minimal"]["dry_run"]["cpu"] for row in rows]
+    starts = [row["minimal"]["start"]["cpu"] + row["parse"] for row in rows]
+    exponents = {"manifest": exponent(sizes, [row["manifest"]["again"]["cpu"] for row in rows])}
+    for name, found in graphs.items():
+        exponents[name] = exponent(sizes, [max(c - s, 0.01) for c, s in zip(found, starts, strict=True)])
+    slowest = max(last["dry_run"][k]["seconds"] for k in ("planned", "done", "appended"))
+    bars = [
+        bar("parse the Snakefile (s)", last["parse"], at_most=1),
+        bar(f"slowest full dry run, {last['videos']:,} videos (s)", slowest, at_most=5),
+        bar(f"manifest of {last['videos']:,} videos (s)", last["manifest"]["first"]["seconds"], at_most=60),
+        bar("shards touched by 1,000 more videos, where two gain rows", len(last["shards_appended_to"]), at_most=2),
+    ]
+    save("workflow", COMMAND, {"rows": rows, "exponents": exponents, "bars": bars})
+
+
+def _touch() -> None:
+    """Snakemake with `--touch` made as fast as it goes: it waits 0.1 s a job for the sake of time stamps."""
+    import snakemake.executors.touch
+    from snakemake.cli import main as cli
+
+    snakemake.executors.touch.Executor.SLEEPING_TIME = 0
+    del sys.argv[1]
+    cli()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        _touch()
+    else:
+        run(main)

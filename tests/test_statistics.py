@@ -1,0 +1,88 @@
+"""Statistics of the whole cache against numpy's on the same numbers; threads and a dask cluster agree."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+from config.cli import UserError
+from config.paths import Paths
+from pipeline.features import open_features
+from pipeline.shards import Shards
+from pipeline.statistics import compute, read_statistics, write_statistics
+from tests.simulate import simulate
+
+GONE, DAMAGED = [3, 40, 41], [(5, 1), (90, 0), (90, 2)]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A cache of 400 videos in 13 shards, some of them without pictures or with damaged segments."""
+    return simulate(tmp_path_factory.mktemp("cache"), videos=400, shard_videos=32, unreadable=GONE, damaged=DAMAGED)
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_they_are_numpys(config, split):
+    paths = Paths(open_features(config.results).folder.parent)
+    features = open_features(paths)
+    written = write_statistics(config, "r2plus1d", split, threads=2)
+    x = features.numpy("r2plus1d", features.rows(split)).reshape(-1, 32).astype(np.float64)
+    x = x[np.isfinite(x).all(axis=1)]
+    found = read_statistics(paths, "r2plus1d", features.key("r2plus1d"))
+    assert written.count == found.count == len(x)
+    if split is None:
+        assert len(x) == 3 * (400 - len(GONE)) - len(DAMAGED)
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.std, x.std(axis=0, ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(found.covariance, np.cov(x.T), atol=1e-6)
+
+
+def test_numbers_far_from_zero_lose_nothing(tmp_path):
+    config = simulate(tmp_path, videos=300, shard_videos=100)
+    features = open_features(config.results)
+
+    class Far(Shards):
+        def read(self, rows=None, threads=None):
+            return (super().read(rows, threads).astype(np.float32) / 4 + 2000).astype(np.float16)
+
+    shards = Shards.open(features.folder / "musicnn")
+    far = Far(*(getattr(shards, name) for name in shards.__dataclass_fields__))
+    found = compute(far, np.arange(300), scheduler="synchronous")
+    x = far.read().reshape(-1, 64).astype(np.float64)
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=1e-7)
+    np.testing.assert_allclose(found.covariance, np.cov(x.T), atol=1e-5)
+
+
+def test_a_dask_cluster_gives_the_same(config):
+    shards = Shards.open(open_features(config.results).folder / "musicnn")
+    assert pickle.loads(pickle.dumps(shards)) == shards  # what a worker of another process is sent
+    here = write_statistics(config, "musicnn", threads=1)
+    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        there = write_statistics(
+            config.model_copy(update={"dask": config.dask.model_copy(update={"scheduler": cluster.scheduler_address})}),
+            "musicnn",
+        )
+    np.testing.assert_array_equal(there.covariance, here.covariance)
+
+
+def test_what_cannot_be_read_is_named(config, tmp_path):
+    paths = Paths(open_features(config.results).folder.parent)
+    with pytest.raises(UserError, match="statistics/none.safetensors does not exist; run `snakemake statistics"):
+        read_statistics(paths, "none", "a")
+    write_statistics(config, "musicnn")
+    with pytest.raises(UserError, match="other features than the cache has now"):
+        read_statistics(paths, "musicnn", "b" * 64)
+    with pytest.raises(UserError, match="--backbone clip: the cache has"):
+        write_statistics(config, "clip")
+    empty = simulate(tmp_path, videos=40, unreadable=range(40))
+    with pytest.raises(UserError, match="no video has features"):
+        write_statistics(empty, "r2plus1d")
+
+
+def test_command_line(config):
+    command = [sys.executable, "-m", "pipeline.statistics", "--config", f"{config.results}/config.json"]
+    done = subprocess.run([*command, "--backbone", "musicnn", "--split", "all"], capture_output=True, text=True)
+    assert done.returncode == 0 and "1200 segments of 400 videos (all)" in done.stderr
