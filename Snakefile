@@ -41,7 +41,11 @@ rule train:
 
 rule evaluate:
     input:
-        [PATHS.eval(e) / f"{what}.json" for e in CONFIG.heads.experiments for what in ("retrieval", "neighbours")],
+        [
+            PATHS.eval(e) / f"{what}.json"
+            for e in CONFIG.heads.experiments
+            for what in ("retrieval", "neighbours", "diagnosis")
+        ],
         PATHS.comparison,
         PATHS.eval(FEATURES) / "neighbours.json",
         probed(),

@@ -1,5 +1,6 @@
 # Validated configuration, paths and environment, shared by all rules. Parsed again by every job: it must stay fast.
 
+import atexit
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from config.files import read_json, write_json
 from config.labels import FEATURES
 from config.model import load, trainable
 from config.paths import Paths
+from config.scheduler import cancel_leftovers, job_prefix
 from pipeline.backbones import resolve_options
 from snakemake.exceptions import WorkflowError
 
@@ -43,6 +45,22 @@ WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones
 
 
 onstart:
+    from pipeline.claim import Claim
+
+    # The lock of the results, from wherever they are worked on. Snakemake's own is the working directory's, and a
+    # Snakemake that was killed leaves it locked.
+    try:
+        atexit.register(Claim(PATHS.claim).release)
+    except UserError as error:
+        raise WorkflowError(f"another Snakemake works on these results: {error}")
+    # Slurm jobs are called after the results that they work on, so that the next run finds those of one that was killed.
+    executor, prefix = workflow.scheduler._executor, job_prefix(PATHS.results)
+    if hasattr(executor, "run_uuid"):
+        executor.run_uuid = f"{prefix}_{executor.run_uuid}"
+        try:
+            cancel_leftovers(prefix)
+        except UserError as error:
+            raise WorkflowError(str(error))
     write_json(PATHS.config, CONFIG.model_dump(mode="json"))
 
 

@@ -95,6 +95,9 @@ class Decoding(Section):
     """Address space of a decoding process in MiB; a file that needs more counts as failed (`out_of_memory`)."""
     recycle: int = Field(500, ge=1)
     """Files after which a decoding process is replaced, because decoders leak."""
+    staging: str | None = None
+    """Folder on a disk of the computing node itself, such as `$TMPDIR`, that a video is copied to before it is decoded.
+    For file systems that are slow at reading here and there; whole files are read then, not just what is needed."""
     partial: bool = False
     """Keep the good segments of a video where others are damaged: it is valid then, with NaN in the damaged ones.
     Videos that were done already stay as they are; `python -m pipeline.retry` gives the failed ones their chance."""
@@ -139,6 +142,9 @@ class Config(Section):
     """Render a set of music videos instead of reading the user's."""
     shard_videos: int = Field(1000, ge=1, le=100_000)
     """Videos a shard: one job reads one shard with one backbone."""
+    shards_a_job: int = Field(1, ge=1, le=1000)
+    """Consecutive shards that one job reads, one after the other, for schedulers that prefer few long jobs (1 to 8
+    hours). Does not change the features, and may be changed at any time: finished shards stay finished."""
     segments: Segments = Segments()
     splits: Splits = Splits()
     decoding: Decoding = Decoding()

@@ -70,6 +70,13 @@ class Paths:
         """Done record of a shard; `part` is `probe` or a backbone. A string shard is a Snakemake wildcard."""
         return self.results / "done" / part / (f"{shard:05d}.json" if isinstance(shard, int) else f"{shard}.json")
 
+    def job_done(self, part: str, first: int | str, shards: int) -> Path:
+        """What Snakemake watches of a job of so many shards: of one the shard's record, of several a list of them."""
+        if shards == 1:
+            return self.done(part, first)
+        name = f"{first:05d}.json" if isinstance(first, int) else f"{first}.json"
+        return self.results / "done" / part / f"{shards}_shards" / name
+
     def ledger(self, part: str, shard: int, key: str) -> Path:
         """The done record again, where Snakemake does not know it, for each cache key that was ever used."""
         return self.results / "ledger" / part / key[:16] / f"{shard:05d}.json"
@@ -77,6 +84,11 @@ class Paths:
     def work(self, part: str, shard: int) -> Path:
         """Folder for the partial progress of a shard, unknown to Snakemake."""
         return self.results / "work" / part / f"{shard:05d}"
+
+    @property
+    def claim(self) -> Path:
+        """Which Snakemake works on these results."""
+        return self.results / "work" / "snakemake.claim"
 
     def progress(self, part: str, shard: int) -> Path:
         """Progress of a shard's jobs as JSON lines, unknown to Snakemake."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,18 +49,19 @@ SCHEMA = pa.schema(
 )
 
 
-def read_manifest(path: Path) -> pa.Table:
-    """The manifest, rows in order. Columns as in SCHEMA. UserError if it is missing or not a manifest."""
+def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """The manifest, rows in order, with these columns of SCHEMA. UserError if it is missing or not a manifest."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=columns)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `snakemake manifest …`") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
-    if "title" not in table.column_names and "artist" in table.column_names:  # written before there were titles
-        nothing = pa.nulls(table.num_rows, pa.string())
-        table = table.add_column(table.column_names.index("artist") + 1, "title", nothing)
-    if not table.schema.equals(SCHEMA):
+    if "title" in columns and "title" not in table.column_names:  # written before there were titles
+        table = table.append_column("title", pa.nulls(table.num_rows, pa.string()))
+    if set(table.column_names) >= set(columns):
+        table = table.select(columns)
+    if not table.schema.equals(pa.schema([SCHEMA.field(name) for name in columns])):
         raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
     return table
 

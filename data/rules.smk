@@ -6,7 +6,9 @@ if CONFIG.render is not None:
         params: render=CONFIG.render.model_dump(),
         log: LOGS / "render.log",
         benchmark: BENCHMARKS / "render.tsv"
-        threads: workflow.cores
+        # On a cluster Snakemake knows no number of cores.
+        threads: min(workflow.cores or 1, 64)
+        localrule: True
         message: "rendering music videos"
         shell: "python -m data.render {FLAGS} --threads {threads} 2>&1 | tee {log:q}"
 

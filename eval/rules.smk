@@ -88,6 +88,22 @@ rule probe_experiment:
         "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
 
+rule diagnose:
+    input:
+        rules.train_heads.output.checkpoint,
+        rules.train_heads.output.metrics,
+        rules.embed.output,
+        PATHS.eval("{experiment}") / "retrieval.json",
+        [PATHS.eval("{experiment}") / f"{task}.json" for task in CONFIG.labels.tasks],
+    output: PATHS.eval("{experiment}") / "diagnosis.json",
+    params: eval=CONFIG.eval.model_dump(),
+    log: LOGS / "diagnose" / "{experiment}.log",
+    benchmark: BENCHMARKS / "diagnose" / "{experiment}.tsv"
+    threads: 2
+    message: "looking for signatures of failure in '{wildcards.experiment}'"
+    shell: "python -m eval.diagnose {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+
+
 def measured():
     """What the report needs of every experiment; nothing where there are too few videos to fit projection heads."""
     record = read_json(Path(checkpoints.index.get().output.record))
@@ -100,6 +116,7 @@ def measured():
             PATHS.heads(e) / "metrics.jsonl",
             PATHS.eval(e) / "retrieval.json",
             PATHS.eval(e) / "neighbours.json",
+            PATHS.eval(e) / "diagnosis.json",
         )
     ] + [PATHS.comparison, PATHS.eval(FEATURES) / "neighbours.json", *probed()]
 

@@ -68,7 +68,8 @@ class Standardise:
     def __call__(self, features: Tensor) -> Tensor:
         """[n, dim] → float32 [n, dim] with mean 0 and deviation 1 over what was seen."""
         deviation = (self.squares / self.count).sqrt()
-        return ((features - self.mean) / torch.where(deviation > 0, deviation, 1)).float()
+        # Only what was summed needs float64; the features come from float16.
+        return (features.float() - self.mean.float()) / torch.where(deviation > 0, deviation, 1).float()
 
 
 class Autoencoder:

@@ -1,6 +1,7 @@
 """Carry every cached segment into the shared space of an experiment's trained heads, those of every seed.
 
-Reads the cache, once for all seeds, and checkpoint.safetensors of each. Writes into each seed's folder (heads/runs.py):
+Reads the cache, checking checksums and once for all seeds, and checkpoint.safetensors of each. Writes into each seed's
+folder (heads/runs.py):
   embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors;
                     NaN where that modality's backbone could not read the video or the segment
   embeddings.json   last: counts, cache keys and a sha256 of both arrays' values
@@ -30,7 +31,6 @@ from heads.checkpoint import About, load_checkpoint
 from heads.kernels import kernels
 from heads.runs import Run, runs
 from pipeline.features import Features, open_features
-from pipeline.store import read_array
 
 log = logging.getLogger("embed")
 BLOCK = 256
@@ -49,26 +49,25 @@ def embed_block(head: nn.Module, features: np.ndarray, valid: np.ndarray, device
 
 def embed(config: Config, name: str) -> list[dict[str, Any]]:
     """Write the embeddings of every seed of one experiment; returns their records."""
-    paths = Paths(Path(config.results))
-    view = open_features(paths)
+    view = open_features(Paths(Path(config.results)), torch.get_num_threads())
     keys = {backbone: view.key(backbone) for backbone in (config.heads.audio, config.heads.video)}
     writers = [Writer(run, keys, view.videos, view.segments) for run in runs(config, name)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with kernels(config.heads.matmul, device):
         for side, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
-            _embed_side(paths, view, side, backbone, writers, device)
+            _embed_side(view, side, backbone, writers, device)
     return [writer.finish() for writer in writers]
 
 
-def _embed_side(paths: Paths, view: Features, side: str, backbone: str, writers: list[Writer], device: str) -> None:
+def _embed_side(view: Features, side: str, backbone: str, writers: list[Writer], device: str) -> None:
     """Write one side of every seed's embeddings, a block of videos at a time."""
-    source, valid = read_array(paths, backbone), view.valid(backbone)
+    valid = view.valid(backbone)
     for writer in writers:
         writer.begin(side, int(valid.sum()), device)
     starts = range(0, len(valid), BLOCK)
     for at in progress(starts, len(starts), f"embed {side}", "blocks"):
         part = slice(at, at + BLOCK)
-        features = np.asarray(source[part])
+        features = view.numpy(backbone, part)
         for writer in writers:
             writer.write(side, part, features, valid[part], device)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import zarr
 
 from config.cli import UserError
 from config.model import LEAST_VIDEOS, Config
@@ -18,7 +17,7 @@ from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.features import open_features
 from pipeline.records import read_record
-from pipeline.store import read_array
+from pipeline.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Features:
     `splits` by name; `keys` and `random_weights` by backbone.
     """
 
-    arrays: tuple[zarr.Array, zarr.Array]
+    arrays: tuple[Shards, Shards]
     splits: dict[str, Split]
     shard_videos: int
     keys: dict[str, str]
@@ -79,9 +78,9 @@ class Features:
 def load_features(config: Config) -> Features:
     """Open the manifest and both backbones' arrays. Raises UserError on missing, mixed or incomplete features."""
     paths = Paths(Path(config.results))
-    view, table = open_features(paths), read_manifest(paths.manifest)
+    view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split"])
     names = (config.heads.audio, config.heads.video)
-    arrays = (read_array(paths, names[0]), read_array(paths, names[1]))
+    arrays = (Shards.open(paths.features / names[0]), Shards.open(paths.features / names[1]))
     good = np.ones(arrays[0].shape[:2], bool)
     for name, array in zip(names, arrays, strict=True):
         _mark_damaged(paths, name, array, config.shard_videos, good)
@@ -106,10 +105,10 @@ def load_features(config: Config) -> Features:
     )
 
 
-def _mark_damaged(paths: Paths, backbone: str, array: zarr.Array, shard_videos: int, good: np.ndarray) -> None:
+def _mark_damaged(paths: Paths, backbone: str, array: Shards, shard_videos: int, good: np.ndarray) -> None:
     """Set `good` [videos, segments] to False where a segment is NaN, reading only shards whose record counts some."""
     for shard, first in enumerate(range(0, len(good), shard_videos)):
         record = read_record(paths.done(backbone, shard))
         if record is not None and record.partial:
             part = slice(first, first + shard_videos)
-            good[part] &= ~np.isnan(np.asarray(array[part])[:, :, 0])  # a damaged segment is NaN throughout
+            good[part] &= ~np.isnan(array[part][:, :, 0])  # a damaged segment is NaN throughout

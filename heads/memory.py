@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import zarr
 from torch import Tensor
 
 from config.cli import UserError
 from config.model import SegmentPolicy
 from heads.batches import cut, draw, generator
 from heads.features import Features
+from pipeline.shards import Shards
 
 log = logging.getLogger("memory")
 READERS = 2
@@ -76,10 +76,10 @@ class Block:
         ]
 
 
-def _read_shard(array: zarr.Array, rows: np.ndarray, chosen: np.ndarray | None, target: Tensor) -> None:
+def _read_shard(array: Shards, rows: np.ndarray, chosen: np.ndarray | None, target: Tensor) -> None:
     """Rows of one shard, or the chosen segment of each, into [rows, segments held, dim]."""
     first, last = int(rows[0]), int(rows[-1]) + 1
-    block, wanted = np.asarray(array[first:last]), rows - first
+    block, wanted = array[first:last], rows - first
     if target.device.type == "cpu" and chosen is None:
         np.take(block, wanted, axis=0, out=target.numpy(), mode="clip")  # "raise" would go through a copy
         return

@@ -16,6 +16,8 @@ rule train_heads:
     log: LOGS / "train" / "{experiment}.log",
     benchmark: BENCHMARKS / "train" / "{experiment}.tsv"
     threads: 2
+    resources:
+        mem_mb=lambda wc, attempt: asked.training_megabytes(cache_bytes(), attempt),
     message: "fitting the projection heads '{wildcards.experiment}'"
     shell: "python -m heads.train {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
@@ -26,5 +28,7 @@ rule embed:
     log: LOGS / "embed" / "{experiment}.log",
     benchmark: BENCHMARKS / "embed" / "{experiment}.tsv"
     threads: 2
+    resources:
+        mem_mb=lambda wc, attempt: asked.training_megabytes(cache_bytes(), attempt),
     message: "embedding all videos with '{wildcards.experiment}'"
     shell: "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"

@@ -90,7 +90,7 @@ def validate(
 ) -> tuple[Ranks, list[int]]:
     """Train one experiment with every seed of the configuration; its ranks on the validation split."""
     split, found, epochs, gallery = features.splits["validation"], [], [], 0
-    sides = [np.asarray(array.oindex[split.rows]) for array in features.arrays]
+    sides = [array.read(split.rows) for array in features.arrays]
     for each in runs(config, name):
         experiment, same = config.heads.experiments[name], about(config, features, each)
         progress = fit(data, experiment, same, state, lambda line: None)
@@ -123,9 +123,20 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
         with kernels(config.heads.matmul, device):
             reached, epochs = validate(features, data, load(plain), "candidate", folder / f"{number}.safetensors")
         results.append(Candidate(name, keys, reached, epochs))
-        log.info("%s: median rank %.1f of %d", name, reached.median_rank, reached.gallery)
-    results.sort(key=lambda c: (c.ranks.median_rank, -c.ranks.mean_reciprocal_rank))
-    write_json(folder / "search.json", {"seeds": config.heads.seeds, "candidates": [asdict(c) for c in results]})
+        log.info(
+            "%s: median rank %.1f of %d, mean reciprocal rank %.3f",
+            *(name, reached.median_rank, reached.gallery, reached.mean_reciprocal_rank),
+        )
+        results.sort(key=lambda c: (c.ranks.median_rank, -c.ranks.mean_reciprocal_rank))
+        write_tables(
+            folder, config.heads.seeds, results
+        )  # after every one: a search that is killed has shown something
+    return results
+
+
+def write_tables(folder: Path, seeds: list[int], results: list[Candidate]) -> None:
+    """Write search.json and search.csv."""
+    write_json(folder / "search.json", {"seeds": seeds, "candidates": [asdict(c) for c in results]})
     text = io.StringIO()
     columns = ["candidate", *Ranks.__dataclass_fields__, "best_epochs"]
     table = csv.DictWriter(text, columns, lineterminator="\n")
@@ -134,7 +145,6 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
         table.writerow({"candidate": c.name, **asdict(c.ranks), "best_epochs": json.dumps(c.epochs)})
     with replacing(folder / "search.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
-    return results
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/EXPE
   checkpoint.safetensors  the weights of the epoch with the lowest validation loss
   metrics.jsonl           one line an epoch, as it goes: losses beside their chance level and lowest possible value
   config.json             the experiment as it was run
-After every epoch the state is saved in work/heads/EXPERIMENT/SEED/. A killed training goes on from there when it is
-started again and ends with the same bytes as an undisturbed one, given that its features fit into memory as before (see
-`heads.memory_gb`); with another experiment or other data it starts afresh.
+After an epoch the state is saved in work/heads/EXPERIMENT/SEED/, unless it was within the last ten seconds: writing it
+can take longer than a small epoch. A killed training goes on from there when it is started again and ends with the same
+bytes as an undisturbed one, given that its features fit into memory as before (see `heads.memory_gb`); with another
+experiment or other data it starts afresh.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -34,15 +37,7 @@ from config.model import Config, Experiment, SegmentPolicy, read
 from config.paths import Paths
 from heads.autoencoder import initialise
 from heads.batches import steps
-from heads.checkpoint import (
-    About,
-    Progress,
-    load_progress,
-    moments_of,
-    restore_moments,
-    save_checkpoint,
-    save_progress,
-)
+from heads.checkpoint import About, Progress, load_progress, moments_of, restore_moments, save_checkpoint, save_progress
 from heads.features import Features, load_features
 from heads.kernels import kernels
 from heads.loss import loss_of
@@ -52,6 +47,8 @@ from heads.optimiser import make, rate
 from heads.runs import Run, runs
 
 log = logging.getLogger("train")
+SAVE_SECONDS = 10.0
+"""The least time between two savings of the state, but for the first and the last one; a kill costs as much."""
 
 
 def derived_seed(seed: int, *of: int) -> int:
@@ -141,7 +138,7 @@ def fit(
     """Train until `patience` epochs bring no lower validation loss, or for `max_epochs`; resume if `state` fits.
 
     `same` says what training this is. `on_epoch` gets each epoch's metrics, also those of the epochs before a resume,
-    once that epoch is saved. Raises UserError when the loss is no longer a number.
+    as soon as they are known. Raises UserError when the loss is no longer a number.
     """
     training = Training(data, experiment, same.seed)
     progress = load_progress(state, same)
@@ -154,6 +151,7 @@ def fit(
         progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), same, [])
     for line in progress.metrics:
         on_epoch(line)
+    saved = -math.inf
     while not finished(progress, experiment):
         line = training.epoch(len(progress.metrics) + 1)
         loss = line["validation_loss"]
@@ -169,7 +167,9 @@ def fit(
             progress.best = copy.deepcopy(training.learned.state_dict())
             progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
         progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
-        save_progress(state, progress)
+        if time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment):
+            save_progress(state, progress)
+            saved = time.monotonic()
         log.info(
             "epoch %d: loss %.4f, validation %.4f (chance %.4f, lowest %.4f)%s",
             *(line["epoch"], line["train_loss"], loss, line["validation_chance"], line["validation_lowest"]),

@@ -10,6 +10,8 @@ Decoding runs in worker processes, the network here; `pipeline.forward` shares t
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,18 +22,25 @@ from config.model import Config, read
 from pipeline.backbones import entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
 from pipeline.forward import Layout, Meter, layout, outcomes
+from pipeline.heartbeat import watched
 from pipeline.readers import Decoded, MediaError
-from pipeline.shard import Outcome, ShardJob
+from pipeline.shard import Outcome, ShardJob, run_shards, shard_arguments
+from pipeline.staging import staging
 from pipeline.store import PROBE, read_array, stored_shard
 from pipeline.workers import Pool, Task
 
 
-def tasks(job: ShardJob, backbone: type[Backbone], options: dict[str, Any]) -> Iterator[Task[int]]:
-    """A decoding task for every video that is still to be done and has segments; failures of the probe are noted."""
+def tasks(
+    job: ShardJob, backbone: type[Backbone], options: dict[str, Any], folder: str | None = None
+) -> Iterator[Task[int]]:
+    """A decoding task for every video that is still to be done and has segments; failures of the probe are noted.
+
+    `folder`: where videos are copied to before they are decoded, if at all.
+    """
     modality = entry(job.part).modality
     fixed = {"seconds": job.config.segments.seconds, **backbone.request(options)}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
-    fixed["partial"] = job.config.decoding.partial
+    fixed |= {"partial": job.config.decoding.partial, "staging": folder}
     probed = stored_shard(job.paths, PROBE, job.shard, job.plan["segment_key"])
     if probed is None or probed.rows < len(job.rows):
         raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
@@ -79,7 +88,7 @@ def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray])
 
 
 def device_of(config: Config, name: str) -> str:
-    """`cpu` or `cuda`. UserError if a GPU is asked for and there is none."""
+    """`cpu` or `cuda`. UserError if a GPU is asked for, or a scheduler has given one to this job, and there is none."""
     wanted = config.backbones[name].device
     if wanted == "cpu" or config.backbones[name].options.get("engine") == "essentia":
         return "cpu"
@@ -87,6 +96,13 @@ def device_of(config: Config, name: str) -> str:
 
     if torch.cuda.is_available():
         return "cuda"
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if given not in ("", "-1", "NoDevFiles"):
+        raise UserError(
+            f"this job was given the GPU {given} (CUDA_VISIBLE_DEVICES), but PyTorch {torch.__version__} sees none on "
+            f"{socket.gethostname()}: its driver is missing, too old or broken, or this PyTorch was built without "
+            f"CUDA. Nothing was computed; mend it, or set backbones.{name}.device: cpu."
+        )
     if wanted == "cuda":
         raise UserError(f"backbones.{name}.device is cuda, but PyTorch sees no GPU on this machine")
     return "cpu"
@@ -96,19 +112,23 @@ def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.extract")
     p.add_argument("--backbone", required=True, help="name of a backbone of the configuration")
-    p.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    shard_arguments(p)
     arguments = p.parse_args()
     config, name = read(arguments.config), arguments.backbone
     if name not in config.backbones:
         raise UserError(f"--backbone {name}: the configuration has {sorted(config.backbones)}")
-    extract(config, name, arguments.shard)
+    run_shards(config, name, arguments, lambda shard, stop: extract(config, name, shard, stop=stop))
 
 
-def extract(config: Config, name: str, shard: int, cores: Layout | None = None) -> Meter:
+def extract(config: Config, name: str, shard: int, cores: Layout | None = None, stop: Stopping | None = None) -> Meter:
     """Run the backbone `name` over one shard and put the shard in place. UserError for what the user can mend.
 
-    `cores`: how to share the job's cores; by default what `layout` chooses for its threads.
+    `cores`: how to share the job's cores; by default what `layout` chooses for its threads. `stop`: by default the
+    signals that come meanwhile.
     """
+    if stop is None:
+        with Stopping() as stop:
+            return extract(config, name, shard, cores, stop)
     settings = config.backbones[name]
     options = resolve_options(name, settings.options)
     kind = load_class(name)
@@ -118,8 +138,13 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None) 
     device = device_of(config, name)
     cores = cores or layout(settings.threads, device, engine_threads=options.get("engine") == "essentia")
     meter = Meter()
-    with Stopping() as stop, job.journal, Pool(cores.decoders, config.decoding, stop) as pool:
-        pending = list(tasks(job, kind, options))
+    with (
+        watched(job.progress),
+        job.journal,
+        staging(config.decoding.staging, job.paths.results) as folder,
+        Pool(cores.decoders, config.decoding, stop) as pool,
+    ):
+        pending = list(tasks(job, kind, options, folder))
         if pending:
             backbone = kind(job.paths.weights(name), options, device, cores.threads)
             good: dict[int, np.ndarray] = {}

@@ -86,6 +86,12 @@ def shard_rows(plan: dict[str, Any], shard: int) -> range:
     return range(first, min(first + plan["shard_videos"], plan["videos"]))
 
 
+def job_shards(plan: dict[str, Any], first: int, shards: int) -> range:
+    """The shards of a job that begins with `first` and may have `shards`. UserError if there is no such shard."""
+    shard_rows(plan, first)
+    return range(first, min(first + shards, plan["shards"]))
+
+
 def read_plan(paths: Paths) -> dict[str, Any]:
     """The plan. UserError if the plan stage has not run."""
     plan = read_json(paths.plan)

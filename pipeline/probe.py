@@ -13,8 +13,9 @@ import numpy as np
 from config.cli import Stopping, parser, run
 from config.model import read
 from data.segments import segment_starts
+from pipeline.heartbeat import watched
 from pipeline.readers import MediaError
-from pipeline.shard import Outcome, ShardJob
+from pipeline.shard import Outcome, ShardJob, run_shards, shard_arguments
 from pipeline.store import PROBE
 from pipeline.workers import Pool, Task
 
@@ -39,14 +40,18 @@ def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.probe")
-    p.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    shard_arguments(p)
     arguments = p.parse_args()
     config = read(arguments.config)
-    job = ShardJob(config, PROBE, arguments.shard, (1 + config.segments.count,), np.float32)
-    with Stopping() as stop, job.journal, Pool(1, config.decoding, stop) as pool:
-        job.note(outcomes(job, pool))
-        job.leave(stop)
-        job.finish()
+
+    def probe(shard: int, stop: Stopping) -> None:
+        job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
+        with watched(job.progress), job.journal, Pool(1, config.decoding, stop) as pool:
+            job.note(outcomes(job, pool))
+            job.leave(stop)
+            job.finish()
+
+    run_shards(config, PROBE, arguments, probe)
 
 
 if __name__ == "__main__":

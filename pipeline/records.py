@@ -74,6 +74,21 @@ def write_record(paths: Paths, part: str, shard: int, record: Record) -> None:
     write_json(paths.done(part, shard), asdict(record))
 
 
+def write_job(paths: Paths, part: str, shards: range, shards_a_job: int) -> None:
+    """Write what Snakemake watches of a job of several shards, when all of them are in place: their digests."""
+    records = {shard: read_record(paths.done(part, shard)) for shard in shards}
+    digests = {f"{shard:05d}": record.digest for shard, record in records.items() if record is not None}
+    write_json(paths.job_done(part, shards.start, shards_a_job), digests)
+
+
+def forget_done(paths: Paths, part: str, shard: int) -> None:
+    """Delete a shard's done record, and with it those of all jobs of several shards that it belongs to."""
+    for folder in paths.done(part, shard).parent.glob("*_shards"):
+        several = int(folder.name.removesuffix("_shards"))
+        paths.job_done(part, shard - shard % several, several).unlink(missing_ok=True)
+    paths.done(part, shard).unlink(missing_ok=True)
+
+
 def write_ledger(paths: Paths, part: str, shard: int, record: Record) -> None:
     """Write the ledger alone: what the next job of this shard knows."""
     write_json(paths.ledger(part, shard, record.key), asdict(record))

@@ -24,7 +24,7 @@ from config.paths import Paths
 from pipeline.journal import Journal
 from pipeline.plan import read_plan
 from pipeline.readers import REASONS, MediaError
-from pipeline.records import Failure, read_record, write_ledger
+from pipeline.records import Failure, forget_done, read_record, write_ledger
 from pipeline.store import PROBE
 from pipeline.verify import key_of_part
 
@@ -47,7 +47,7 @@ def forget(paths: Paths, plan: dict[str, Any], reasons: Iterable[str]) -> dict[t
             gone = [f for f in failures if f.reason in chosen or f.row in probed]
             if record and gone:
                 paths.features_record.unlink(missing_ok=True)
-                paths.done(part, shard).unlink(missing_ok=True)
+                forget_done(paths, part, shard)
                 kept = [failure for failure in failures if failure not in gone]
                 tried = record.tried | {failure.row: failure.attempts for failure in gone}
                 write_ledger(paths, part, shard, replace(record, failures=kept, tried=tried))

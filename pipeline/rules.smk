@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from pipeline import resources as asked
+
 
 def plan():
     """The plan as it is on disk: parsed again only when the file is another one. UserError's words if there is none."""
@@ -17,15 +19,34 @@ def parsed_plan(*stamp):
     return read_json(PATHS.plan)
 
 
-def shards():
-    """All shards, once the checkpoint has made the plan. Nobody else asks the checkpoint: a cluster's job has none."""
+def jobs():
+    """The first shard of every job, once the checkpoint has made the plan. Nobody else asks the checkpoint, because a
+    job that a cluster runs has none."""
     checkpoints.plan.get()
-    return [f"{shard:05d}" for shard in range(plan()["shards"])]
+    return [f"{shard:05d}" for shard in range(0, plan()["shards"], CONFIG.shards_a_job)]
 
 
 def rows_of(shard):
+    """Videos of the job that begins with this shard."""
     known = plan()
-    return min(known["shard_videos"], known["videos"] - int(shard) * known["shard_videos"])
+    size = known["shard_videos"]
+    return min(size * CONFIG.shards_a_job, known["videos"] - int(shard) * size)
+
+
+def cache_bytes():
+    """Bytes of all features in memory; 0 before the plan, when nothing that needs them can run."""
+    if not PATHS.plan.exists():
+        return 0
+    known = plan()
+    return 2 * known["videos"] * known["segments"]["count"] * sum(b["dim"] for b in known["backbones"].values())
+
+
+def job_done(part):
+    return PATHS.job_done(part, "{shard}", CONFIG.shards_a_job)
+
+
+# A shard's number has leading zeros, which bash would read as octal.
+SHARDS = f"--shard $((10#{{wildcards.shard}})) --shards {CONFIG.shards_a_job}"
 
 
 rule weights:
@@ -62,29 +83,36 @@ checkpoint plan:
 
 # `rows` reruns the probe of a shard that gained videos, and its new record the extraction.
 rule probe:
-    output: PATHS.done("probe", "{shard}"),
+    output: job_done("probe"),
     params:
         key=lambda wc: plan()["segment_key"],
         rows=lambda wc: rows_of(wc.shard),
     log: LOGS / "probe" / "{shard}.log",
     benchmark: BENCHMARKS / "probe" / "{shard}.tsv"
+    resources:
+        runtime=lambda wc, attempt: asked.minutes(CONFIG, "probe", rows_of(wc.shard), attempt),
+        mem_mb=lambda wc, attempt: asked.megabytes(1, attempt),
     message: "finding the segments of shard {wildcards.shard}"
-    shell: "python -m pipeline.probe {FLAGS} --shard $((10#{wildcards.shard})) > {log:q} 2>&1"
+    shell: "python -m pipeline.probe {FLAGS} " + SHARDS + " > {log:q} 2>&1"
 
 
 rule extract_shard:
     input:
-        probe=PATHS.done("probe", "{shard}"),
+        probe=job_done("probe"),
         # Their identity is in the key; their time stamp means nothing.
         weights=ancient(PATHS.weights("{backbone}")),
-    output: PATHS.done("{backbone}", "{shard}"),
+    output: job_done("{backbone}"),
     params: key=lambda wc: plan()["backbones"][wc.backbone]["key"],
     log: LOGS / "extract" / "{backbone}" / "{shard}.log",
     benchmark: BENCHMARKS / "extract" / "{backbone}" / "{shard}.tsv"
     threads: lambda wc: CONFIG.backbones[wc.backbone].threads
+    resources:
+        runtime=lambda wc, attempt: asked.minutes(CONFIG, wc.backbone, rows_of(wc.shard), attempt),
+        mem_mb=lambda wc, attempt: asked.megabytes(CONFIG.backbones[wc.backbone].threads, attempt),
+        gpu=lambda wc: asked.gpus(CONFIG, wc.backbone),
     message: "{wildcards.backbone} looks at shard {wildcards.shard}"
     shell:
-        "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} --shard $((10#{wildcards.shard}))"
+        "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} " + SHARDS +
         # tee stays until the job is gone: asked to stop, that still has something to say.
         " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
 
@@ -92,7 +120,9 @@ rule extract_shard:
 # A checkpoint, because only the features tell whether there are enough videos for projection heads.
 checkpoint index:
     input:
-        lambda wc: [PATHS.done(backbone, shard) for shard in shards() for backbone in CONFIG.backbones],
+        lambda wc: [
+            PATHS.job_done(backbone, shard, CONFIG.shards_a_job) for shard in jobs() for backbone in CONFIG.backbones
+        ],
         # Named besides, so that Snakemake makes it again when somebody has deleted it.
         PATHS.plan,
     output:

@@ -6,6 +6,7 @@ as it goes, then the shard's objects and its records. `ShardJob.todo` says which
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,14 +21,37 @@ from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.journal import Journal
-from pipeline.plan import read_plan, shard_rows
+from pipeline.plan import job_shards, read_plan, shard_rows
 from pipeline.readers import REASONS, MediaError, decoder_versions
-from pipeline.records import Failure, Record
+from pipeline.records import Failure, Record, write_job
 from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 
 Outcome = np.ndarray | MediaError
 # A handful of failures says nothing about a shard, however small the shard is.
 FEWEST_FAILURES = 10
+
+
+def shard_arguments(p: argparse.ArgumentParser) -> None:
+    """The arguments that say which shards a job reads."""
+    p.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    p.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="this many from there on (shards_a_job); default 1"
+    )
+
+
+def run_shards(
+    config: Config, part: str, arguments: argparse.Namespace, one: Callable[[int, Stopping], object]
+) -> None:
+    """Run `one` on every shard that the job's arguments name, and write the job's record if they name several."""
+    paths = Paths(Path(config.results))
+    shards = job_shards(read_plan(paths), arguments.shard, arguments.shards)
+    with Stopping() as stop:
+        for shard in shards:
+            one(shard, stop)
+            if shard != shards[-1]:
+                stop.leave(f"shards {shard + 1} to {shards[-1]} are left")
+    if arguments.shards > 1:
+        write_job(paths, part, shards, arguments.shards)
 
 
 class ShardJob:
@@ -48,6 +72,7 @@ class ShardJob:
             raise UserError(f"{self.paths.manifest} has fewer rows than {self.paths.plan}; run `snakemake manifest …`")
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
+        self.progress = self.paths.progress(part, shard)
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
         self._stored_rows: list[int] = []
@@ -106,8 +131,7 @@ class ShardJob:
             return words, facts
 
         total = len(self.rows) - len(self.journal.outcomes)
-        record = self.paths.progress(self.part, self.shard)
-        for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=record):
+        for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=self.progress):
             if isinstance(outcome, MediaError):
                 outcome.attempts += self._tried.get(row, 0)
             self.journal.add(row, outcome)

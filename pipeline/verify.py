@@ -22,7 +22,7 @@ import numpy as np
 from config.cli import UserError, progress, run
 from config.paths import Paths
 from pipeline.plan import read_plan, shard_rows
-from pipeline.records import read_record
+from pipeline.records import forget_done, read_record
 from pipeline.shards import Shards
 from pipeline.store import PROBE, objects_digest, part_arrays
 
@@ -110,8 +110,8 @@ def main() -> None:
             bad += 1
             print(f"{part} shard {shard}: {problem}")
             if arguments.repair:
-                for record in (paths.done(part, shard), paths.ledger(part, shard, key_of_part(plan, part))):
-                    record.unlink(missing_ok=True)
+                forget_done(paths, part, shard)
+                paths.ledger(part, shard, key_of_part(plan, part)).unlink(missing_ok=True)
     print(f"{len(jobs) - bad} of {len(jobs)} shards are as their records say")
     if bad and arguments.repair:
         # Snakemake looks for a missing record only where something that is made of it is missing too.

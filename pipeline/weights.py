@@ -101,6 +101,19 @@ def unavailable(key: str, source: str, reason: str, kinds: str) -> UserError:
     )
 
 
+def refuse_in_a_job(key: str, source: str) -> None:
+    """UserError inside a job of a scheduler: its node may have no network, and would wait for nothing."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is not None:
+        raise UserError(
+            f"{key}: the weights '{source}' would have to be downloaded, which is not tried inside a job (Slurm's "
+            f"{job}), because compute nodes seldom have a network.\nRun this first on a login node, with your own "
+            "configuration, and then the same command as now:\n"
+            "    snakemake --cores 1 --until weights --configfile …\n"
+            f"or give the path of a local file in {key}."
+        )
+
+
 def read_safetensors(path: Path, key: str) -> dict[str, np.ndarray]:
     """The tensors of a local safetensors file. Raises UserError if it is damaged or holds types numpy does not know."""
     try:

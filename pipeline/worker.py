@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.readers import MediaError
+from pipeline.staging import staged
 
 PR_SET_PDEATHSIG = 1
 READS = 2
@@ -29,9 +30,10 @@ def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     What was read of a file that changed meanwhile may be half of the old and half of the new one, so it is read once
     more; if it changes again, that is a `decode_error`.
     """
+    staging = arguments.pop("staging", None)
     for _ in range(READS):
         before = _state(arguments["path"])
-        answer = _call(function, arguments)
+        answer = _call(function, arguments, staging)
         if _state(arguments["path"]) == before:
             break
     else:
@@ -49,10 +51,11 @@ def _state(path: str) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def _call(function: str, arguments: dict[str, Any], staging: str | None) -> tuple[str, Any]:
     module, _, name = function.partition(":")
     try:
-        return "ok", getattr(importlib.import_module(module), name)(**arguments)
+        with staged(arguments["path"], staging) as path:
+            return "ok", getattr(importlib.import_module(module), name)(**arguments | {"path": path})
     except MediaError as error:
         return "media", error
     except MemoryError:

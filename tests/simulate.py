@@ -76,5 +76,7 @@ if __name__ == "__main__":
     p.add_argument("--correlation", type=float, default=0.5)
     p.add_argument("--dims", type=int, nargs=2, default=(400, 200), metavar=("AUDIO", "VIDEO"))
     p.add_argument("--factors", type=int, default=12)
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="SEED", help="heads.seeds")
     args = p.parse_args()
-    simulate(args.results, args.correlation, args.videos, dims=tuple(args.dims), factors=args.factors)
+    heads = {"seeds": args.seeds}
+    simulate(args.results, args.correlation, args.videos, dims=tuple(args.dims), factors=args.factors, heads=heads)

@@ -57,3 +57,18 @@ def test_training_is_measured(tmp_path, monkeypatch):
     assert all(run["gflops"] > 0 and run["rss"] > 0 for mode in found for run in found[mode]["runs"][:1])
     table = train.table(found)
     assert "200 videos in memory" in table and table.count("\n") == 4
+
+
+def test_parts_of_training_are_measured_apart(monkeypatch):
+    run = {"videos": 500, "gflops": 40.0, "peak": {"torch": 50.0, "best": 80.0}, "rss": 2e9}
+    committed = {"stream": {"runs": [run]}}
+    monkeypatch.setattr(train, "load", lambda name: committed)
+    monkeypatch.setattr(train, "child", lambda module, folder, part, started: {"baseline": {"seconds": 60.0}})
+    found = train.measure("folder", ["paper"])
+    assert set(found) == {"stream", "paper", "bars"} and found["stream"] == committed["stream"]
+    assert [(line["value"], line["met"]) for line in found["bars"]] == [
+        (0.8, True),
+        (0.5, False),
+        (2.0, True),
+        (5.0, True),
+    ]

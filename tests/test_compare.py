@@ -117,10 +117,10 @@ def test_intervals_over_seeds_cover_as_often_as_they_say() -> None:
         a, b = rng.normal(size=3), 3 * rng.normal(size=5)
         for i, (low, high) in enumerate((mean_interval(list(a)), difference_interval(list(a), list(b)))):
             hits[i] += low <= 0 <= high
-    # Standard error of a share of 0.95 in 2,000: 0.005. Welch's freedom is rounded down, so it covers more.
-    assert abs(hits[0] / 2000 - 0.95) < 0.02 and 0.93 < hits[1] / 2000 < 0.99
+    # Standard error of a share of 0.95 in 2,000: 0.005.
+    assert (abs(hits / 2000 - 0.95) < 0.02).all()
     assert mean_interval([1.0]) is None and difference_interval([1.0], [1.0, 2.0]) is None
-    assert math.isclose(mean_interval([0.0, 2.0])[1], 1 + 12.706)
+    assert math.isclose(mean_interval([0.0, 2.0])[1], 1 + 12.706, abs_tol=1e-3)
 
 
 def test_experiments_measured_otherwise_are_refused(tmp_path: Path) -> None:

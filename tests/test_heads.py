@@ -176,6 +176,34 @@ def test_streamed_training_can_be_killed_too(tmp_path: Path, monkeypatch: pytest
     assert pairs == {videos * (3 if policy == "all" else 1)}
 
 
+def test_the_state_is_not_written_more_often_than_it_need_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written after the first epoch and the last; a training killed between them starts again from the first."""
+    undisturbed, config = small_cache(tmp_path / "a"), small_cache(tmp_path / "b")
+    whole, write, epochs, written = training.Training.epoch, training.save_progress, [], []
+
+    def dying(self: training.Training, number: int) -> dict[str, Any]:
+        epochs.append(number)
+        if epochs == [1, 2, 3, 4]:
+            raise Killed
+        return whole(self, number)
+
+    def writing(state: Path, progress: training.Progress) -> None:
+        written.append(len(progress.metrics))
+        write(state, progress)
+
+    monkeypatch.setattr(training, "SAVE_SECONDS", 1000.0)
+    monkeypatch.setattr(training, "save_progress", writing)
+    train(undisturbed, "small")
+    last = len(metrics(undisturbed))
+    assert written == [1, last]
+    monkeypatch.setattr(training.Training, "epoch", dying)
+    with pytest.raises(Killed):
+        train(config, "small")
+    train(config, "small")
+    assert epochs == [1, 2, 3, 4, *range(2, last + 1)] and written == [1, last, 1, 2, last]
+    assert outputs(config) == outputs(undisturbed)
+
+
 @pytest.mark.parametrize("after", [1, 4])
 def test_resumed_training_equals_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
@@ -193,6 +221,7 @@ def test_resumed_training_equals_an_undisturbed_one(
         epochs.append(number)
         return whole(self, number)
 
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(training.Training, "epoch", dying)
     with pytest.raises(Killed):
         train(config, "small")

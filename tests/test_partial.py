@@ -12,7 +12,7 @@ from config.paths import Paths
 from eval.retrieval import load_test, pooled
 from eval.retrieval import retrieval as evaluate
 from heads.embed import embed
-from heads.features import load_features, training_batches, validation_batches
+from heads.features import load_features
 from heads.train import train
 from pipeline.extract import segments_of, spread
 from pipeline.plan import read_plan
@@ -85,20 +85,6 @@ def test_the_record_counts_them_and_verify_agrees(tmp_path):
     assert check_shard(paths, read_plan(paths), "r2plus1d", 0) is None
 
 
-def test_no_batch_has_a_damaged_segment():
-    good = np.random.default_rng(0).random((40, 3)) > 0.4
-    good[~good.any(axis=1), 1] = True
-    for epoch in range(1, 9):
-        for video, segment in training_batches(good, 16, 0, epoch):
-            assert good[video, segment].all()
-    batches = validation_batches(good, 16, 0)
-    pairs = [pair for video, segment in batches for pair in zip(video.tolist(), segment.tolist(), strict=True)]
-    assert sorted(pairs) == list(zip(*(axis.tolist() for axis in np.nonzero(good)), strict=True))
-    # Every segment good: the draws are those of always.
-    whole = np.ones((40, 3), bool)
-    assert sum(len(video) for video, _ in validation_batches(whole, 16, 0)) == 120
-
-
 def test_heads_and_ranks_leave_them_out(tmp_path):
     heads = {"experiments": {"baseline": {"max_epochs": 2, "batch": 32}}}
     splits = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -106,7 +92,7 @@ def test_heads_and_ranks_leave_them_out(tmp_path):
         tmp_path / "results", videos=120, damaged=DAMAGED, heads=heads, splits=splits, eval={"bootstrap": 100}
     )
     features = load_features(config)
-    assert features.good.sum() == 360 - len(DAMAGED)
+    assert sum(split.good.sum() for split in features.splits.values()) == 360 - len(DAMAGED)
     assert features.digest() != load_features(simulate(tmp_path / "whole", videos=120, splits=splits)).digest()
     train(config, "baseline")
     embed(config, "baseline")

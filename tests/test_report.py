@@ -19,6 +19,7 @@ from config.paths import Paths
 from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.compare import compare
+from eval.diagnose import diagnose
 from eval.neighbours import neighbours
 from eval.probe.__main__ import probe
 from eval.report import media
@@ -78,6 +79,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         neighbours(config, space)
         for task in config.labels.tasks:
             probe(config, task, space)
+    for name in config.heads.experiments:
+        diagnose(config, name)
     close(config)
     return report(config).parent
 
@@ -153,6 +156,8 @@ def test_tables_hold_what_was_measured(folder: Path) -> None:
         "audio", "video", "audio_video", "cl_audio", "cl_video", "cl_aggregated"
     }  # fmt: skip
     assert {row["seed"] for row in read("losses")} == {"0", "1"}
+    found = {row["finding"]: row["verdict"] for row in read("diagnosis") if row["experiment"] == "baseline"}
+    assert found["loss_floor"] == "found" and "Loss floor" in (folder / "index.html").read_text()
     assert EVIL in read("neighbours")[0]["query"]
 
 

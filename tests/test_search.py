@@ -15,6 +15,7 @@ from simulate import simulate
 
 from config.cli import UserError
 from config.model import Config, load
+from heads import search as module
 from heads.features import load_features
 from heads.search import GRID, candidates, ranks, search
 
@@ -92,6 +93,24 @@ def test_the_test_split_decides_nothing(tmp_path: Path, grid: Path) -> None:
     for backbone in ("musicnn", "r2plus1d"):
         group[backbone].oindex[rows] = np.float16(7)
     assert search(config, grid, []) == expected
+
+
+def test_a_killed_search_has_written_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text("base: {hidden: [8], embedding: 8, batch: 64, max_epochs: 1}\ngrid: {temperature: [1.0, 0.1]}\n")
+    validate, tried = module.validate, []
+
+    def dying(*arguments: Any) -> Any:
+        tried.append(arguments)
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    monkeypatch.setattr(module, "validate", dying)
+    with pytest.raises(KeyboardInterrupt):
+        search(small_cache(tmp_path / "results"), path, [])
+    written = json.loads((tmp_path / "results" / "search" / "search.json").read_text())
+    assert [c["name"] for c in written["candidates"]] == ["temperature 1.0"]
 
 
 def test_a_wrong_key_of_the_grid_is_named(tmp_path: Path) -> None:

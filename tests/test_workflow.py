@@ -40,6 +40,8 @@ def test_everything_is_there(demo):
     plots = {path.name for path in (out / "report" / "plots").iterdir()}
     assert {"overview.png", "overview.svg", "loss-baseline.png", "map-pca-audio-features.png"} <= plots
     assert any((out / "report" / "media").glob("*.mp4"))
+    for file in ("baseline/diagnosis.json", "comparison.json"):
+        assert (out / "eval" / file).stat().st_size > 0
     assert not any(path.is_file() for path in (out / "work").rglob("*"))
 
 
@@ -94,16 +96,8 @@ def test_a_changed_experiment_redoes_the_heads_only(demo):
     folder, config = demo
     heads = {"experiments": {"baseline": {"max_epochs": 3, "batch": 16}}}
     rules = planned_rules(snakemake(folder, config | {"heads": heads}, "-n"))
-    assert rules == {
-        "train_heads",
-        "embed",
-        "retrieval",
-        "compare",
-        "neighbours",
-        "probe_experiment",
-        "write_report",
-        "all",
-    }
+    measured = {"retrieval", "compare", "neighbours", "probe_experiment", "diagnose"}
+    assert rules == measured | {"train_heads", "embed", "write_report", "all"}
 
 
 def test_a_tag_file_redoes_tagging_only(demo, tmp_path):
@@ -117,7 +111,8 @@ def test_a_tag_file_redoes_tagging_only(demo, tmp_path):
     (tmp_path / "lastfm_tags.db").touch()
     labels = {"tagging": {"source": str(tmp_path / "lastfm_tags.db")}}
     printed = snakemake(folder, config | {"labels": labels}, "-n")
-    assert planned_rules(printed) == {"find_labels", "probe_features", "probe_experiment", "write_report", "all"}
+    probing = {"find_labels", "probe_features", "probe_experiment", "diagnose"}
+    assert planned_rules(printed) == probing | {"write_report", "all"}
     assert "for 'tagging'" in printed and "for 'genre'" not in printed
     gone = {"tagging": {"source": str(tmp_path / "nowhere.db")}}
     printed = snakemake(folder, config | {"labels": gone}, "-n", check=False)

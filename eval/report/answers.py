@@ -25,7 +25,7 @@ def diagnosed(run: Run) -> list[dict[str, Any]]:
     """What eval/diagnose.py found, the worst first: each finding once, with the `experiments` that have it."""
     found: dict[str, dict[str, Any]] = {}
     for e in run.experiments:
-        for f in (e.diagnosis or {"findings": []})["findings"]:
+        for f in e.diagnosis["findings"]:
             if f["verdict"] == "found":
                 found.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
     return sorted(found.values(), key=lambda f: SEVERITY[f["severity"]])

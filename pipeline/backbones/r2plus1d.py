@@ -17,7 +17,7 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones.base import Backbone
-from pipeline.weights import check_tensors, local, read_safetensors, unavailable, unknown_source
+from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
 
 if TYPE_CHECKING:
     import torch
@@ -163,6 +163,7 @@ def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(start):
                 return _read_state(cached)
         log.warning("%s is damaged (its sha256 does not start with %s); downloading it again", cached, start)
+    refuse_in_a_job(KEY, "kinetics400")
     log.info("downloading %s", url)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a word

@@ -1,0 +1,179 @@
+"""What is wrong with an experiment, if anything: the paper's signatures of failure, recognised by measurement.
+
+Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, and the probes'
+genre.json and tagging.json where labels are configured. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
+  name, severity            as in eval/words.py
+  verdict                   `found`, `absent` or `unknown` (there is too little to say)
+  numbers                   what was measured, {name: number}
+  details                   a list of sentences, often empty
+  meaning, advice           what it means where it is found, and what to try
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from config.cli import UserError, experiment_parser, run
+from config.files import read_json, write_json
+from config.model import Config, read
+from config.paths import Paths
+from eval.bootstrap import intervals
+from eval.findings import FEWEST, Finding, finding, of_losses, of_ranks, of_shape
+from eval.ranks import ranks, unit_rows
+from eval.retrieval import load_test, pooled
+from eval.signs import label_agreement
+from heads.checkpoint import load_checkpoint
+from heads.embed import BLOCK, load_embeddings
+from heads.runs import Run, runs
+from pipeline.features import Features
+
+log = logging.getLogger("diagnose")
+MOST = 2000
+"""Videos looked at, of each split: enough for every sign, and cheap at any size."""
+SAME = 0.999
+"""Mean cosine of embeddings and the same ones embedded again; float16, TF32 and oneDNN leave 0.99999."""
+
+
+def median_rank(audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config: Config) -> dict[str, float]:
+    """Median rank sound → picture, its interval over videos, and chance."""
+    rank = ranks(audio, video)[0]
+    low, high = intervals(rank, owner, config.eval.bootstrap, config.eval.seed)["median"]
+    videos = len(np.unique(owner))
+    return {"median": float(np.median(rank)), "low": low, "high": high, "chance": (len(rank) + 1) / 2, "videos": videos}
+
+
+def linear_ranks(config: Config, view: Features, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Median rank of test rows by ridge regression from sound to picture, fitted on the cached features of train rows.
+
+    Needs no head: what it finds is in the cache's pairs.
+    """
+    sides = []
+    for backbone in (config.heads.audio, config.heads.video):
+        fitted, asked = (np.nanmean(view.numpy(backbone, rows), axis=1, dtype=np.float64) for rows in (train, test))
+        middle, scale = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
+        sides.append(((fitted - middle) / scale, (asked - middle) / scale))
+    (x, queries), (y, candidates) = sides
+    kernel = x @ x.T
+    kernel[np.diag_indices_from(kernel)] += 0.1 * np.trace(kernel) / len(kernel)
+    predicted = queries @ x.T @ np.linalg.solve(kernel, y)
+    return median_rank(predicted, candidates, np.arange(len(test)), config)
+
+
+def of_checkpoint(config: Config, training: Run, view: Features, keys: dict[str, str]) -> list[Finding]:
+    """Whether stored embeddings are those that the checkpoint gives a segment alone, or those of a batch.
+
+    Looks at the first batch that heads/embed.py embeds: batch norm's training mode would have its very statistics.
+    """
+    heads, _ = load_checkpoint(training.folder / "checkpoint.safetensors")
+    rows = np.arange(min(BLOCK, view.videos))
+    stored, numbers = load_embeddings(training, rows, keys), {}
+    for side, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+        kept = getattr(stored, side)
+        known = ~np.isnan(kept[:, :, 0])
+        features, units = torch.from_numpy(view.numpy(backbone, rows)[known]), unit_rows(kept[known])
+        for name, batchwise in (("alone", False), ("batch", True)):
+            again = unit_rows(_embedded(getattr(heads, side), features, batchwise))
+            numbers[f"{side}_{name}"] = float((units * again).sum(axis=1).mean())
+    alone, batch = (min(numbers[f"{side}_{name}"] for side in ("audio", "video")) for name in ("alone", "batch"))
+    return [
+        finding("train_mode_batch_norm", alone < SAME and batch > alone, numbers),
+        finding("other_weights", alone < SAME and batch <= alone, numbers),
+    ]
+
+
+def _embedded(head: nn.Module, features: torch.Tensor, batchwise: bool) -> np.ndarray:
+    """Embeddings [n, d]; `batchwise` with batch norm's training mode (the batch's own statistics), without dropout."""
+    head.eval()
+    for layer in head.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.train(batchwise)
+    with torch.no_grad():
+        return head(features).numpy()
+
+
+def of_labels(units: np.ndarray, labels: list[str | None], config: Config) -> Finding:
+    """Whether neighbours by `units` [n, d] share labels more often than strangers do."""
+    known = np.array([bool(label) for label in labels])
+    names, number = np.unique([label for label in labels if label], return_inverse=True)
+    if len(names) < 2 or known.sum() < FEWEST:
+        return finding("neighbours_without_labels", None, {"labelled": int(known.sum()), "classes": len(names)})
+    agreement, chance = label_agreement(units[known], number)
+    # Shifted by one because `intervals` also takes reciprocals.
+    low, high = intervals(agreement + 1, np.arange(len(agreement)), config.eval.bootstrap, config.eval.seed)["mean"]
+    numbers = {"agreement": float(agreement.mean()), "low": low - 1, "high": high - 1, "chance": chance}
+    return finding("neighbours_without_labels", not low - 1 > chance, numbers)
+
+
+def of_probes(config: Config, paths: Paths, name: str) -> Finding:
+    """Whether probes on the embeddings do worse than on the features that they came from; unknown without probes."""
+    worse, compared = [], 0
+    for task in config.labels.tasks:
+        for line in (read_json(paths.eval(name) / f"{task}.json") or {}).get("comparisons", []):
+            if not line["b"].startswith("cl_") and line["difference"] is not None:
+                compared += 1
+                if line["differs"] and line["high"] < 0:
+                    worse.append(
+                        f"{task}, {line['level']}s, {line['probe']}: {line['metric']} of {line['a']} is "
+                        f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}] from {line['b']}'s"
+                    )
+    numbers = {"compared": compared, "worse": len(worse)}
+    return finding("downstream_below_features", bool(worse) if compared else None, numbers, tuple(worse))
+
+
+def diagnose(config: Config, name: str) -> dict[str, Any]:
+    """Diagnose one experiment and write its JSON; returns it."""
+    paths, training = Paths(Path(config.results)), runs(config, name)[0]
+    test, view = load_test(config, name, training)
+    test = replace(test, table=test.table[:MOST], audio=test.audio[:MOST], video=test.video[:MOST])
+    metrics, retrieval = training.folder / "metrics.jsonl", paths.eval(name) / "retrieval.json"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+    ranked = read_json(retrieval)
+    if not lines or ranked is None:
+        raise UserError(f"{retrieval if lines else metrics} does not exist or is empty; run `snakemake evaluate …`")
+    findings, ways = of_losses(lines)
+    rows = view.rows("train", (config.heads.audio, config.heads.video))[:MOST]
+    trained = load_embeddings(training, rows, test.record["keys"])
+    good = ~(np.isnan(trained.audio[:, 0, 0]) | np.isnan(trained.video[:, 0, 0]))
+    audio, video, _ = test.level("segment")
+    shape = of_shape(unit_rows(audio), unit_rows(video))
+    medians = {
+        "test": next(r for r in ranked["results"] if r["level"] == "segment" and r["gallery"] == "full"),
+        "train": median_rank(trained.audio[good, 0], trained.video[good, 0], np.arange(good.sum()), config),
+        "linear": linear_ranks(config, view, rows[good], test.table["row"].to_numpy()),
+    }
+    whole = medians["test"]["metrics"]["median"]
+    medians["test"] = {"median": whole["value"]} | {key: whole[key] for key in ("low", "high", "chance")}
+    medians["test"]["videos"] = ranked["test_videos_valid"]
+    dead = any(one["verdict"] == "found" for one in shape if one["name"] in ("constant_output", "collapse"))
+    findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(config, training, view, test.record["keys"])
+    both = unit_rows(pooled(test.audio) + pooled(test.video))
+    findings += [of_labels(both, test.table["genre"].to_pylist(), config), of_probes(config, paths, name)]
+    written = {"experiment": name, "seed": training.seed, "random_weights": test.record["random_weights"]}
+    written |= {"findings": findings}
+    write_json(paths.eval(name) / "diagnosis.json", written)
+    return written
+
+
+def main() -> None:
+    args = experiment_parser(__doc__, "eval.diagnose", several=True).parse_args()
+    config = read(args.config)
+    torch.set_num_threads(args.threads)
+    for name in args.experiment or config.heads.experiments:
+        found = [one for one in diagnose(config, name)["findings"] if one["verdict"] == "found"]
+        for one in found:
+            numbers = ", ".join(f"{key} {value:.4g}" for key, value in one["numbers"].items())
+            log.info("%s: %s (%s). %s %s", name, one["name"], numbers, one["meaning"], one["advice"])
+        if not found:
+            log.info("%s: none of the known signatures of failure", name)
+
+
+if __name__ == "__main__":
+    run(main)
