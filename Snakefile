@@ -47,6 +47,7 @@ rule evaluate:
             for what in ("retrieval", "neighbours", "diagnosis")
         ],
         PATHS.comparison,
+        PATHS.eval(FEATURES) / "neighbours.json",
         probed(),
 
 

@@ -23,10 +23,24 @@ rule compare:
     shell: "python -m eval.compare {FLAGS} > {log:q} 2>&1"
 
 
+rule neighbours_of_features:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+    output: PATHS.eval(FEATURES) / "neighbours.json",
+    params:
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        sides=[CONFIG.heads.audio, CONFIG.heads.video],
+    log: LOGS / "neighbours" / "features.log",
+    benchmark: BENCHMARKS / "neighbours" / "features.tsv"
+    message: "finding nearest neighbours with the backbones' features"
+    shell: "python -m eval.neighbours {FLAGS} > {log:q} 2>&1"
+
+
 rule neighbours:
     input: rules.embed.output,
     output: PATHS.eval("{experiment}") / "neighbours.json",
-    params: seed=CONFIG.eval.seed,
+    params: eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
     log: LOGS / "neighbours" / "{experiment}.log",
     benchmark: BENCHMARKS / "neighbours" / "{experiment}.tsv"
     message: "finding nearest neighbours with '{wildcards.experiment}'"
@@ -104,7 +118,7 @@ def measured():
             PATHS.eval(e) / "neighbours.json",
             PATHS.eval(e) / "diagnosis.json",
         )
-    ] + [PATHS.comparison] + probed()
+    ] + [PATHS.comparison, PATHS.eval(FEATURES) / "neighbours.json", *probed()]
 
 
 def probed():

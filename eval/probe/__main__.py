@@ -27,10 +27,10 @@ from config.files import read_json, replacing, write_json
 from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
+from eval.paper import PROBE_SCORES
 from eval.probe.fit import fit
 from eval.probe.measure import Measured, Scores, compare, measure
 from eval.probe.metrics import best_thresholds, resamples
-from eval.probe.published import PUBLISHED
 from eval.probe.sets import Representation, Task, experiment_representations, load_task, title
 
 log = logging.getLogger("probe")
@@ -160,7 +160,7 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
     written = {
         "experiment": experiment,
         **same,
-        "published": PUBLISHED[name] if set(task.keys) == {"musicnn", "r2plus1d"} else None,
+        "published": PROBE_SCORES[name] if set(task.keys) == {"musicnn", "r2plus1d"} else None,
         "notes": notes,
         "results": [
             {"level": level, "representation": key, "name": title(config, key), "probe": kind} | one.entry

@@ -13,60 +13,76 @@ import numpy as np
 
 from config.cli import UserError
 from config.files import read_json
-from config.model import Config, trainable
+from config.labels import FEATURES
+from config.model import Config, Experiment, trainable
 from config.paths import Paths
 from data.manifest import read_manifest
+from heads.runs import runs
 from pipeline.features import open_features
 from pipeline.plan import read_plan
 from pipeline.readers import REASONS
 
-DIRECTIONS = {"audio_to_video": "sound → picture", "video_to_audio": "picture → sound"}
-METRICS = {
-    "median": "median rank",
-    "mean": "mean rank",
-    "recall_at_1": "R@1",
-    "recall_at_5": "R@5",
-    "recall_at_10": "R@10",
-    "mrr": "MRR",
-}
+Json = dict[str, Any]
+LEAD = "recommended"
+"""The experiment that stands for all where there is room for one."""
 
 
 @dataclass(frozen=True)
-class ExperimentRun:
-    """One experiment's outcome: `metrics` a dict an epoch, `retrieval` and `neighbours` as eval/ wrote them."""
+class Space:
+    """What was measured in one space, as eval/ wrote it: the features' or an experiment's embeddings'."""
 
     name: str
-    metrics: list[dict[str, Any]]
-    retrieval: dict[str, Any]
-    neighbours: dict[str, Any]
+    neighbours: Json
+    probes: dict[str, Json]
+    """By task: genre, tagging."""
+
+
+@dataclass(frozen=True)
+class ExperimentRun(Space):
+    """One experiment's outcome: `metrics` a list of lines for each of `seeds`, the others as eval/ wrote them."""
+
+    settings: Experiment
+    seeds: list[int]
+    metrics: list[list[Json]]
+    retrieval: Json
+    diagnosis: Json
 
     @property
     def levels(self) -> list[str]:
         """`segment` and `video`, as far as they were measured."""
         return list(dict.fromkeys(r["level"] for r in self.retrieval["results"]))
 
-    def results(self, level: str, gallery: str) -> list[dict[str, Any]]:
+    def results(self, level: str, gallery: str) -> list[Json]:
         """The measured rankings of a level over the `full` or the `drawn` galleries."""
         return [r for r in self.retrieval["results"] if (r["level"], r["gallery"]) == (level, gallery)]
 
+    def headline(self) -> list[Json]:
+        """Segments in galleries of the paper's size, or the full one where the test split has no more."""
+        return self.results("segment", "drawn") or self.results("segment", "full")
+
     @property
-    def best_epoch(self) -> dict[str, Any]:
-        """The epoch whose weights were kept."""
-        return min(self.metrics, key=lambda line: line["validation_loss"])
+    def changes(self) -> dict[str, Any]:
+        """What this experiment sets other than the paper's baseline does."""
+        default = Experiment().model_dump()
+        own = self.settings.model_dump()
+        return {k: v for k, v in own.items() if v != default[k]}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the report is about."""
+    """What the report is about. `features` and `experiments` are empty where too few videos could be read."""
 
-    plan: dict[str, Any]
+    plan: Json
     splits: dict[str, int]
     genres: list[tuple[str, int]]
     seconds: float
-    coverage: list[dict[str, Any]]
+    coverage: list[Json]
     failures: list[dict[str, str]]
     complete: dict[str, int]
+    features: Space | None
     experiments: list[ExperimentRun]
+    comparison: list[Json]
+    """Differences of pairs of experiments, as eval/compare.py wrote them."""
 
     @property
     def random_backbones(self) -> list[str]:
@@ -74,7 +90,7 @@ class Run:
         return [name for name, planned in self.plan["backbones"].items() if planned["random_weights"]]
 
     @property
-    def reasons(self) -> list[dict[str, Any]]:
+    def reasons(self) -> list[Json]:
         """Failures counted by backbone and reason, most frequent first."""
         counted = Counter((f["backbone"], f["reason"]) for f in self.failures).most_common()
         return [
@@ -83,36 +99,20 @@ class Run:
         ]
 
     @property
-    def retrieval_rows(self) -> list[dict[str, Any]]:
-        """One row a measured ranking, flat, for the table."""
-        rows = []
-        for e in self.experiments:
-            for r in e.retrieval["results"]:
-                row = {"experiment": e.name, "level": r["level"], "direction": DIRECTIONS[r["direction"]]}
-                row |= {"gallery": r["size"], "queries": r["queries"]}
-                for name in METRICS:
-                    m = r["metrics"][name]
-                    row |= {name: m["value"], f"{name}_low": m["low"], f"{name}_high": m["high"]}
-                    row[f"{name}_chance"] = m["chance"]
-                row |= {"better_than_chance": r["better_than_chance"], "published_formula": r["published_formula"]}
-                rows.append(row)
-        return rows
+    def spaces(self) -> list[Space]:
+        """The features, then every experiment; nothing where nothing was measured."""
+        return [*([self.features] if self.features else []), *self.experiments]
 
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Every table of the report by file name."""
-        losses = [{"experiment": e.name, **line} for e in self.experiments for line in e.metrics]
-        return {
-            "coverage": self.coverage,
-            "failures": self.failures,
-            "failure_reasons": self.reasons,
-            "losses": losses,
-            "retrieval": self.retrieval_rows,
-        }
+    @property
+    def lead(self) -> ExperimentRun | None:
+        """The experiment `LEAD`, or else the last."""
+        named = [e for e in self.experiments if e.name == LEAD]
+        return next(iter(named or self.experiments[-1:]), None)
 
-    def shown(self) -> list[dict[str, Any]]:
-        """The videos that the page shows a frame of: dicts with `video_id`, `path`, `start`."""
-        queries = [q for e in self.experiments for q in e.neighbours["queries"]]
-        return queries + [n for q in queries for n in q["nearest"]]
+    @property
+    def tasks(self) -> list[str]:
+        """The probed tasks."""
+        return list(self.features.probes) if self.features else []
 
 
 def gather(config: Config) -> Run:
@@ -120,7 +120,6 @@ def gather(config: Config) -> Run:
     paths = Paths(Path(config.results))
     plan, table, view = read_plan(paths), read_manifest(paths.manifest), open_features(paths)
     split = np.array(table["split"].to_pylist())[: view.videos]
-    duration = view.duration()
     coverage = []
     for name, planned in plan["backbones"].items():
         valid = view.valid(name)
@@ -133,29 +132,47 @@ def gather(config: Config) -> Run:
     record = read_json(paths.features_record)
     if record is None:
         raise UserError(f"{paths.features_record} does not exist; run `snakemake extract …`")
-    names = config.heads.experiments if trainable(record["complete"]) else {}
+    measured = trainable(record["complete"])
     return Run(
         plan=plan,
         splits={s: int((split == s).sum()) for s in ("train", "validation", "test")},
         genres=Counter(g for g in table["genre"].to_pylist() if g).most_common(),
-        seconds=float(np.nansum(duration)),
+        seconds=float(np.nansum(view.duration())),
         coverage=coverage,
         failures=failures,
         complete=record["complete"],
-        experiments=[_experiment(paths, name) for name in names],
+        features=Space(FEATURES, *_measured(config, paths, FEATURES)) if measured else None,
+        experiments=[_experiment(config, paths, name) for name in config.heads.experiments] if measured else [],
+        comparison=_read(paths.comparison)["results"] if measured else [],
     )
 
 
-def _experiment(paths: Paths, name: str) -> ExperimentRun:
-    metrics = paths.heads(name) / "metrics.jsonl"
-    if not metrics.exists():
-        raise UserError(f"{metrics} does not exist; run `snakemake train …`")
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return ExperimentRun(name, lines, _task(paths, name, "retrieval"), _task(paths, name, "neighbours"))
+def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
+    metrics = []
+    trainings = runs(config, name)
+    for training in trainings:
+        path = training.folder / "metrics.jsonl"
+        if not path.exists():
+            raise UserError(f"{path} does not exist; run `snakemake train …`")
+        metrics.append([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+    seeds = [training.seed for training in trainings]
+    neighbours, probes = _measured(config, paths, name)
+    settings, retrieval = config.heads.experiments[name], _task(paths, name, "retrieval")
+    diagnosis = _task(paths, name, "diagnosis")
+    return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval, diagnosis)
 
 
-def _task(paths: Paths, name: str, task: str) -> dict[str, Any]:
-    path = paths.eval(name) / f"{task}.json"
+def _measured(config: Config, paths: Paths, name: str) -> tuple[Json, dict[str, Json]]:
+    """Neighbours and probes of a space."""
+    return _task(paths, name, "neighbours"), {task: _task(paths, name, task) for task in config.labels.tasks}
+
+
+def _task(paths: Paths, name: str, task: str) -> Json:
+    return _read(paths.eval(name) / f"{task}.json")
+
+
+def _read(path: Path) -> Json:
+    """One of eval/'s files. UserError if it is missing."""
     found = read_json(path)
     if found is None:
         raise UserError(f"{path} does not exist; run `snakemake evaluate …`")

@@ -1,0 +1,110 @@
+"""What came out, in a few sentences: a reader's first question. Reads and writes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.report.gather import ExperimentRun, Run
+from eval.report.plots.near import WAYS
+from eval.report.tables import table_1
+
+
+def answers(run: Run) -> list[str]:
+    """Sentences about retrieval, the published formula, the probes and the neighbours, as far as they were measured."""
+    rows = table_1(run)
+    if not rows or run.lead is None:
+        return []
+    found = [_retrieval(run, rows), _formula(rows), *_probes(run, run.lead), _neighbours(run.lead)]
+    return [sentence for sentence in found if sentence]
+
+
+SEVERITY = {"broken": 0, "weak": 1, "note": 2}
+
+
+def diagnosed(run: Run) -> list[dict[str, Any]]:
+    """What eval/diagnose.py found, the worst first: each finding once, with the `experiments` that have it."""
+    found: dict[str, dict[str, Any]] = {}
+    for e in run.experiments:
+        for f in e.diagnosis["findings"]:
+            if f["verdict"] == "found":
+                found.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
+    return sorted(found.values(), key=lambda f: SEVERITY[f["severity"]])
+
+
+def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
+    better = {r["experiment"] for r in rows if r["better_than_chance"]}
+    best = min(rows, key=lambda r: r["share"])
+    both_ways = [r for r in rows if r["experiment"] == best["experiment"]]
+    ranks = " and ".join(
+        f"{_short(r['median'])} [{_short(r['median_low'])}, {_short(r['median_high'])}] for {WAYS[r['direction']]}"
+        for r in both_ways
+    )
+    count, total = len(better), len(run.experiments)
+    verdict = (
+        f"{count} of {total} experiments find the true partner better than guessing does"
+        if total > 1
+        else f"“{best['experiment']}” finds the true partner {'' if count else 'no '}better than guessing does"
+    )
+    return (
+        f"{verdict}. The lowest median rank is that of “{best['experiment']}”: {ranks}, among {best['gallery']:,} test "
+        f"segments, where guessing gives {_short(best['median_chance'])}."
+    )
+
+
+def _formula(rows: list[dict[str, Any]]) -> str | None:
+    known = [r["published_formula"] for r in rows if r["published_formula"] is not None]
+    if not known:
+        return None
+    true = [r["median"] for r in rows]
+    return (
+        f"The formula of the paper’s published code says {_short(min(known))} to {_short(max(known))} for the same "
+        f"embeddings, whose true median ranks lie between {_short(min(true))} and {_short(max(true))}: it measures "
+        "no ranks."
+    )
+
+
+def _probes(run: Run, lead: ExperimentRun) -> list[str]:
+    said = []
+    for task, found in lead.probes.items():
+        one = next(
+            (
+                c
+                for c in found["comparisons"]
+                if (c["level"], c["probe"], c["metric"], c["a"], c["b"])
+                == ("video", "perceptron", "auc", "cl_aggregated", "audio_video")
+            ),
+            None,
+        )
+        if one is None or one["low"] is None:  # not measured, or not defined
+            continue
+        values = {
+            r["representation"]: r["metrics"]["auc"]["value"]
+            for space in (run.features, lead)
+            if space
+            for r in space.probes[task]["results"]
+            if (r["level"], r["probe"]) == ("video", "perceptron")
+        }
+        verdict = f"{'better' if one['difference'] > 0 else 'worse'}" if one["differs"] else "not distinguishable"
+        interval = f"difference {one['difference']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
+        said.append(
+            f"For {task}, “{lead.name}” (both sides, mean) has ROC-AUC {values['cl_aggregated']:.2f}, the backbones’ "
+            f"joined features {values['audio_video']:.2f}: {verdict}, {interval}."
+        )
+    return said
+
+
+def _neighbours(lead: ExperimentRun) -> str | None:
+    lines = [a for a in lead.neighbours["agreement"] if (a["label"], a["level"]) == ("genre", "video")]
+    if not lines:
+        return None
+    better = [WAYS[a["by"]] for a in lines if a["better_than_chance"]]
+    best = max(lines, key=lambda a: a["value"])
+    return (
+        f"In its embeddings, the {best['k']} nearest videos share the genre in at most {best['value']:.0%} of cases "
+        f"(by {WAYS[best['by']]}; any other video: {best['chance']:.0%}); above chance "
+        f"{'are neighbours by ' + ', '.join(better) if better else 'is none'}."
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"

@@ -1,0 +1,81 @@
+"""Which plots the report has: draws them all into report/plots and says where on the page each belongs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from eval.report.gather import ExperimentRun, Run, Space
+from eval.report.plots import near, probes, retrieval, training
+from eval.report.plots.base import Plot
+from eval.report.tables import table_1, table_2
+
+JOINED = ("audio_video", "cl_aggregated")
+"""Representations of both sides: before the heads and after."""
+Drawn = dict[str, list[Plot]]
+
+
+def draw(run: Run, folder: Path) -> Drawn:
+    """Every plot by its place on the page; places without plots have none."""
+    found: Drawn = defaultdict(list)
+    if run.features is None:
+        return found
+    rows = [
+        {"experiment": r["experiment"], "direction": r["direction"], "value": r["share"], "low": r["share_low"]}
+        | {"high": r["share_high"], "formula": r["formula_share"], "published": r["paper_share"]}
+        for r in table_1(run)
+    ]
+    found["overview"] = [retrieval.overview(rows, folder)]
+    for task in run.tasks:
+        found["probes"] += _probes(run, task, folder)
+    for space in _few(run):
+        for found_map in space.neighbours["maps"]:
+            for side in ("audio", "video"):
+                plot = near.map_of(space.name, found_map, side, space.neighbours["genres"], folder)
+                found[f"map-{space.name}-{found_map['method']}"].append(plot)
+    for label in ("genre", "tags", "artist"):
+        lines = [(s.name, _agreement(s, label, "video")) for s in _few(run)]
+        if any(each for _, each in lines):
+            found["agreement"].append(near.agreement(label, "video", lines, folder))
+    for e in run.experiments:
+        found[f"experiment-{e.name}"] = _experiment(e, folder)
+    return found
+
+
+def _few(run: Run) -> list[Space]:
+    """The features and the leading experiment: what a plot has room for."""
+    return [s for s in (run.features, run.lead) if s]
+
+
+def _agreement(space: Space, label: str, level: str) -> list[dict[str, Any]]:
+    return [a for a in space.neighbours["agreement"] if (a["label"], a["level"]) == (label, level)]
+
+
+def _experiment(e: ExperimentRun, folder: Path) -> list[Plot]:
+    plots = [training.loss(e.name, e.metrics, folder)]
+    return plots + [retrieval.ranks(e.name, level, e.results(level, "full"), folder) for level in e.levels]
+
+
+def _probes(run: Run, task: str, folder: Path) -> list[Plot]:
+    """One task's plots: all representations, each class, and for one label a video the confusions."""
+    lead = run.lead.name if run.lead else None
+    shown = [r for r in table_2(run) if r["experiment"] in ("features", lead) and r.get(f"{task}_auc") is not None]
+    if not shown:
+        return []
+    rows = [
+        {"name": r["name"], "value": r[f"{task}_auc"], "low": r[f"{task}_auc_low"], "high": r[f"{task}_auc_high"]}
+        | {"published": r[f"{task}_paper_auc"]}
+        for r in shown
+    ]
+    plots = [probes.representations(task, rows, folder)]
+    entries = [
+        (s, r)
+        for s in _few(run)
+        for r in s.probes[task]["results"]
+        if (r["level"], r["probe"]) == ("video", "perceptron") and r["representation"] in JOINED
+    ]
+    plots.append(probes.classes(task, [(r["name"], r["per_class"]) for _, r in entries], folder))
+    return plots + [
+        probes.confusion(r["name"], f"{task}-{s.name}", r["confusion"], folder) for s, r in entries if r["confusion"]
+    ]

@@ -1,0 +1,94 @@
+"""The clips that the report's galleries play. Reads the videos, in worker processes; writes REPORT/media/.
+
+A file's name is a digest of what it was cut from, so a report that is written again cuts only what is new, and what no
+gallery shows any more is deleted. `LIMIT` bytes in all are the most; what does not fit is said, not cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.model import Config
+from eval.report.clip import FPS, HEIGHT, WIDTH
+from pipeline.readers import MediaError
+from pipeline.workers import Pool, Task
+
+log = logging.getLogger("report")
+LIMIT = 64 << 20
+LONGEST = 5.0
+"""Seconds; of a longer segment its beginning is cut."""
+FOLDER = "media"
+Key = tuple[str, float | None]
+"""A video's id and the second at which its segment begins."""
+
+
+@dataclass
+class Media:
+    """What was cut: `names` of the files without `.mp4` and `.jpg` by key; `bytes` in all; why others were not."""
+
+    names: dict[Key, str] = field(default_factory=dict)
+    bytes: int = 0
+    unreadable: dict[Key, str] = field(default_factory=dict)
+    left_out: int = 0
+
+
+def key(item: dict[str, Any]) -> Key:
+    """Of an item of neighbours.json."""
+    return item["video_id"], item["start"]
+
+
+def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = LIMIT) -> Media:
+    """Cut a clip of each of `items`, the first ones first: dicts with `video_id`, `path`, `start` (seconds or None)."""
+    folder = report / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = min(config.segments.seconds, LONGEST)
+    found, waiting = Media(), {}
+    for item in items:
+        if item["start"] is not None and key(item) not in waiting:
+            waiting[key(item)] = item
+
+    def tasks() -> Iterator[Task[tuple[Key, str]]]:
+        for number, (each, item) in enumerate(waiting.items()):
+            if found.bytes >= limit:
+                found.left_out = len(waiting) - number
+                return
+            name = _name(item, seconds)
+            files = [folder / f"{name}.mp4", folder / f"{name}.jpg"]
+            if all(file.exists() for file in files):
+                found.names[each] = name
+                found.bytes += sum(file.stat().st_size for file in files)
+                continue
+            arguments = {"path": item["path"], "start": item["start"], "seconds": seconds}
+            arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
+            yield Task((each, name), "eval.report.clip:clip", arguments)
+
+    with Pool(1, config.decoding) as pool:
+        for (each, name), answer in pool.results(tasks(), ahead=1):
+            if isinstance(answer, MediaError):
+                found.unreadable[each] = str(answer)
+                log.warning("no clip of %s: %s", each[0], answer)
+            else:
+                found.names[each] = name
+                found.bytes += sum(answer)
+    used = set(found.names.values())
+    for file in folder.iterdir():
+        if file.stem not in used:
+            file.unlink()
+    return found
+
+
+def _name(item: dict[str, Any], seconds: float) -> str:
+    """A name for the clip: other files, segments and encodings have other names."""
+    try:
+        status = os.stat(item["path"])
+        state = (status.st_size, status.st_mtime_ns)
+    except (OSError, ValueError):
+        state = (0, 0)
+    said = repr((item["path"], state, item["start"], seconds, HEIGHT, WIDTH, FPS))
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:20]

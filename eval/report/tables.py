@@ -1,0 +1,217 @@
+"""Every table of the report as rows of plain values: the page prints some of them, tables/*.csv has all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from config.files import replacing
+from config.labels import FEATURES
+from eval.paper import GALLERY, MEDIAN_RANKS
+from eval.report.gather import Run, Space
+
+Row = dict[str, Any]
+METRICS = ("median", "mean", "recall_at_1", "recall_at_5", "recall_at_10", "mrr")
+REPRESENTATIONS = ("audio", "video", "audio_video", "cl_audio", "cl_video", "cl_aggregated")
+
+
+def retrieval(run: Run) -> list[Row]:
+    """One row a measured ranking."""
+    rows = []
+    for e in run.experiments:
+        for r in e.retrieval["results"]:
+            row = {"experiment": e.name, "level": r["level"], "direction": r["direction"]}
+            row |= {"gallery": r["size"], "draws": r["draws"], "queries": r["queries"]}
+            for name in METRICS:
+                row |= _flat(name, r["metrics"][name])
+            rows.append(
+                row | {"better_than_chance": r["better_than_chance"], "published_formula": r["published_formula"]}
+            )
+    return rows
+
+
+def table_1(run: Run) -> list[Row]:
+    """The paper's table 1: median rank of the true partner in both directions, one row an experiment and direction.
+
+    `share`, `share_low`, `share_high` and `formula_share` are in % of the gallery, `paper_share` in % of the paper's.
+    """
+    rows = []
+    for e in run.experiments:
+        for r in e.headline():
+            median, size = r["metrics"]["median"], r["size"]
+            formula, paper = r["published_formula"], MEDIAN_RANKS.get(e.name, {}).get(r["direction"])
+            rows.append(
+                {"experiment": e.name, "direction": r["direction"], "gallery": size}
+                | _flat("median", median)
+                | _flat("recall_at_10", r["metrics"]["recall_at_10"])
+                | {"better_than_chance": r["better_than_chance"], "published_formula": formula, "paper": paper}
+                | {"share": median["value"] / size * 100, "share_low": median["low"] / size * 100}
+                | {"share_high": median["high"] / size * 100}
+                | {"formula_share": None if formula is None else formula / size * 100}
+                | {"paper_share": None if paper is None else paper / GALLERY * 100}
+            )
+    return rows
+
+
+def diagnosis(run: Run) -> list[Row]:
+    """One row a finding of an experiment's diagnosis, found or not; `numbers` is JSON."""
+    return [
+        {"experiment": e.name, "finding": f["name"], "severity": f["severity"], "verdict": f["verdict"]}
+        | {"numbers": json.dumps(f["numbers"]), "details": " ".join(f["details"])}
+        | {"meaning": f["meaning"], "advice": f["advice"]}
+        for e in run.experiments
+        for f in e.diagnosis["findings"]
+    ]
+
+
+def differences(run: Run) -> list[Row]:
+    """Median ranks of every experiment less those of the first, by segments, with intervals."""
+    first = run.experiments[0].name if run.experiments else None
+    kept = []
+    for line in run.comparison:
+        if (line["metric"], line["level"]) == ("median", "segment") and first in (line["a"], line["b"]):
+            turn = line["a"] == first
+            ends = (-line["high"], -line["low"]) if turn else (line["low"], line["high"])
+            better = line["better"] and line[line["better"]]
+            row = {"experiment": line["b"] if turn else line["a"], "than": first, "direction": line["direction"]}
+            row |= {"difference": line["difference"] * (-1 if turn else 1), "low": ends[0], "high": ends[1]}
+            kept.append(row | {"better": better})
+    return kept
+
+
+def probes(run: Run) -> list[Row]:
+    """One row a probed representation: every metric with its interval over resampled videos, and the paper's."""
+    rows = []
+    for space in run.spaces:
+        for task, found in space.probes.items():
+            for r in found["results"]:
+                row = {"experiment": space.name, "task": task, "level": r["level"], "probe": r["probe"]}
+                row |= {"representation": r["representation"], "name": r["name"], "dim": r["dim"]}
+                for name, m in r["metrics"].items():
+                    row |= _flat(name, m)
+                # The paper's heads are its baseline's.
+                known = (found["published"] or {}) if space.name in (FEATURES, "baseline") else {}
+                paper = known.get(r["representation"], {})
+                rows.append(row | {f"paper_{name}": paper.get(name) for name in ("auc", "f1")})
+    return rows
+
+
+def table_2(run: Run, level: str = "video", probe: str = "perceptron") -> list[Row]:
+    """The paper's table 2: one row a representation, the tasks' figures side by side, ours and the paper's."""
+    rows: dict[tuple[str, str], Row] = {}
+    for each in probes(run):
+        if (each["level"], each["probe"]) == (level, probe):
+            row = rows.setdefault(
+                (each["experiment"], each["representation"]),
+                {"experiment": each["experiment"], "representation": each["representation"], "name": each["name"]},
+            )
+            columns = ("auc", "auc_low", "auc_high", "auc_chance", "f1", "f1_low", "f1_high", "paper_auc", "paper_f1")
+            row |= {f"{each['task']}_{column}": each[column] for column in columns}
+    return list(rows.values())
+
+
+def probe_classes(run: Run) -> list[Row]:
+    """One row a class of a probed representation."""
+    return [
+        {"experiment": s.name, "task": task, "level": r["level"], "probe": r["probe"], "name": r["name"], **line}
+        for s in run.spaces
+        for task, found in s.probes.items()
+        for r in found["results"]
+        for line in r["per_class"]
+    ]
+
+
+def confusion(run: Run) -> list[Row]:
+    """One row a pair of genres: how often the one was taken for the other."""
+    rows = []
+    for s in run.spaces:
+        for task, found in s.probes.items():
+            for r in found["results"]:
+                matrix = r["confusion"] or {"classes": [], "counts": []}
+                head = {"experiment": s.name, "task": task, "level": r["level"], "probe": r["probe"], "name": r["name"]}
+                for genre, counts in zip(matrix["classes"], matrix["counts"], strict=True):
+                    pairs = zip(matrix["classes"], counts, strict=True)
+                    rows += [head | {"genre": genre, "taken_for": other, "items": count} for other, count in pairs]
+    return rows
+
+
+def consistency(run: Run) -> list[Row]:
+    """One row a space and side: segments of one video beside segments of different videos."""
+    rows = []
+    for space in run.spaces:
+        for c in space.neighbours["consistency"]:
+            row = {"space": space.name, "by": c["by"], "videos": c["videos"]}
+            rows.append(row | _flat("within", c["within"]) | _flat("between", c["between"])
+                        | _flat("nearest_same_video", c["nearest_same_video"]))  # fmt: skip
+    return rows
+
+
+def neighbours(space: Space) -> list[Row]:
+    """One row a neighbour that the space's gallery shows."""
+    shown = space.neighbours["items"]
+    rows = []
+    for gallery in space.neighbours["galleries"]:
+        for query in gallery["queries"]:
+            for way, near in query["nearest"].items():
+                for place, n in enumerate(near, 1):
+                    q, other = shown[query["item"]], shown[n["item"]]
+                    row = {"space": space.name, "level": gallery["level"], "query": q["video_id"]}
+                    row |= {"query_segment": q["segment"], "by": way, "place": place, "neighbour": other["video_id"]}
+                    row |= {"neighbour_segment": other["segment"], "similarity": n["similarity"]}
+                    rows.append(row | {"is_partner": n["is_partner"], "rank_of_partner": query["ranks"].get(way)})
+    return rows
+
+
+def maps(space: Space) -> list[Row]:
+    """One row a point of a map."""
+    return [
+        {"space": space.name, "method": m["method"], "side": side, "genre": genre, "x": x, "y": y}
+        for m in space.neighbours["maps"]
+        for side in ("audio", "video")
+        for genre, (x, y) in zip(space.neighbours["genres"], m[side], strict=True)
+    ]
+
+
+def tables(run: Run) -> dict[str, list[Row]]:
+    """Every table by its file's name."""
+    losses = [
+        {"experiment": e.name, "seed": seed, **line}
+        for e in run.experiments
+        for seed, metrics in zip(e.seeds, e.metrics, strict=True)
+        for line in metrics
+    ]
+    return {
+        "coverage": run.coverage,
+        "failures": run.failures,
+        "failure_reasons": run.reasons,
+        "losses": losses,
+        "table_1": table_1(run),
+        "retrieval": retrieval(run),
+        "comparisons": run.comparison,
+        "diagnosis": diagnosis(run),
+        "table_2": table_2(run),
+        "probes": probes(run),
+        "probe_classes": probe_classes(run),
+        "confusion": confusion(run),
+        "label_agreement": [{"space": s.name, **line} for s in run.spaces for line in s.neighbours["agreement"]],
+        "consistency": consistency(run),
+        "neighbours": [row for s in run.spaces for row in neighbours(s)],
+        "maps": [row for s in run.spaces for row in maps(s)],
+    }
+
+
+def write_table(folder: Path, name: str, rows: list[Row]) -> None:
+    """Write a table as `folder`/NAME.csv, with at least a header; columns are those of all rows."""
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["empty"]
+    with replacing(folder / f"{name}.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flat(name: str, value: dict[str, Any]) -> Row:
+    """A value as columns: with its interval over videos and, where there are any, over seeds and its chance level."""
+    parts = ("low", "high", "seeds_low", "seeds_high", "chance")
+    return {name: value["value"]} | {f"{name}_{part}": value[part] for part in parts if part in value}
