@@ -16,11 +16,11 @@ from simulate import simulate
 from config.files import write_json
 from config.model import Config
 from config.paths import Paths
-from eval.diagnose import diagnose
+from eval.diagnose.__main__ import diagnose
+from eval.diagnose.signs import effective_rank, label_agreement, mean_cosine, modality_gap, spread
+from eval.diagnose.words import WORDS
 from eval.ranks import unit_rows
 from eval.retrieval import retrieval
-from eval.signs import effective_rank, label_agreement, mean_cosine, modality_gap, spread
-from eval.words import WORDS
 from heads import embed as embedding
 from heads.checkpoint import load_checkpoint, save_checkpoint
 from heads.embed import embed

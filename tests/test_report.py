@@ -19,7 +19,7 @@ from config.paths import Paths
 from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.compare import compare
-from eval.diagnose import diagnose
+from eval.diagnose.__main__ import diagnose
 from eval.neighbours import neighbours
 from eval.probe.__main__ import probe
 from eval.report import media

@@ -22,7 +22,7 @@ SEVERITY = {"broken": 0, "weak": 1, "note": 2}
 
 
 def diagnosed(run: Run) -> list[dict[str, Any]]:
-    """What eval/diagnose.py found, the worst first: each finding once, with the `experiments` that have it."""
+    """What eval/diagnose found, the worst first: each finding once, with the `experiments` that have it."""
     found: dict[str, dict[str, Any]] = {}
     for e in run.experiments:
         for f in e.diagnosis["findings"]:

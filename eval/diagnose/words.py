@@ -1,4 +1,4 @@
-"""What each finding of eval/diagnose.py means and what to try, in words. Reads and writes nothing."""
+"""What each finding of eval/diagnose means and what to try, in words. Reads and writes nothing."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, and the probes'
 genre.json and tagging.json where labels are configured. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
-  name, severity            as in eval/words.py
+  name, severity            as in eval/diagnose/words.py
   verdict                   `found`, `absent` or `unknown` (there is too little to say)
   numbers                   what was measured, {name: number}
   details                   a list of sentences, often empty
@@ -26,10 +26,10 @@ from config.files import read_json, write_json
 from config.model import Config, read
 from config.paths import Paths
 from eval.bootstrap import intervals
-from eval.findings import FEWEST, Finding, finding, of_losses, of_ranks, of_shape
+from eval.diagnose.findings import FEWEST, Finding, finding, of_losses, of_ranks, of_shape
+from eval.diagnose.signs import label_agreement
 from eval.ranks import ranks, unit_rows
 from eval.retrieval import load_test, pooled
-from eval.signs import label_agreement
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs

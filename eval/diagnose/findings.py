@@ -1,4 +1,4 @@
-"""What measured numbers say of an experiment: the findings of eval/diagnose.py. Reads and writes nothing."""
+"""What measured numbers say of an experiment: the findings of eval/diagnose. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.signs import effective_rank, mean_cosine, modality_gap, spread
-from eval.words import WORDS
+from eval.diagnose.signs import effective_rank, mean_cosine, modality_gap, spread
+from eval.diagnose.words import WORDS
 
 LITTLE = 0.4
 """A loss that can fall by less than this share of chance: the paper's recipe by 0.14 with 1,000 pairs a batch and 0.39

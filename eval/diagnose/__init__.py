@@ -1,0 +1,1 @@
+"""The diagnosis: failure signatures recognised by measurement. See `__main__`."""
