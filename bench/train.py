@@ -120,8 +120,7 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
     from config.model import Experiment, read
     from heads.features import load_features
     from heads.kernels import kernels
-    from heads.memory import open_data
-    from heads.train import Training
+    from heads.train import Training, load_data
 
     torch.set_num_threads(THREADS)
     config = read(Path(folder) / "config.json").model_copy(update={"results": folder})
@@ -132,7 +131,7 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
     limit, runs = None if mode == "memory" else STREAM_GB, list[dict[str, Any]]()
     # The largest first: its load is timed from the start of the process, as a user waits for it.
     for size in sorted(sizes, reverse=True):
-        data, loaded = timed(lambda size=size: open_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
+        data, loaded = timed(lambda size=size: load_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
         training = Training(data, Experiment(), 0)
         if limit is None:
             next(data["train"].batches("one", 1000, 0, 1))

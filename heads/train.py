@@ -21,8 +21,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -209,7 +211,7 @@ def train(config: Config, *names: str) -> None:
     for backbone, random in features.random_weights.items():
         if random:
             log.warning("%s has RANDOM weights: its features, and all that follows from them, mean little", backbone)
-    data = open_data(features, device, config.heads.memory_gb)
+    data = load_data(features, device, config.heads.memory_gb)
     with kernels(config.heads.matmul, device):
         for each in wanted:
             log.info("%s, seed %d", each.experiment, each.seed)
@@ -217,6 +219,13 @@ def train(config: Config, *names: str) -> None:
     # Only now: a sweep that is killed and started again finds also the trainings that were finished.
     for name in names:
         shutil.rmtree(paths.results / "work" / "heads" / name)
+
+
+def load_data(features: Features, device: str, memory_gb: float | None) -> dict[str, Data]:
+    """`open_data`, and meanwhile the half of PyTorch that is imported when the first optimiser is made."""
+    with ThreadPoolExecutor(1) as aside:
+        aside.submit(import_module, "torch._dynamo")
+        return open_data(features, device, memory_gb)
 
 
 def train_run(run: Run, data: dict[str, Data], same: About, state: Path) -> None:
