@@ -52,17 +52,18 @@ SCHEMA = pa.schema(
 def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """The manifest, rows in order, with these columns of SCHEMA. UserError if it is missing or not a manifest."""
     try:
-        table = pq.read_table(path, columns=columns)
+        has = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in columns if name in has])
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `snakemake manifest …`") from None
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
     if "title" in columns and "title" not in table.column_names:  # written before there were titles
         table = table.append_column("title", pa.nulls(table.num_rows, pa.string()))
-    if set(table.column_names) >= set(columns):
+    if set(columns) <= set(table.column_names):
         table = table.select(columns)
     if not table.schema.equals(pa.schema([SCHEMA.field(name) for name in columns])):
-        raise UserError(f"{path} is not a manifest of this version; its columns are {table.column_names}")
+        raise UserError(f"{path} is not a manifest of this version; its columns are {has}")
     return table
 
 
