@@ -7,9 +7,7 @@ from typing import Any
 
 def table(result: dict[str, Any]) -> str:
     """What `bench.slurm` found: a line about the queue, a sentence about the kills."""
-    s, e = result["submitted"], result["executed"]
-    states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(e["states"].items()))
-    kills = ", ".join(f"{n} by {way}" for way, n in sorted(e["kills"].items()))
+    s = result["submitted"]
     cells = {
         "jobs": f"{s['jobs']:,}",
         "first submitted": f"{s['first_seconds']:.1f} s",
@@ -20,8 +18,16 @@ def table(result: dict[str, Any]) -> str:
         "one status poll": f"{1000 * s['poll_seconds']['median']:.0f} ms",
         "cancelling all": f"{s['cancelling_seconds']:.1f} s",
     }
+    line = f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|\n| {' | '.join(cells.values())} |\n\n"
+    return line + (executed(result["executed"]) if result["executed"] else "The kills have not been measured yet.")
+
+
+def executed(found: dict[str, Any]) -> str:
+    """The sentence about the kills."""
+    states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(found["states"].items()))
+    kills = ", ".join(f"{n} by {way}" for way, n in sorted(found["kills"].items()))
     return (
-        f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|\n| {' | '.join(cells.values())} |\n\n"
-        f"{e['jobs']} jobs executed in {e['seconds']:.0f} s, killed {kills}: {states}. Of {e['videos']} videos "
-        f"{e['lost']} lost, {e['different']} with other features than without Slurm, {e['torn']} shards torn."
+        f"{found['jobs']} jobs executed in {found['seconds']:.0f} s, killed {kills}: {states}. Of {found['videos']} "
+        f"videos {found['lost']} lost, {found['different']} with other features than without Slurm, {found['torn']} "
+        "shards torn."
     )
