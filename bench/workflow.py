@@ -138,14 +138,18 @@ class Collection:
         shards = {int(s) for s in re.findall(r"^Job \d+: .* shard (\d{5})$", printed, re.M)}
         return {"seconds": found["seconds"], "cpu": found["cpu"], "jobs": jobs, "shards": sorted(shards)}
 
-    def pretend(self) -> None:
-        """Write every shard's record, and what comes after, and let Snakemake know them as its own work."""
+    def pretend_done(self, *parts: str) -> None:
+        """Write the records of all shards of some parts."""
         plan = read_plan(self.paths)
-        for part in (PROBE, *BACKBONES):
+        for part in parts:
             key = plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
             for shard in range(plan["shards"]):
                 rows = len(shard_rows(plan, shard))
                 write_json(self.paths.done(part, shard), asdict(Record(key, rows, rows, "0" * 64)))
+
+    def pretend(self) -> None:
+        """Write every shard's record, and what comes after, and let Snakemake know them as its own work."""
+        self.pretend_done(PROBE, *BACKBONES)
         self.paths.failures.write_text("video_id\n")
         write_json(self.paths.features_record, {"complete": {"train": 0, "validation": 0, "test": 0}})
         self.paths.report.mkdir()

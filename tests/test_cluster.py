@@ -4,7 +4,9 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
+import zarr
 
 from bench.workflow import SHARD, Collection
 from config.cli import UserError
@@ -19,6 +21,7 @@ from pipeline.staging import staged, staging
 from pipeline.status import status, words
 from pipeline.weights import prepare
 from tests.simulate import simulate
+from tests.workflow import snakemake
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -87,6 +90,23 @@ def test_copies_for_decoding_leave_nothing_behind(tmp_path, monkeypatch):
     for wrong, message in (("$SCRATCH/none", "no folder"), (str(results), "lies in the results")):
         with pytest.raises(UserError, match=message), staging(wrong, results):
             pass
+
+
+def test_staging_and_several_shards_a_job_change_no_feature(copied, demo, monkeypatch):
+    folder, config = copied
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    before = scratch.stat().st_mtime_ns
+    monkeypatch.setenv("SCRATCH", str(scratch))
+    settings = config | {"shards_a_job": 2, "decoding": {"staging": "$SCRATCH"}}
+    printed = snakemake(folder, settings, "extract")
+    assert printed.count("musicnn looks at shard") == 2  # of shards 0 and 1, and of 2
+    results = folder / "results"
+    mine, other = (zarr.open_group(r / "features.zarr", mode="r") for r in (results, demo[0] / "results"))
+    for name in ("musicnn", "musicnn_valid", "start"):
+        np.testing.assert_array_equal(mine[name][:], other[name][:])
+    assert scratch.stat().st_mtime_ns > before and not list(scratch.iterdir())
+    assert not list(results.rglob("*.mp4")) and not any(path.is_file() for path in (results / "work").rglob("*"))
 
 
 def test_status_is_read_from_records_and_signs_of_life(tmp_path):

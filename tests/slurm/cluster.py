@@ -125,11 +125,10 @@ class Cluster:
             key.write_bytes(secrets.token_bytes(128))
             key.chmod(0o400)
             self.folder.chmod(0o755)
-            socket_file = self.folder / "munge.socket"
-            files = {"socket": socket_file, "pid-file": "munged.pid", "log-file": "munged.log", "seed-file": "seed"}
+            files = {"socket": "munge.socket", "pid-file": "munged.pid", "log-file": "munged.log", "seed-file": "seed"}
             paths = [f"--{name}={self.folder / file}" for name, file in files.items()]
             self._launch("munged", "--foreground", f"--key-file={key}", *paths)
-            until(socket_file.exists, 10, "munged")
+            until((self.folder / "munge.socket").exists, 10, "munged")
             self._launch("slurmctld", "-D", "-i")
             until(lambda: self.ask("scontrol", "ping", check=False).find("is UP") > 0, 20, "slurmctld")
             self.start_node()

@@ -94,6 +94,21 @@ def test_snakemake_killed_and_started_again(workflow, local):
     assert len(workflow.reads()) <= VIDEOS + found["CANCELLED"]
 
 
+def test_the_daemon_of_the_node_dies_and_comes_back(workflow, local):
+    workflow.config["shards_a_job"] = SHARDS
+    workflow.break_with({"song": 1.0})
+    running = workflow.start("extract")
+    until(lambda: len(workflow.reads()) >= 2, 120, "a job that runs")
+    workflow.cluster.stop_node()
+    known = len(workflow.reads())
+    until(lambda: len(workflow.reads()) >= known + 2, 30, "the job to go on without the daemon")
+    workflow.cluster.start_node()
+    workflow.ended(running)
+    assert states(workflow, "extract_shard") == {"COMPLETED": 1}
+    assert_same(workflow, local)
+    assert len(workflow.reads()) == VIDEOS
+
+
 def test_a_gpu_is_asked_for_and_its_absence_is_said(workflow):
     workflow.config["backbones"]["musicnn"]["device"] = "cuda"
     workflow.config["shard_videos"] = VIDEOS
