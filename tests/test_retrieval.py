@@ -17,13 +17,11 @@ from simulate import simulate
 from config.cli import UserError
 from config.model import Config
 from config.paths import Paths
-from eval.neighbours import NEAREST, QUERIES, neighbours
 from eval.published import published_formula
 from eval.ranks import ranks, summary
 from eval.retrieval import DRAWS, load_test, pooled, retrieval
 from heads.embed import embed
 from heads.train import train
-from pipeline.features import open_features
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -111,29 +109,6 @@ def test_directions_are_not_mixed_up(unrelated: Config) -> None:
         result = found["video", direction, "full"]
         assert {name: metric["value"] for name, metric in result["metrics"].items()} == summary(rank)
         assert result["published_formula"] == formula
-    row = test.table["row"].to_pylist()
-    for query in neighbours(unrelated, "baseline")["queries"]:
-        sound = audio[row.index(query["row"])]
-        for near in query["nearest"]:
-            assert near["similarity"] == pytest.approx(sound @ video[row.index(near["row"])])
-
-
-def test_neighbours(related: Config) -> None:
-    written = neighbours(related, "baseline")
-    path = Paths(Path(related.results)).eval("baseline") / "neighbours.json"
-    assert json.loads(path.read_text()) == written
-    assert len(written["queries"]) == QUERIES
-    start = open_features(related.results).start()
-    for query in written["queries"]:
-        similar = [near["similarity"] for near in query["nearest"]]
-        assert len(similar) == NEAREST and similar == sorted(similar, reverse=True)
-        assert query["start"] == pytest.approx(float(start[query["row"], 1]))  # of the middle segment
-        assert query["genre"] == ("rock" if query["row"] % 2 else None)
-        assert query["video_id"] == f"v{query['row']:04d}" and query["path"].endswith(".mp4")
-        found = [near["row"] for near in query["nearest"] if near["is_partner"]]
-        assert found == ([query["row"]] if query["rank"] <= NEAREST else [])
-        if found:
-            assert query["nearest"][round(query["rank"]) - 1]["similarity"] == query["similarity"]
 
 
 def test_pooling_weighs_segments_alike_whatever_their_length() -> None:
