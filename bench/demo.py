@@ -3,7 +3,7 @@
     make demo && make demo CORRELATION=0
     python -m bench.demo results/demo results/demo-correlation-0
 
-Reads both runs' config.json and eval/baseline/retrieval.json. Writes bench/results/demo.json and, from it, the lines
+Reads both runs' config.json and eval/EXPERIMENT/retrieval.json. Writes bench/results/demo.json and, from it, the lines
 between the `demo` marks of README.md; without arguments only the latter.
 """
 
@@ -26,36 +26,45 @@ MARKS = "<!-- demo: written by python -m bench.demo -->", "<!-- end of demo -->"
 
 
 def measure(folders: list[Path]) -> dict[str, Any]:
-    """The true and published figures of each run, over the full gallery of test segments."""
+    """The true and published figures of each experiment of each run, over the full gallery of test segments."""
     rows = []
     for folder in folders:
-        config, found = read_json(folder / "config.json"), read_json(folder / "eval" / "baseline" / "retrieval.json")
-        if config is None or found is None:
-            raise UserError(f"{folder} is not a finished demo; run `make demo` and `make demo CORRELATION=0`")
-        for result in found["results"]:
-            if (result["level"], result["gallery"]) == ("segment", "full"):
-                rows.append(
-                    {
-                        "correlation": config["render"]["correlation"],
-                        "direction": result["direction"],
-                        "gallery": result["size"],
-                        "median_rank": result["metrics"]["median"],
-                        "published_formula": result["published_formula"],
-                    }
-                )
+        config = read_json(folder / "config.json")
+        for name in (config or {"heads": {"experiments": [""]}})["heads"]["experiments"]:
+            found = read_json(folder / "eval" / name / "retrieval.json")
+            if config is None or found is None:
+                raise UserError(f"{folder} is not a finished demo; run `make demo` and `make demo CORRELATION=0`")
+            about = {"correlation": config["render"]["correlation"], "experiment": name}
+            for result in found["results"]:
+                if (result["level"], result["gallery"]) == ("segment", "full"):
+                    rows.append(
+                        about
+                        | {
+                            "direction": result["direction"],
+                            "gallery": result["size"],
+                            "median_rank": result["metrics"]["median"],
+                            "published_formula": result["published_formula"],
+                        }
+                    )
     versions = {name: version(name) for name in ("torch", "numpy", "av", "zarr")}
     return {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions, "rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:
-    """The README's table as Markdown."""
-    names = {"audio_to_video": "sound → picture", "video_to_audio": "picture → sound"}
-    lines = ["| correlation | direction | true median rank | guessing | published formula |", "|---|---|---|---|---|"]
-    for row in result["rows"]:
-        m = row["median_rank"]
+    """The README's table as Markdown: an experiment a line."""
+    lines = [
+        "| correlation | heads | sound → picture | picture → sound | guessing | published formula |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = {(row["correlation"], row["experiment"], row["direction"]): row for row in result["rows"]}
+    for correlation, name in dict.fromkeys((row["correlation"], row["experiment"]) for row in result["rows"]):
+        there, back = (rows[correlation, name, way] for way in ("audio_to_video", "video_to_audio"))
+        ranks = " | ".join(
+            f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in (there["median_rank"], back["median_rank"])
+        )
         lines.append(
-            f"| {row['correlation']:g} | {names[row['direction']]} | {m['value']:g} [{m['low']:g}, {m['high']:g}] "
-            f"of {row['gallery']} | {m['chance']:g} | {row['published_formula']:g} |"
+            f"| {correlation:g} | {name} | {ranks} | {there['median_rank']['chance']:g} of {there['gallery']} "
+            f"| {there['published_formula']:.0f}, {back['published_formula']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ from eval.probe.__main__ import probe
 from eval.report import media
 from eval.report.__main__ import report
 from eval.report.clip import HEIGHT, WIDTH, clip
-from eval.report.page import number
+from eval.report.page import code, number
 from eval.retrieval import retrieval
 from heads.embed import embed
 from heads.train import train
@@ -247,3 +247,7 @@ def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(folder
     log.unlink()
     asked = {url for line in lines for url in re.findall(r'"url":"([^"]+)"', line)}
     assert {url for url in asked if not url.startswith(("file:", "data:"))} == {"http://control.invalid/"}
+
+
+def test_words_between_backticks_are_code_and_stay_escaped() -> None:
+    assert code("set `output: linear` <b>") == "set <code>output: linear</code> &lt;b&gt;"

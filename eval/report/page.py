@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
+import re
 import shlex
 import sys
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from config.cli import clock
 from config.model import LEAST_VIDEOS, Config
@@ -83,8 +84,13 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "clock": clock, "percent": lambda share: f"{share:.0%}"}
+    environment.filters |= {"number": number, "clock": clock, "percent": lambda share: f"{share:.0%}", "code": code}
     return environment
+
+
+def code(text: str) -> Markup:
+    """Text with what stands between backticks set as code; everything is escaped first."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _common(config: Config, run: Run, media: Media) -> dict[str, Any]:
