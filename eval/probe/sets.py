@@ -26,7 +26,6 @@ from eval.probe.fit import Side
 from heads.embed import load_embeddings
 from heads.runs import runs
 from pipeline.features import open_features
-from pipeline.store import read_array
 
 SPLITS = ("train", "validation", "test")
 Representation = Callable[[int], np.ndarray]
@@ -93,7 +92,7 @@ def load_task(config: Config, name: str) -> tuple[Task, dict[str, Representation
         raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
     # The manifest's rows are in order, and its line number is the row.
     known = labels.rows[(view.valid(sides[0]) & view.valid(sides[1]))[labels.rows]]
-    audio, video = (np.asarray(read_array(paths, side).oindex[known]) for side in sides)
+    audio, video = (view.numpy(side, known) for side in sides)
     good = ~(np.isnan(audio[:, :, 0]) | np.isnan(video[:, :, 0]))  # a damaged segment is NaN throughout
     paired = good.any(axis=1)
     audio, video, good, known = audio[paired], video[paired], good[paired], known[paired]
