@@ -84,7 +84,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "clock": clock, "percent": lambda share: f"{share:.0%}", "code": code}
+    environment.filters.update(number=number, clock=clock, percent=lambda share: f"{share:.0%}", code=code)
     return environment
 
 
