@@ -19,6 +19,7 @@ from config.heads import Heads
 from config.heads import SegmentPolicy as SegmentPolicy
 from config.labels import FEATURES, Labels, Probes
 from config.section import Section
+from config.study import Study
 
 
 class Segments(Section):
@@ -157,6 +158,7 @@ class Config(Section):
     probes: Probes = Probes()
     eval: Evaluation = Evaluation()
     dask: Dask = Dask()
+    study: Study = Study()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

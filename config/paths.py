@@ -125,6 +125,14 @@ class Paths:
         """Differences between experiments."""
         return self.results / "eval" / "comparison.json"
 
+    def study(self, part: str) -> Path:
+        """What a part of the study found."""
+        return self.results / "study" / f"{part}.json"
+
+    def study_work(self, part: str) -> Path:
+        """Folder of what a part of the study trained, or extracted besides."""
+        return self.results / "study" / part
+
     @property
     def report(self) -> Path:
         """The report, a folder that opens from disk."""
