@@ -40,6 +40,20 @@ class Length(Section):
     folds: int = Field(4, ge=2)
     """Parts of the videos: each is ranked and predicted by what was fitted on the others."""
 
+    components: int = Field(64, ge=1)
+    """Principal components of each side that the linear head sees."""
+
+    def counts_of(self, variant: Variant) -> list[int]:
+        """The numbers of segments that are tried with a variant, ascending."""
+        known = (self.count_for(total, variant) for total in self.totals)
+        return sorted({n for n in self.counts if n <= variant.count} | {n for n in known if n is not None})
+
+    def count_for(self, total: float, variant: Variant) -> int | None:
+        """How many of the variant's segments give so many seconds within a tenth; None if no number does."""
+        count = round(total / variant.seconds)
+        fits = 1 <= count <= variant.count and abs(count * variant.seconds - total) <= 0.1 * total + 1e-9
+        return count if fits else None
+
     @model_validator(mode="after")
     def _lengths_differ(self) -> Length:
         if len({variant.seconds for variant in self.variants}) < len(self.variants):
