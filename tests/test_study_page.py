@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,11 @@ def test_intervals_stand_beside_their_values() -> None:
     mixed = shown(answer("length", words="b"), "mixed")
     assert [c.text for c in mixed.rows[0]] == ["0.250", '["a", "b"]']  # no interval was measured, none is shown
     assert shown(answer("length"), "none").rows == []
+
+
+def test_every_part_that_is_measured_has_plots() -> None:
+    measured = [part for part in PARTS if find_spec(f"eval.study.{part}")]
+    assert measured and all(find_spec(f"eval.study.plots.{part}") for part in measured)
 
 
 def test_a_missing_answer_is_named(config: Config, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def common(settings: Length) -> tuple[list[Key] | None, list[Key] | None]:
 
 def findings(settings: Length, found: Measures, read_out: Measures, tested: list[Row], videos: int) -> list[Finding]:
     """The answer in sentences, each with how sure it is."""
-    gallery = f"{2 * next(iter(found['median rank'].values())).chance - 1:.0f}"
+    guess = next(iter(found["median rank"].values())).chance
+    gallery = f"{2 * guess - 1:.0f} videos (guessing gives {guess:g})"
     said = []
     at_number, at_seconds = common(settings)
     for keys, how, start in (
@@ -71,7 +72,7 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
             sure = f"mean ranks {', '.join(_value(found, 'mean rank', key) for key in keys)}; {videos} videos"
             said.append(
                 Finding(
-                    f"{start}, {verdict}. Median rank of the true partner among {gallery} videos: {values}.",
+                    f"{start}, {verdict}. Median rank of the true partner among {gallery}: {values}.",
                     f"{sure}; brackets are 95 % bootstrap intervals over videos. {_tests(tested, 'mean rank', how)}",
                 )
             )
@@ -82,7 +83,7 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
             said.append(
                 Finding(
                     f"Looking at {row['other']} instead of {row['one']} {verb} {better} the mean rank of the true "
-                    f"partner: {row['value']:+.2f}.",
+                    f"partner: {_signed(row['value'])}.",
                     _difference(row),
                 )
             )
@@ -113,12 +114,18 @@ def _verdict(tested: list[Row], measure: str, how: str, what: str, sign: int, ke
     return " and ".join(f"{a} {what} than {b}" for a, b in better)
 
 
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def _difference(row: Row) -> str:
-    seeds = "" if row["seeds_low"] is None else f", over seeds [{row['seeds_low']:.2f}, {row['seeds_high']:.2f}]"
+    seeds = (
+        "" if row["seeds_low"] is None else f", over seeds [{_signed(row['seeds_low'])}, {_signed(row['seeds_high'])}]"
+    )
     q = f"q = {row['q']:.2g}" if row["q"] >= 0.001 else "q < 0.001"
     return (
-        f"paired difference {row['value']:+.2f}, 95 % interval over videos "
-        f"[{row['low']:.2f}, {row['high']:.2f}]{seeds}; {q}"
+        f"paired difference {_signed(row['value'])}, 95 % interval over videos "
+        f"[{_signed(row['low'])}, {_signed(row['high'])}]{seeds}; {q}"
     )
 
 
