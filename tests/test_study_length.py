@@ -19,9 +19,9 @@ from eval.probe.metrics import resamples
 from eval.study.length import length
 from eval.study.length_measures import Measured, compared, differences
 from eval.study.plots.length import plots
-from eval.study.reading import factors, genres, predicted, score
-from heads.study.cca import fit_cca
+from eval.study.probing import factors, genres, predicted, score
 from heads.study.length import drawn, fold_of, load_looks, train, trained_path
+from heads.study.linear import fit_linear
 from pipeline.variant import chosen, prepare
 from tests.simulate import simulate
 
@@ -123,7 +123,7 @@ def test_canonical_correlations_are_found() -> None:
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((4000, 2))
     sides = [np.c_[shared * [1, 1], rng.standard_normal((4000, 4))] @ rng.standard_normal((6, 6)) for _ in range(2)]
-    fitted = fit_cca(sides[0], sides[1], 6, seed=0)
+    fitted = fit_linear(sides[0], sides[1], 6, seed=0)
     assert fitted.correlations[:2] == pytest.approx([1, 1], abs=1e-6) and fitted.correlations[2] < 0.1
     a, v = (fitted.embed(side, x) for side, x in enumerate(sides))
     np.testing.assert_allclose(a[:, :2], v[:, :2], atol=1e-3)

@@ -23,7 +23,7 @@ from eval.probe.metrics import resamples
 from eval.ranks import chance, ranks, summary
 from eval.seeds import mean_interval
 from eval.study.answer import Row
-from eval.study.reading import Target, factors, genres, predicted, score
+from eval.study.probing import Target, factors, genres, predicted, score
 from heads.checkpoint import read_tensors
 from heads.study.length import Looks, drawn, fold_of, pooled, trained_path
 

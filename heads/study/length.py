@@ -27,7 +27,7 @@ from config.model import Config, read
 from config.paths import Paths
 from config.study import Variant
 from heads.checkpoint import read_tensors, write_tensors
-from heads.study.cca import fit_cca
+from heads.study.linear import fit_linear
 from pipeline.features import Features, open_features
 
 log = logging.getLogger("length")
@@ -106,7 +106,7 @@ def embeddings(
     for held in range(fold.max() + 1):
         train, rest = np.flatnonzero(fold != held), fold == held
         pairs = [side[train[:, None], chosen[train]].reshape(-1, side.shape[2]) for side in (sound, picture)]
-        head = fit_cca(pairs[0], pairs[1], components, seed)
+        head = fit_linear(pairs[0], pairs[1], components, seed)
         for side in range(2):
             found[side, rest, : len(head.correlations)] = head.embed(side, whole[side][rest])
     return found[0], found[1]

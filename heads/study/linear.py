@@ -1,4 +1,4 @@
-"""Linear canonical correlation analysis on whitened principal components: retrieval that costs nothing. No files.
+"""A linear head: canonical correlation analysis on whitened principal components. Reads and writes nothing.
 
 Hotelling 1936, Biometrika 28; on so few videos the widths of the backbones would make every correlation 1, so each side
 is reduced to its leading principal components first. A direction counts by its canonical correlation, as in Gong et al.
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 
 @dataclass(frozen=True)
-class Cca:
+class Linear:
     """A fitted pair of projections into one space of as many dimensions as there are components."""
 
     whiten: tuple[Pipeline, Pipeline]
@@ -29,10 +29,10 @@ class Cca:
         return self.whiten[side].transform(features) @ self.directions[side] * self.correlations
 
 
-def fit_cca(audio: np.ndarray, video: np.ndarray, components: int, seed: int) -> Cca:
+def fit_linear(audio: np.ndarray, video: np.ndarray, components: int, seed: int) -> Linear:
     """Fit on pairs: row i of `audio` [n, a] belongs to row i of `video` [n, v]. At most n - 1 components are used."""
     keep = min(components, len(audio) - 1, audio.shape[1], video.shape[1])
     sides = [make_pipeline(StandardScaler(), PCA(keep, whiten=True, random_state=seed)) for _ in range(2)]
     white = [side.fit_transform(x) for side, x in zip(sides, (audio, video), strict=True)]
     left, correlations, right = np.linalg.svd(white[0].T @ white[1] / (len(audio) - 1))
-    return Cca((sides[0], sides[1]), (left, right.T), correlations)
+    return Linear((sides[0], sides[1]), (left, right.T), correlations)
