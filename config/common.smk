@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -69,3 +70,4 @@ wildcard_constraints:
     backbone="|".join(CONFIG.backbones),
     experiment="|".join(CONFIG.heads.experiments),
     task="|".join(CONFIG.labels.tasks),
+    variant="|".join(re.escape(variant.name) for variant in CONFIG.study.length.variants),

@@ -133,6 +133,15 @@ class Paths:
         """Folder of what a part of the study trained, or extracted besides."""
         return self.results / "study" / part
 
+    def study_variant(self, name: str) -> Path:
+        """Results folder of its own for the cache of some videos with other segments (pipeline/variant.py)."""
+        return self.study_work("length") / name
+
+    @property
+    def study_page(self) -> Path:
+        """The page that tells the study's answers."""
+        return self.report / "study.html"
+
     @property
     def report(self) -> Path:
         """The report, a folder that opens from disk."""

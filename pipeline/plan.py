@@ -100,9 +100,8 @@ def read_plan(paths: Paths) -> dict[str, Any]:
     return plan
 
 
-def main() -> None:
-    """Command line."""
-    config = read(parser(__doc__, "pipeline.plan").parse_args().config)
+def update(config: Config) -> dict[str, Any]:
+    """Plan what the manifest has now, from the records of manifest and weights; return the plan."""
     paths = Paths(Path(config.results))
     manifest = read_json(paths.manifest_record)
     if manifest is None:
@@ -118,6 +117,12 @@ def main() -> None:
     plan = make_plan(config, manifest["rows"], weights)
     save_plan(paths, plan)
     log.info("%d videos in %d shards of %d", plan["videos"], plan["shards"], plan["shard_videos"])
+    return plan
+
+
+def main() -> None:
+    """Command line."""
+    update(read(parser(__doc__, "pipeline.plan").parse_args().config))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from config.variant import SHARDS_A_JOB, variant_config
 from pipeline import resources as asked
 
 
@@ -143,3 +144,65 @@ rule statistics_of:
     threads: 2
     message: "mean and covariance of the features of {wildcards.backbone}"
     shell: "python -m pipeline.statistics {FLAGS} --backbone {wildcards.backbone} --threads {threads} > {log:q} 2>&1"
+
+
+# A second look at some of the videos, for the study of the segments' length: each variant is a results folder of its own.
+VARIANT = Paths(PATHS.study_variant("{variant}"))
+VARIANT_FLAGS = f"--config {shlex.quote(str(Paths(PATHS.study_variant('{wildcards.variant}')).config))}"
+VARIANT_SHARDS = f"--shard 0 --shards {SHARDS_A_JOB}"
+
+
+rule study_length_variant:
+    input:
+        PATHS.manifest_record,
+        [PATHS.weights_record(name) for name in CONFIG.backbones],
+    output: VARIANT.plan,
+    params:
+        segments=CONFIG.segments.model_dump(),
+        videos=CONFIG.study.length.videos,
+        backbones=BACKBONES,
+    log: LOGS / "study" / "length" / "{variant}" / "plan.log",
+    benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "plan.tsv"
+    localrule: True
+    message: "preparing the segments of {wildcards.variant}"
+    shell: "python -m pipeline.variant {FLAGS} --variant {wildcards.variant} > {log:q} 2>&1"
+
+
+rule study_length_probe:
+    input: VARIANT.plan,
+    output: VARIANT.job_done("probe", 0, SHARDS_A_JOB),
+    log: LOGS / "study" / "length" / "{variant}" / "probe.log",
+    benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "probe.tsv"
+    resources:
+        runtime=lambda wc, attempt: asked.minutes(CONFIG, "probe", CONFIG.study.length.videos, attempt),
+        mem_mb=lambda wc, attempt: asked.megabytes(1, attempt),
+    message: "finding the segments of {wildcards.variant}"
+    shell: "python -m pipeline.probe " + VARIANT_FLAGS + " " + VARIANT_SHARDS + " > {log:q} 2>&1"
+
+
+rule study_length_extract:
+    input: VARIANT.job_done("probe", 0, SHARDS_A_JOB),
+    output: VARIANT.job_done("{backbone}", 0, SHARDS_A_JOB),
+    log: LOGS / "study" / "length" / "{variant}" / "{backbone}.log",
+    benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "{backbone}.tsv"
+    threads: lambda wc: CONFIG.backbones[wc.backbone].threads
+    resources:
+        runtime=lambda wc, attempt: asked.minutes(
+            variant_config(CONFIG, wc.variant), wc.backbone, CONFIG.study.length.videos, attempt
+        ),
+        mem_mb=lambda wc, attempt: asked.megabytes(CONFIG.backbones[wc.backbone].threads, attempt),
+        gpu=lambda wc: asked.gpus(CONFIG, wc.backbone),
+    message: "{wildcards.backbone} looks at {wildcards.variant}"
+    shell:
+        "python -m pipeline.extract " + VARIANT_FLAGS + " --backbone {wildcards.backbone} " + VARIANT_SHARDS +
+        " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
+
+
+rule study_length_index:
+    input: [VARIANT.job_done(backbone, 0, SHARDS_A_JOB) for backbone in CONFIG.backbones],
+    output: VARIANT.features_record,
+    log: LOGS / "study" / "length" / "{variant}" / "index.log",
+    benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "index.tsv"
+    localrule: True
+    message: "closing the cache of {wildcards.variant}"
+    shell: "python -m pipeline.index " + VARIANT_FLAGS + " > {log:q} 2>&1"

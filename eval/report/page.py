@@ -52,7 +52,7 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
                 picture = (report / FOLDER / f"{media.names[each]}.jpg").read_bytes()
                 stills[each] = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
     return (
-        _environment()
+        environment()
         .get_template("index.html")
         .render(
             **_common(config, run, media),
@@ -67,7 +67,7 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
             consistency=tables.consistency(run),
             names=list(tables.tables(run)),
             settings=config.model_dump_json(indent=1),
-            versions={name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
+            versions=versions(),
             least=LEAST_VIDEOS,
             umap=find_spec("umap") is not None,
             command=f"python -m eval.report {shlex.join(sys.argv[1:])}",
@@ -77,15 +77,26 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
 
 def gallery(config: Config, run: Run, space: Space, media: Media) -> str:
     """One space's gallery, whose clips lie in the folder beside it."""
-    return _environment().get_template("gallery.html").render(**_common(config, run, media), space=space)
+    return environment().get_template("gallery.html").render(**_common(config, run, media), space=space)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates with the filters that they use; everything that they print is escaped."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=number, clock=clock, percent=lambda share: f"{share:.0%}", code=code)
     return environment
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers may depend on."""
+    return {name: version(name) for name in PACKAGES} | {"Python": platform.python_version()}
+
+
+def style() -> Markup:
+    """The style sheet that all pages have inside."""
+    return Markup((HERE / "style.css").read_text(encoding="utf-8"))
 
 
 def code(text: str) -> Markup:
@@ -103,5 +114,5 @@ def _common(config: Config, run: Run, media: Media) -> dict[str, Any]:
         "key": key,
         "ways": WAYS,
         "directions": DIRECTIONS,
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "style": style(),
     }

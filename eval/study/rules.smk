@@ -1,0 +1,26 @@
+# The study's measurements, one rule a part (`study_PART`), and the page that tells all answers.
+
+from eval.study.answer import PARTS
+
+
+rule write_study:
+    input: [PATHS.study(part) for part in PARTS],
+    output: PATHS.study_page,
+    log: LOGS / "study" / "page.log",
+    benchmark: BENCHMARKS / "study" / "page.tsv"
+    message: "writing the study's page"
+    shell: "python -m eval.study {FLAGS} > {log:q} 2>&1"
+
+
+rule study_length:
+    input:
+        rules.study_length_train.output,
+        PATHS.manifest_record,
+    output: PATHS.study("length"),
+    params:
+        eval=CONFIG.eval.model_dump(),
+        render=CONFIG.render and CONFIG.render.model_dump(),
+    log: LOGS / "study" / "length" / "measure.log",
+    benchmark: BENCHMARKS / "study" / "length" / "measure.tsv"
+    message: "comparing segments of every length"
+    shell: "python -m eval.study.length {FLAGS} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,209 @@
+"""Segment length and number: variants of the cache, what is drawn of them, planted features, what the answer says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.cli import UserError
+from config.model import Config, Render, load
+from config.paths import Paths
+from config.study import Length, Variant
+from config.variant import variant_config
+from data.manifest import read_manifest
+from data.segments import segment_starts
+from eval.probe.metrics import resamples
+from eval.study.length import length
+from eval.study.length_measures import Measured, compared, differences
+from eval.study.plots.length import plots
+from eval.study.probing import factors, genres, predicted, score
+from heads.study.length import drawn, fold_of, load_looks, train, trained_path
+from heads.study.linear import fit_linear
+from pipeline.variant import chosen, prepare
+from tests.simulate import simulate
+
+VARIANTS = [{"seconds": 3, "count": 6}, {"seconds": 10, "count": 2}]
+SETTINGS = {
+    "seeds": [0, 1],
+    "length": {"videos": 100, "variants": VARIANTS, "counts": [1, 2, 6], "totals": [19.0], "components": 12},
+}
+
+
+def looked_at(results: Path, correlations: tuple[float, float]) -> Config:
+    """A main cache, and both variants' with planted factors of these correlations, as if they had been extracted."""
+    config = simulate(results, videos=100, segments=2, study=SETTINGS, eval={"bootstrap": 200})
+    for variant, correlation in zip(config.study.length.variants, correlations, strict=True):
+        folder = Paths(results).study_variant(variant.name)
+        simulate(folder, correlation, videos=100, segments=variant.count, unreadable=[3] if variant.count == 2 else [])
+    return config
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = looked_at(tmp_path_factory.mktemp("planted"), (0.3, 1.0))
+    train(config)
+    return config
+
+
+def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
+    config = simulate(tmp_path, videos=40, study={"length": {"videos": 30, "variants": VARIANTS}})
+    paths = Paths(tmp_path)
+    for name in config.backbones:
+        paths.weights(name).parent.mkdir(exist_ok=True)
+        paths.weights(name).write_bytes(b"weights")
+        record = {"backbone": name, "weights": "wheel", "source": "s", "sha256": "0" * 64, "random": name == "r2plus1d"}
+        paths.weights_record(name).write_text(json.dumps(record))
+    written = load(json.loads(prepare(config, "10s_2").read_text()))
+    own = Paths(Path(written.results))
+    assert own.results == tmp_path / "study" / "length" / "10s_2"
+    assert (written.segments.seconds, written.segments.count, written.segments.window) == (10, 2, 10)
+    assert written.heads == config.heads and written.backbones == config.backbones and written.render is None
+    videos = read_manifest(own.manifest)["video_id"].to_pylist()
+    assert len(videos) == 30 and set(videos) < set(read_manifest(paths.manifest)["video_id"].to_pylist())
+    assert own.weights("musicnn").read_bytes() == b"weights"
+    plan = json.loads(own.plan.read_text())
+    assert plan["segments"]["seconds"] == 10 and plan["backbones"]["r2plus1d"]["random_weights"] is True
+    with pytest.raises(UserError, match="study.length.variants has 3s_6, 10s_2"):
+        variant_config(config, "4s_1")
+
+
+def test_the_same_videos_are_chosen_whatever_their_order(tmp_path: Path) -> None:
+    config = simulate(tmp_path, videos=50)
+    table = read_manifest(Paths(Path(config.results)).manifest)
+    names = set(chosen(table, 20)["video_id"].to_pylist())
+    assert len(names) == 20 and names == set(chosen(table.take(list(range(49, -1, -1))), 20)["video_id"].to_pylist())
+    assert names != set(table["video_id"].to_pylist()[:20])
+
+
+def test_drawn_segments_are_spread_and_as_if_fewer_had_been_extracted() -> None:
+    for extracted, count in ((12, 10), (12, 3), (12, 12), (6, 1)):
+        found = drawn(4000, extracted, count, seed=1)
+        assert found.shape == (4000, count) and (np.diff(found, axis=1) > 0).all()
+        assert found.min() >= 0 and found.max() < extracted
+        share = np.bincount(found.ravel(), minlength=extracted) / 4000
+        np.testing.assert_allclose(share, count / extracted, atol=0.04)
+    # Where the first of three segments lies: extracted so, and drawn of twelve.
+    spec = {"seconds": 3.0, "window": 3.0}
+    few, many = (Variant(seconds=3, count=n) for n in (3, 12))
+    direct, indirect = [], []
+    for video, row in enumerate(drawn(4000, 12, 3, seed=2)):
+        for variant, into, at in ((few, direct, 0), (many, indirect, row[0])):
+            segments = load({"results": "r", "videos": "v", "segments": spec | {"count": variant.count}}).segments
+            starts = segment_starts(f"v{video}", 240.0, segments)
+            assert starts is not None
+            into.append(starts[at])
+    np.testing.assert_allclose(
+        np.percentile(direct, [5, 25, 50, 75, 95]), np.percentile(indirect, [5, 25, 50, 75, 95]), atol=3.0
+    )
+
+
+def test_numbers_that_give_equal_seconds() -> None:
+    settings = Length(totals=[10, 15, 30], counts=[1, 3, 6, 12])
+    three, five, ten = (Variant(seconds=s, count=n) for s, n in ((3, 12), (5, 6), (10, 3)))
+    assert [settings.count_for(t, v) for v in (three, five, ten) for t in (10, 15, 30)] == [
+        3,
+        5,
+        10,
+        2,
+        3,
+        6,
+        1,
+        None,
+        3,
+    ]
+    assert settings.counts_of(three) == [1, 3, 5, 6, 10, 12] and settings.counts_of(ten) == [1, 3]
+    with pytest.raises(ValueError, match="same seconds"):
+        Length(variants=[three, Variant(seconds=3, count=2)])
+
+
+def test_canonical_correlations_are_found() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((4000, 2))
+    sides = [np.c_[shared * [1, 1], rng.standard_normal((4000, 4))] @ rng.standard_normal((6, 6)) for _ in range(2)]
+    fitted = fit_linear(sides[0], sides[1], 6, seed=0)
+    assert fitted.correlations[:2] == pytest.approx([1, 1], abs=1e-6) and fitted.correlations[2] < 0.1
+    a, v = (fitted.embed(side, x) for side, x in enumerate(sides))
+    np.testing.assert_allclose(a[:, :2], v[:, :2], atol=1e-3)
+
+
+def test_only_videos_that_all_lengths_could_read_are_compared(planted: Config) -> None:
+    looks = load_looks(planted)
+    assert len(looks.names) == 99 and "v0003" not in looks.names
+    assert {name: x.shape[:2] for name, x in looks.sound.items()} == {"3s_6": (99, 6), "10s_2": (99, 2)}
+    assert np.bincount(fold_of(99, 4, 0)).tolist() == [25, 25, 25, 24]
+
+
+def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
+    answer = length(planted)
+    rank = {(r["seconds"], r["count"]): r for r in answer.tables["retrieval"] if r["measure"] == "mean rank"}
+    assert rank[10, 2]["high"] < rank[3, 2]["low"] < rank[3, 2]["chance"] == 13
+    test = next(r for r in answer.tables["differences"] if r["comparison"] == "equal number" and r["at"] == 2)
+    assert (
+        test["shown"]
+        and test["high"] < 0
+        and test["value"] == pytest.approx(rank[10, 2]["value"] - rank[3, 2]["value"])
+    )
+    assert "Of equal seconds a video, 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
+    assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[1].claim
+    assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself
+    drawn_plots = plots(answer, tmp_path)
+    assert [p.name for p in drawn_plots] == ["study-length-rank"] and "2 of 10 s" in drawn_plots[0].alt
+
+
+def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:
+    config = looked_at(tmp_path, (0.0, 0.0))
+    train(config)
+    answer = length(config)
+    assert not any(r["shown"] for r in answer.tables["differences"])
+    assert "no difference between the lengths is shown" in answer.findings[0].claim
+    for r in answer.tables["retrieval"]:
+        if r["measure"] == "mean rank":
+            assert r["low"] - 1 < r["chance"] < r["high"] + 1
+
+
+def test_finished_variants_are_kept(planted: Config) -> None:
+    first, second = (trained_path(planted, v) for v in planted.study.length.variants)
+    stamp = first.stat().st_mtime_ns
+    second.unlink()
+    train(planted)
+    assert first.stat().st_mtime_ns == stamp and second.exists()
+
+
+def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:
+    config = looked_at(tmp_path, (1.0, 1.0))
+    train(config)
+    simulate(Paths(tmp_path).study_variant("10s_2"), videos=100, segments=2, unreadable=[3], keys=("c" * 64, "d" * 64))
+    with pytest.raises(UserError, match=r"10s_2\.safetensors is of other features"):
+        length(config)
+
+
+def test_readings_recover_what_was_planted() -> None:
+    names = [f"song{i:05d}" for i in range(150)]
+    target = factors(Render(videos=150), names, "sound")
+    assert target.values.shape == (150, 8)
+    rng, fold = np.random.default_rng(0), fold_of(150, 5, 0)
+    features = target.values @ rng.standard_normal((8, 40)) + 0.1 * rng.standard_normal((150, 40))
+    times = resamples(150, np.arange(150), 100, 0)
+    assert score(predicted(features, target, fold), target, times).min() > 0.9
+    assert abs(score(predicted(rng.standard_normal((150, 40)), target, fold), target, times).mean()) < 0.15
+    labels: list[str | None] = [("a", "b", "c")[i % 3] if i else None for i in range(150)]
+    genre = genres(labels, 20)
+    assert genre is not None and genre.values.shape == (150, 3) and np.isnan(genre.values[0]).all()
+    known = np.nan_to_num(genre.values) @ rng.standard_normal((3, 40)) + 0.1 * rng.standard_normal((150, 40))
+    assert score(predicted(known, genre, fold), genre, times).min() > 0.95
+    assert genres(labels, 60) is None
+
+
+def test_differences_are_corrected_for_their_number() -> None:
+    settings = Length(variants=[Variant(seconds=3, count=1), Variant(seconds=5, count=1)], counts=[1], totals=[])
+    rng = np.random.default_rng(0)
+    base = Measured([5.0, 5.0], 5 + 0.1 * rng.standard_normal(500), 10)
+    better = Measured([4.75, 4.77], 4.76 + 0.1 * rng.standard_normal(500), 10)
+    same = {f"n{i}": {(3.0, 1): base, (5.0, 1): base} for i in range(40)}
+    alone = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}})
+    assert [r["at"] for r in alone] == [1] and len(compared(settings)) == 1
+    among = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}, **same})
+    assert alone[0]["p"] == among[0]["p"] < 0.12 and among[0]["q"] > alone[0]["q"] and not among[0]["shown"]
