@@ -2,8 +2,9 @@
 
 Under the null hypothesis pictures belong to no sound in particular, so every assignment of a gallery's pictures to its
 sounds is as likely as the true one: a permutation test (Good 2005, Permutation, Parametric and Bootstrap Tests of
-Hypotheses, chapter 3) is exact, however similarities depend on each other. Trainings with different seeds and pairings give
-independent p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers, section 21.1).
+Hypotheses, chapter 3) is exact, however similarities depend on each other. Trainings with different seeds and pairings
+give independent p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers,
+section 21.1).
 """
 
 from __future__ import annotations
@@ -87,5 +88,5 @@ def threshold(correlations: Sequence[float], p: Sequence[float], level: float = 
 
 def false_alarms(p: Sequence[float], level: float = LEVEL) -> tuple[int, float]:
     """How many of these p-values of true nulls are significant, and how likely at least so many are if all is well."""
-    count = sum(each <= level for each in p)
+    count = sum(bool(each <= level) for each in p)
     return count, float(binomtest(count, len(p), level, alternative="greater").pvalue)

@@ -3,8 +3,9 @@
 Reads study/correlation/CELL.safetensors (heads/study/correlation.py); writes nothing. Ranks are taken in galleries of
 one item a video, so that the segments of one video do not compete: at level `segment` there is one gallery for each
 segment, at level `video` one of whole videos (eval/retrieval.py says how they are pooled). Both directions are taken
-together. Values are means over the seeds. Of the median rank there are two 95 % intervals, as in eval/retrieval.py: by
-bootstrap over the videos (`low`, `high`) and by Student's t over the seeds (`seeds_low`, `seeds_high`).
+together. Values are means over the seeds, with two 95 % intervals, as in eval/retrieval.py: by bootstrap over the
+videos (`…_low`, `…_high`) and by Student's t over the seeds (`…_seeds_low`, `…_seeds_high`). `chance_low` and
+`chance_high` hold 95 % of the medians that guesses have.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from heads.checkpoint import read_tensors
 from heads.study.cells import Cell
 from heads.study.pairing import KINDS
 
-HITS = "recall_at_10"
+MEDIAN, HITS = "median_percent", "recall_at_10"
 SERIES = ("source", "kind", "recipe", "level")
 """What a curve over correlations has in common."""
 
@@ -58,21 +59,21 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
             "seeds": len(cell.seeds),
         }
         each = [summary(one.ranks) for one in tests]
-        interval, guess = ends(np.mean(values, axis=0)), chance(gallery)
-        for name, scale in (("median", 100 / gallery), (HITS, 1.0)):
+        interval = ends(np.mean(values, axis=0))
+        for name, column, scale in (("median", MEDIAN, 100 / gallery), (HITS, HITS, 1.0)):
             seeds = mean_interval([one[name] * scale for one in each]) or (None, None)
             row |= {
-                name: float(np.mean([one[name] for one in each])) * scale,
-                f"{name}_low": interval[name][0] * scale,
-                f"{name}_high": interval[name][1] * scale,
-                f"{name}_seeds_low": seeds[0],
-                f"{name}_seeds_high": seeds[1],
-                f"{name}_chance": guess[name] * scale,
+                column: float(np.mean([one[name] for one in each])) * scale,
+                f"{column}_low": interval[name][0] * scale,
+                f"{column}_high": interval[name][1] * scale,
+                f"{column}_seeds_low": seeds[0],
+                f"{column}_seeds_high": seeds[1],
             }
+        guess, p = chance(gallery), together([one.p for one in tests])
         band = np.percentile(np.mean([one.guessed for one in tests], axis=0), [2.5, 97.5]) * 100 / gallery
-        p = together([one.p for one in tests])
-        row |= {"chance_low": float(band[0]), "chance_high": float(band[1])}
-        row |= {"published": float(np.mean(formula)) * 100 / gallery, "p": p, "significant": p <= LEVEL}
+        row |= {"chance": guess["median"] * 100 / gallery, "chance_low": float(band[0]), "chance_high": float(band[1])}
+        row |= {f"{HITS}_chance": guess[HITS], "published_percent": float(np.mean(formula)) * 100 / gallery}
+        row |= {"p": p, "significant": p <= LEVEL}
         rows.append(row | {"each": [one.p for one in tests]})
     return rows
 
@@ -86,7 +87,7 @@ def by(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def thresholds(curves: list[Row]) -> list[Row]:
-    """For each curve the lowest correlation from which on up the recipe beats chance (`eval.study.chance.threshold`)."""
+    """For each curve the lowest correlation from which on up the recipe beats chance (eval/study/chance.py)."""
     found = []
     for key, rows in by(curves, *SERIES).items():
         tried = sorted(row["correlation"] for row in rows if row["correlation"] > 0)
@@ -126,18 +127,12 @@ def achieved(path: Path, cell: Cell) -> list[Row]:
 
     `linked` is the mean over the factors that the kind counts, `others` over the rest; None where there are none.
     """
-    about, rows = read_tensors(path)[1], []
-    for split in about["achieved"][0]:
-        mean = {
-            name: float(np.mean([each[split][name] for each in about["achieved"]]))
-            for name in (*Factors._fields, "same genre")
-        }
-        groups = {
-            "linked": KINDS[cell.kind],
-            "others": [name for name in Factors._fields if name not in KINDS[cell.kind]],
-        }
-        means = {
-            name: float(np.mean([mean[each] for each in group])) if group else None for name, group in groups.items()
-        }
-        rows.append({"kind": cell.kind, "correlation": cell.correlation, "split": split, **means, **mean})
+    reached, rows, linked = read_tensors(path)[1]["achieved"], [], KINDS[cell.kind]
+    groups = {"linked": linked, "others": [name for name in Factors._fields if name not in linked]}
+    for split in reached[0]:
+        mean = {name: float(np.mean([each[split][name] for each in reached])) for name in reached[0][split]}
+        row = {"kind": cell.kind, "correlation": cell.correlation, "split": split, "seeds": len(reached)}
+        for name, group in groups.items():
+            row[name] = float(np.mean([mean[each] for each in group])) if group else None
+        rows.append(row | mean)
     return rows
