@@ -8,7 +8,7 @@ Collections whose latent factors nobody knows are left out. Writes into study/co
                     the best epochs, and for rendered videos what correlations the pairing reached
   trained.json      last: the cells, and why rendered videos were left out if they were
 A cell that is there already, of the same recipe and data, is kept. Cells are trained in processes of one thread each,
-on processors: heads this small gain nothing from more. Every training is that of heads/train.py.
+on processors: heads this small gain nothing from more. Every training is that of heads/fit.py.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from data.manifest import read_manifest
 from data.render import video_id
 from heads.checkpoint import About, read_tensors, trained, write_tensors
 from heads.features import Features, Held, Split, load_features
+from heads.fit import fit
 from heads.kernels import kernels
 from heads.memory import load
 from heads.study.cells import Cell, cells
 from heads.study.pairing import Known, achieved, known, pair
 from heads.study.simulated import simulate
-from heads.train import fit
 
 log = logging.getLogger("correlation")
 PART = "correlation"
