@@ -7,7 +7,7 @@ CORRELATION ?= 1.0
 VIDEO_WEIGHTS ?= random
 RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo study test lint bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,11 @@ demo: .venv/ready ## Render music videos and run the whole workflow on them (COR
 	.venv/bin/snakemake --cores $(CORES) --configfile config/demo.yaml --config results='$(RESULTS)' \
 		render='{correlation: $(CORRELATION)}' backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
 	@echo "The report: $(RESULTS)/report/index.html"
+
+study: .venv/ready ## Answer the paper's open questions on rendered music videos (CORES, VIDEO_WEIGHTS)
+	.venv/bin/snakemake study --cores $(CORES) --configfile config/study_demo.yaml \
+		--config backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
+	@echo "The page: results/study/report/study.html"
 
 test: .venv/ready-test ## Run the tests
 	.venv/bin/python -m pytest

@@ -3,15 +3,18 @@
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
 #   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract statistics
 #                                                                train evaluate report
+#   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
 
 include: "config/common.smk"
 include: "data/rules.smk"
 include: "pipeline/rules.smk"
 include: "heads/rules.smk"
 include: "eval/rules.smk"
+include: "heads/study/rules.smk"
+include: "eval/study/rules.smk"
 
 
-localrules: all, manifest, labels, extract, statistics, train, evaluate, report
+localrules: all, manifest, labels, extract, statistics, train, evaluate, report, study
 
 
 rule all:
@@ -53,3 +56,8 @@ rule evaluate:
 
 rule report:
     input: rules.write_report.output
+
+
+# Not part of `all`, and needs nothing of the heads and the report above: only the cache.
+rule study:
+    input: rules.write_study.output

@@ -134,6 +134,11 @@ class Paths:
         return self.results / "study" / part
 
     @property
+    def study_page(self) -> Path:
+        """The page that tells the study's answers."""
+        return self.report / "study.html"
+
+    @property
     def report(self) -> Path:
         """The report, a folder that opens from disk."""
         return self.results / "report"
