@@ -23,15 +23,13 @@ PERMUTATIONS = 999
 
 
 @dataclass(frozen=True)
-class Test:
+class Ranked:
     """One training's galleries ranked.
 
     `ranks` float64 [galleries · 2 · videos], sound → picture and then picture → sound of each gallery, and `owner`
     int64, the video of each; `guessed` float64 [PERMUTATIONS], the median rank if the partners were others; `p` of the
     mean rank, one-sided.
     """
-
-    __test__ = False  # not for pytest
 
     ranks: np.ndarray
     owner: np.ndarray
@@ -48,7 +46,7 @@ def rank_matrices(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
     return np.stack([rankdata(-similar, axis=1), rankdata(-similar, axis=0)])
 
 
-def test(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Test:
+def against_chance(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Ranked:
     """Rank the partners and test them: each gallery has one item of every video, audio and video [videos, embedding].
 
     The statistic is the mean rank over both directions and all galleries, whose videos are permuted alike: segments of
@@ -64,7 +62,7 @@ def test(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Test:
     own = mean[rows, rows].sum()
     as_good = sum(mean[rows, other].sum() <= own + 1e-9 * videos for other in others)
     p = (1 + as_good) / (1 + PERMUTATIONS)
-    return Test(matrices[:, rows, rows].ravel(), np.tile(rows, len(matrices)), guessed, p)
+    return Ranked(matrices[:, rows, rows].ravel(), np.tile(rows, len(matrices)), guessed, p)
 
 
 def together(p: Sequence[float]) -> float:

@@ -49,8 +49,14 @@ def answer(config: Config, threads: int) -> Answer:
     cells, left_out = load_cells(paths)
     folder = paths.study_work(PART)
     one = partial(_measure, folder, config.eval.bootstrap, config.eval.seed)
-    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        rows = [row for found in pool.map(one, cells) for row in found]
+    if threads == 1:
+        measured = list(map(one, cells))
+    else:
+        with ProcessPoolExecutor(
+            threads, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            measured = list(pool.map(one, cells))
+    rows = [row for found in measured for row in found]
     drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == c.simulated.videos]
     mapped = [row for row in rows if _on_map(row, config)]
     tables: dict[str, list[Row]] = {

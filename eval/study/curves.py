@@ -22,7 +22,7 @@ from eval.ranks import chance, summary
 from eval.retrieval import pooled
 from eval.seeds import mean_interval
 from eval.study.answer import Row
-from eval.study.chance import LEVEL, false_alarms, test, threshold, together
+from eval.study.chance import LEVEL, against_chance, false_alarms, threshold, together
 from heads.checkpoint import read_tensors
 from heads.study.cells import Cell
 from heads.study.pairing import KINDS
@@ -45,7 +45,7 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
                 galleries = [(pooled(audio), pooled(video))]
             else:
                 galleries = [(audio[:, at], video[:, at]) for at in range(segments)]
-            tests.append(test(galleries, number))
+            tests.append(against_chance(galleries, number))
             values.append(resampled(tests[-1].ranks, tests[-1].owner, resamples, seed))
             formula.append([np.median([published_formula(a, v), published_formula(v, a)]) for a, v in galleries])
         row = {

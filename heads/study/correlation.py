@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -173,19 +174,28 @@ def _train(cell: Cell) -> None:
         _trainer.train(cell)
 
 
+def _finished(config: Config, wanted: list[Cell], threads: int) -> Iterator[None]:
+    """Train cells in any order; with one thread in this process."""
+    if threads == 1:
+        _take(config)
+        yield from map(_train, wanted)
+        return
+    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_take, initargs=(config,)) as pool:
+        jobs = [pool.submit(_train, cell) for cell in wanted]
+        try:
+            yield from (job.result() for job in as_completed(jobs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def train(config: Config, threads: int) -> None:
     """Train all cells, `threads` at a time, and write their list."""
     missing = left_out(config)
     if missing:
         log.warning("simulated features only: %s", missing)
     wanted = cells(config, rendered=missing is None)
-    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_take, initargs=(config,)) as pool:
-        jobs = [pool.submit(_train, cell) for cell in wanted]
-        try:
-            for job in progress(as_completed(jobs), len(jobs), "correlation", "cells"):
-                job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for _ in progress(_finished(config, wanted, threads), len(wanted), "correlation", "cells"):
+        pass
     listed = [dataclasses.asdict(cell) for cell in wanted]
     write_json(Paths(Path(config.results)).study_work(PART) / "trained.json", {"cells": listed, "left_out": missing})
 
