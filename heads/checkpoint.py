@@ -74,11 +74,17 @@ def load_checkpoint(path: Path) -> tuple[TwoHeads, About]:
         raise UserError(f"{path} does not exist; run `snakemake train …`") from None
     try:
         about = About(**metadata)
-        heads = build(Experiment.model_validate(about.experiment), about.audio_dim, about.video_dim)
-        heads.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("loss.")})
+        heads = trained(Experiment.model_validate(about.experiment), (about.audio_dim, about.video_dim), tensors)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a checkpoint of this version ({error}); delete it and train again") from None
-    return heads.eval(), about
+    return heads, about
+
+
+def trained(experiment: Experiment, dims: tuple[int, int], tensors: dict[str, Tensor]) -> TwoHeads:
+    """The heads with these learned tensors, in eval mode on the CPU. RuntimeError if they are of another layout."""
+    heads = build(experiment, *dims)
+    heads.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("loss.")})
+    return heads.eval()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -33,14 +34,47 @@ class Split:
     total: int
 
 
+class Source(Protocol):
+    """Features of one side, float16 [videos, segments, dim]: on disk (`Shards`) or in memory (`Held`)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Videos, segments, dim."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        """Consecutive videos."""
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The videos `rows` (int64, in any order)."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Features that are in memory already: `values` are float16 [videos, segments, dim]."""
+
+    values: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Videos, segments, dim."""
+        return self.values.shape
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        return self.values[rows]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The videos `rows` (int64, in any order)."""
+        return self.values[rows]
+
+
 @dataclass(frozen=True)
 class Features:
-    """Both sides of the cache: `arrays` are audio and video, float16 [videos, segments, dim], on disk.
+    """Both sides of the cache: `arrays` are audio and video, float16 [videos, segments, dim], on disk or in memory.
 
     `splits` by name; `keys` and `random_weights` by backbone.
     """
 
-    arrays: tuple[Shards, Shards]
+    arrays: tuple[Source, Source]
     splits: dict[str, Split]
     shard_videos: int
     keys: dict[str, str]

@@ -134,16 +134,16 @@ def fit(
     data: dict[str, Data],
     experiment: Experiment,
     same: About,
-    state: Path,
+    state: Path | None,
     on_epoch: Callable[[dict[str, Any]], object],
 ) -> Progress:
     """Train until `patience` epochs bring no lower validation loss, or for `max_epochs`; resume if `state` fits.
 
-    `same` says what training this is. `on_epoch` gets each epoch's metrics, also those of the epochs before a resume,
-    as soon as they are known. Raises UserError when the loss is no longer a number.
+    `same` says what training this is; without `state` nothing is saved. `on_epoch` gets each epoch's metrics, also
+    those of the epochs before a resume, as soon as they are known. Raises UserError when the loss is not a number.
     """
     training = Training(data, experiment, same.seed)
-    progress = load_progress(state, same)
+    progress = load_progress(state, same) if state else None
     if progress:
         log.info("going on after epoch %d", len(progress.metrics))
         training.learned.load_state_dict(progress.weights)
@@ -169,7 +169,7 @@ def fit(
             progress.best = copy.deepcopy(training.learned.state_dict())
             progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
         progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
-        if time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment):
+        if state and (time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment)):
             save_progress(state, progress)
             saved = time.monotonic()
         log.info(

@@ -22,8 +22,7 @@ import numpy as np
 from config.cli import UserError
 from config.model import SegmentPolicy
 from heads.batches import cut, draw, generator
-from heads.features import Features
-from pipeline.shards import Shards
+from heads.features import Features, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +106,7 @@ class Block:
         ]
 
 
-def _read_shard(array: Shards, rows: np.ndarray, chosen: np.ndarray | None, target: np.ndarray | Tensor) -> None:
+def _read_shard(array: Source, rows: np.ndarray, chosen: np.ndarray | None, target: np.ndarray | Tensor) -> None:
     """Rows of one shard, or the chosen segment of each, into [rows, segments held, dim]."""
     first, last = int(rows[0]), int(rows[-1]) + 1
     block, wanted = array[first:last], rows - first

@@ -29,11 +29,11 @@ from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, load, read
 from config.paths import Paths
+from heads.checkpoint import trained
 from heads.features import Features, load_features
 from heads.fit import about, fit
 from heads.kernels import kernels
 from heads.memory import Data, best_device, open_data
-from heads.model import build
 from heads.runs import experiment_of, runs
 
 log = logging.getLogger("search")
@@ -95,9 +95,7 @@ def validate(
         experiment, same = config.heads.experiments[name], about(config, features, each)
         progress = fit(data, experiment, same, state, lambda line: None)
         state.unlink()
-        heads = build(experiment, *features.dims)
-        heads.load_state_dict({key: value for key, value in progress.best.items() if not key.startswith("loss.")})
-        heads.cpu().eval()
+        heads = trained(experiment, features.dims, progress.best)
         epochs.append(progress.about.epoch)
         for segment in range(features.segments):
             pair = (torch.from_numpy(side[split.good[:, segment], segment]) for side in sides)

@@ -20,6 +20,7 @@ from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
 from data.manifest import merge, write_manifest
+from data.render import video_id
 
 
 def simulate(
@@ -37,6 +38,8 @@ def simulate(
 ) -> Config:
     """Write the results folder; returns its configuration. `settings` go to Config.
 
+    With `render` the videos bear the names of rendered ones.
+
     `unreadable` rows have no pictures, `damaged` (row, segment) ones have none there, as with `decoding.partial`.
 
     With other `keys` on the same folder the features are replaced as by a new extraction.
@@ -45,7 +48,7 @@ def simulate(
     config = load(
         {
             "results": str(results),
-            "videos": "videos.csv",
+            "videos": None if "render" in settings else "videos.csv",
             "shard_videos": 256,
             "segments": {"count": segments},
             **settings,
@@ -53,7 +56,7 @@ def simulate(
     )
     paths = Paths(results)
     write_json(paths.config, config.model_dump(mode="json"))
-    ids = [f"v{i:04d}" for i in range(videos)]
+    ids = [video_id(i) if config.render else f"v{i:04d}" for i in range(videos)]
     genres = ["rock" if i % 2 else None for i in range(videos)]
     table = pa.table({"video_id": ids, "path": [f"/media/{name}.mp4" for name in ids], "genre": genres})
     write_manifest(paths, merge(None, table, config.splits))

@@ -25,7 +25,7 @@ class Video:
 
     @property
     def video_id(self) -> str:
-        return f"song{self.index:05d}"
+        return video_id(self.index)
 
     @property
     def name(self) -> str:
@@ -35,6 +35,11 @@ class Video:
     @property
     def seconds(self) -> float:
         return self.frames / self.fps
+
+
+def video_id(index: int) -> str:
+    """The id of the video with this number."""
+    return f"song{index:05d}"
 
 
 def plan(render: Render, index: int) -> Video:

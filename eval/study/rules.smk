@@ -24,3 +24,16 @@ rule study_length:
     benchmark: BENCHMARKS / "study" / "length" / "measure.tsv"
     message: "comparing segments of every length"
     shell: "python -m eval.study.length {FLAGS} --threads {threads} > {log:q} 2>&1"
+
+
+rule study_correlation:
+    input: rules.study_correlation_train.output,
+    output: PATHS.study("correlation"),
+    params: eval=CONFIG.eval.model_dump(),
+    log: LOGS / "study" / "correlation" / "measure.log",
+    benchmark: BENCHMARKS / "study" / "correlation" / "measure.tsv"
+    threads: min(workflow.cores or 1, 64)
+    resources:
+        mem_mb=lambda wc, threads: 1000 * threads,
+    message: "measuring every recipe at every correlation"
+    shell: "python -m eval.study.correlation {FLAGS} --threads {threads} > {log:q} 2>&1"

@@ -1,0 +1,90 @@
+"""Do embeddings find partners better than a guess does? Tests that hold for any gallery. Reads and writes nothing.
+
+Under the null hypothesis pictures belong to no sound in particular, so every assignment of a gallery's pictures to its
+sounds is as likely as the true one: a permutation test (Good 2005, Permutation, Parametric and Bootstrap Tests of
+Hypotheses, chapter 3) is exact, however similarities depend on each other. Trainings with different seeds and pairings
+give independent p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers,
+section 21.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest, combine_pvalues, rankdata
+
+from eval.ranks import unit_rows
+
+LEVEL = 0.05
+PERMUTATIONS = 999
+"""The smallest p-value is 1 in 1,000."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One training's galleries ranked.
+
+    `ranks` float64 [galleries · 2 · videos], sound → picture and then picture → sound of each gallery, and `owner`
+    int64, the video of each; `guessed` float64 [PERMUTATIONS], the median rank if the partners were others; `p` of the
+    mean rank, one-sided.
+    """
+
+    ranks: np.ndarray
+    owner: np.ndarray
+    guessed: np.ndarray
+    p: float
+
+
+def rank_matrices(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """The rank of every candidate for every query, float64 [2, sounds, pictures]: among pictures, among sounds.
+
+    Its diagonals are what `eval.ranks.ranks` gives. `audio` and `video` are [videos, embedding] of any float type.
+    """
+    similar = unit_rows(audio) @ unit_rows(video).T
+    return np.stack([rankdata(-similar, axis=1), rankdata(-similar, axis=0)])
+
+
+def against_chance(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Ranked:
+    """Rank the partners and test them: each gallery has one item of every video, audio and video [videos, embedding].
+
+    The statistic is the mean rank over both directions and all galleries, whose videos are permuted alike: segments of
+    one video are no independent evidence.
+    """
+    matrices = np.concatenate([rank_matrices(audio, video) for audio, video in galleries])
+    videos = matrices.shape[1]
+    mean, rows = matrices.mean(axis=0), np.arange(videos)
+    rng = np.random.default_rng(np.random.SeedSequence((seed, videos)))
+    others = [rng.permutation(videos) for _ in range(PERMUTATIONS)]
+    guessed = np.array([np.median(matrices[:, rows, other]) for other in others])
+    # The true pairing is one of all that are compared; sums of ranks are multiples of a half, so ties are exact.
+    own = mean[rows, rows].sum()
+    as_good = sum(mean[rows, other].sum() <= own + 1e-9 * videos for other in others)
+    p = (1 + as_good) / (1 + PERMUTATIONS)
+    return Ranked(matrices[:, rows, rows].ravel(), np.tile(rows, len(matrices)), guessed, p)
+
+
+def together(p: Sequence[float]) -> float:
+    """One p-value of several independent ones, by Fisher's method."""
+    return float(combine_pvalues(p, method="fisher").pvalue)
+
+
+def threshold(correlations: Sequence[float], p: Sequence[float], level: float = LEVEL) -> float | None:
+    """The lowest correlation above 0 from which on up all are significant; None if not even the highest is.
+
+    Testing from the top and stopping at the first that is not significant is wrong about any of them with probability
+    `level` at most, without correction (Maurer, Hothorn & Lehmacher 1995, fixed-sequence testing).
+    """
+    found = None
+    for correlation, each in sorted(zip(correlations, p, strict=True), reverse=True):
+        if correlation == 0 or each > level:
+            break
+        found = correlation
+    return found
+
+
+def false_alarms(p: Sequence[float], level: float = LEVEL) -> tuple[int, float]:
+    """How many of these p-values of true nulls are significant, and how likely at least so many are if all is well."""
+    count = sum(bool(each <= level) for each in p)
+    return count, float(binomtest(count, len(p), level, alternative="greater").pvalue)

@@ -1,0 +1,212 @@
+"""Train every recipe at every correlation of sound and picture: on simulated features, and on rendered videos.
+
+Reads the configuration, and where the collection was rendered at correlation 1 also the manifest and the cache: its
+sounds are paired with other videos' pictures (heads/study/pairing.py), which takes no new rendering or extraction.
+Collections whose latent factors nobody knows are left out. Writes into study/correlation/ of the results folder:
+  CELL.safetensors  for each cell (heads/study/cells.py) and seed `audio.SEED`, `video.SEED`: the test videos'
+                    embeddings, float16 [videos, segments, embedding], unit vectors; its metadata say what was trained,
+                    the best epochs, and for rendered videos what correlations the pairing reached
+  trained.json      last: the cells, and why rendered videos were left out if they were
+A cell that is there already, of the same recipe and data, is kept. Cells are trained in processes of one thread each,
+on processors: heads this small gain nothing from more. Every training is that of heads/fit.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from config.cli import parser, progress, run
+from config.files import write_json
+from config.model import Config, Experiment, read
+from config.paths import Paths
+from data.manifest import read_manifest
+from data.render import video_id
+from heads.checkpoint import About, read_tensors, trained, write_tensors
+from heads.features import Features, Held, Split, load_features
+from heads.fit import fit
+from heads.kernels import kernels
+from heads.memory import load
+from heads.study.cells import Cell, cells
+from heads.study.pairing import Known, achieved, known, pair
+from heads.study.simulated import simulate
+
+log = logging.getLogger("correlation")
+PART = "correlation"
+
+
+class Collection(NamedTuple):
+    """Rendered videos in memory: their features, and by split what they were made from."""
+
+    features: Features
+    known: dict[str, Known]
+
+
+def left_out(config: Config) -> str | None:
+    """Why the videos of this configuration cannot be paired anew; None if they can."""
+    if config.render is None:
+        return "the videos were not rendered, so nobody knows their latent factors"
+    if config.render.correlation != 1:
+        return f"the videos were rendered at correlation {config.render.correlation:g}; to pair them anew it must be 1"
+    return None
+
+
+def open_collection(config: Config) -> Collection:
+    """The cache's videos with every segment whole on both sides, split after split. UserError if there are too few."""
+    assert config.render is not None
+    features, table = load_features(config), read_manifest(Paths(Path(config.results)).manifest, ["row", "video_id"])
+    numbers = {video_id(index): index for index in range(config.render.videos)}
+    index = {row: numbers[name] for row, name in zip(*table.to_pydict().values(), strict=True)}
+    rows: list[int] = []
+    splits, latents = {}, {}
+    for name, split in features.splits.items():
+        whole = split.rows[split.good.all(axis=1)].tolist()
+        places = np.arange(len(rows), len(rows) + len(whole))
+        splits[name] = Split(places, np.ones((len(whole), features.segments), bool), split.total)
+        latents[name] = known(config.render.seed, [index[row] for row in whole])
+        rows += whole
+    audio, video = (Held(array.read(np.array(rows))) for array in features.arrays)
+    held = dataclasses.replace(features, arrays=(audio, video), splits=splits, shard_videos=len(rows))
+    held.check_enough()
+    return Collection(held, latents)
+
+
+def paired(collection: Collection, kind: str, correlation: float, seed: int) -> tuple[Features, dict[str, Any]]:
+    """The collection with its pictures dealt out anew in each split, and by split what correlations that reached."""
+    f, order, reached = collection.features, [], {}
+    for name, split in f.splits.items():
+        pictures = pair(collection.known[name], kind, correlation, seed)
+        order.append(split.rows[pictures])
+        reached[name] = achieved(collection.known[name], pictures)
+    moved = Held(f.arrays[1].read(np.concatenate(order)))
+    return dataclasses.replace(f, arrays=(f.arrays[0], moved)), reached
+
+
+def capped(experiment: Experiment, most: int) -> Experiment:
+    """The experiment with at most so many epochs, and a warm-up that is shorter."""
+    epochs = min(experiment.max_epochs, most)
+    return experiment.model_copy(update={"max_epochs": epochs, "warmup": min(experiment.warmup, epochs - 1)})
+
+
+def train_one(features: Features, experiment: Experiment, seed: int) -> tuple[int, list[Tensor]]:
+    """Train one seed: its best epoch, and the test videos' embeddings, audio and video, float16."""
+    sides, f = tuple(features.keys), features
+    same = About(experiment.model_dump(), seed, sides[0], sides[1], *f.dims, f.keys, f.random_weights, f.digest())
+    progress = fit(load(f, ("train", "validation"), "cpu"), experiment, same, None, lambda line: None)
+    heads = trained(experiment, f.dims, progress.best)
+    test, embedded = f.splits["test"].rows, []
+    with torch.no_grad():
+        for head, array in zip((heads.audio, heads.video), f.arrays, strict=True):
+            segments = torch.from_numpy(array.read(test))
+            embedded.append(head(segments.flatten(0, 1)).unflatten(0, segments.shape[:2]).half())
+    return progress.about.epoch, embedded
+
+
+class Trainer:
+    """What a process needs to train any cell: the configuration, and the collection where it can be paired anew."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.spec = config, config.study.correlation.simulated
+        self.collection = None if left_out(config) else open_collection(config)
+        self.dims = (self.collection.features if self.collection else load_features(config)).dims
+
+    def experiment(self, cell: Cell) -> Experiment:
+        """The cell's recipe as it is trained."""
+        experiment = self.config.heads.experiments[cell.recipe]
+        return capped(experiment, self.spec.max_epochs) if cell.source == "simulated" else experiment
+
+    def about(self, cell: Cell) -> dict[str, Any]:
+        """All that the cell's embeddings depend on, as JSON."""
+        found: dict[str, Any] = {"cell": dataclasses.asdict(cell), "experiment": self.experiment(cell).model_dump()}
+        if cell.source == "simulated":
+            found |= {
+                "simulated": self.spec.model_dump(exclude={"videos", "grid", "map_grid", "sizes"}),
+                "dims": self.dims,
+            }
+        else:
+            assert self.collection is not None and self.config.render is not None
+            f = self.collection.features
+            found |= {"keys": f.keys, "data": f.digest(), "render": self.config.render.model_dump()}
+        return json.loads(json.dumps(found))
+
+    def train(self, cell: Cell) -> None:
+        """Train a cell with all its seeds and write its file, unless it is there."""
+        about, path = self.about(cell), Paths(Path(self.config.results)).study_work(PART) / f"{cell.name}.safetensors"
+        if path.exists() and read_tensors(path)[1]["about"] == about:
+            return
+        tensors: dict[str, Tensor] = {}
+        epochs, reached = [], []
+        for seed in cell.seeds:
+            if cell.source == "simulated":
+                features = simulate(self.spec, self.dims, cell.videos, cell.correlation, seed)
+            else:
+                assert self.collection is not None
+                features, correlations = paired(self.collection, cell.kind, cell.correlation, seed)
+                reached.append(correlations)
+            epoch, (audio, video) = train_one(features, self.experiment(cell), seed)
+            epochs.append(epoch)
+            tensors |= {f"audio.{seed}": audio, f"video.{seed}": video}
+        videos = len(features.splits["train"].rows)
+        write_tensors(path, tensors, {"about": about, "train_videos": videos, "epochs": epochs, "achieved": reached})
+
+
+_trainer: Trainer
+
+
+def _take(config: Config) -> None:
+    global _trainer
+    torch.set_num_threads(1)
+    _trainer = Trainer(config)
+
+
+def _train(cell: Cell) -> None:
+    with kernels(_trainer.config.heads.matmul, "cpu"):
+        _trainer.train(cell)
+
+
+def _finished(config: Config, wanted: list[Cell], threads: int) -> Iterator[None]:
+    """Train cells in any order; with one thread in this process."""
+    if threads == 1:
+        _take(config)
+        yield from map(_train, wanted)
+        return
+    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_take, initargs=(config,)) as pool:
+        jobs = [pool.submit(_train, cell) for cell in wanted]
+        try:
+            yield from (job.result() for job in as_completed(jobs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def train(config: Config, threads: int) -> None:
+    """Train all cells, `threads` at a time, and write their list."""
+    missing = left_out(config)
+    if missing:
+        log.warning("simulated features only: %s", missing)
+    wanted = cells(config, rendered=missing is None)
+    for _ in progress(_finished(config, wanted, threads), len(wanted), "correlation", "cells"):
+        pass
+    listed = [dataclasses.asdict(cell) for cell in wanted]
+    write_json(Paths(Path(config.results)).study_work(PART) / "trained.json", {"cells": listed, "left_out": missing})
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "heads.study.correlation")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="processes of one thread each (default 1)")
+    args = p.parse_args()
+    train(read(args.config), args.threads)
+
+
+if __name__ == "__main__":
+    run(main)
