@@ -5,7 +5,42 @@ Defaults are the full size; config/study_demo.yaml has what two cores finish in 
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from config.heads import Experiment
 from config.section import Section
+
+
+def _recommended() -> Experiment:
+    """`recommended` of config/paper.yaml."""
+    return Experiment(
+        output="linear",
+        temperature=0.07,
+        learned_temperature=True,
+        optimiser="adamw",
+        learning_rate=0.001,
+        weight_decay=0.1,
+        schedule="cosine",
+        warmup=2,
+        batch=2000,
+        segment_policy="all",
+        patience=5,
+        max_epochs=30,
+    )
+
+
+class Aggregation(Section):
+    """Ways to pool a video's segments, each trained end to end (heads/study/aggregation.py)."""
+
+    recipe: Experiment = Field(default_factory=_recommended)
+    """Heads and training, the same for every pooling. `batch` counts videos, of which all segments are used."""
+    replaced: list[int] = [0, 1, 2, 3]
+    """How many of each video's picture segments are replaced by other videos', in training and test: as many curves'
+    points. 0 must be one of them, and all are below `segments.count`."""
+    videos: int = Field(50_000, ge=10)
+    """The most videos of the training and of the validation split; all of their segments are in memory."""
+    gallery: int = Field(2000, ge=2)
+    """The most test videos, which are ranked against one another."""
 
 
 class Study(Section):
@@ -13,3 +48,5 @@ class Study(Section):
 
     seeds: list[int] = [0, 1, 2, 3, 4]
     """Every training of the study runs once with each."""
+    aggregation: Aggregation = Aggregation()
+    """How segments become a video."""
