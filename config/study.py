@@ -43,6 +43,30 @@ class Aggregation(Section):
     """The most test videos, which are ranked against one another."""
 
 
+class Fusion(Section):
+    """Networks that predict genre and tags from both sides together (heads/study/fusion.py)."""
+
+    hidden: int = Field(256, ge=8)
+    """Width of the perceptron on concatenated features; the others have about as many parameters."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Of the hidden layer."""
+    learning_rate: float = Field(0.001, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    batch: int = Field(128, ge=1)
+    """Videos a batch."""
+    patience: int = Field(10, ge=1)
+    """Stop after this many epochs without a lower validation loss."""
+    max_epochs: int = Field(60, ge=1)
+    lost: float = Field(0.3, gt=0, lt=1)
+    """Modality dropout, which every fusion is also trained with: the share of videos that lose one side in a batch."""
+    components: int = Field(64, ge=1)
+    """Canonical variates of each side."""
+    shrinkages: list[float] = Field([0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9], min_length=1)
+    """What CCA's covariances are shrunk by, of which the best on the validation split is taken; above 0, at most 1."""
+    videos: int = Field(50_000, ge=10)
+    """The most videos of any split; all of their segments are in memory."""
+
+
 class Study(Section):
     """What `snakemake study` runs. Every part reads the cache of this results folder."""
 
@@ -50,3 +74,5 @@ class Study(Section):
     """Every training of the study runs once with each."""
     aggregation: Aggregation = Aggregation()
     """How segments become a video."""
+    fusion: Fusion = Fusion()
+    """Both sides together."""

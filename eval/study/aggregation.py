@@ -24,7 +24,7 @@ from eval.seeds import mean_interval
 from eval.study import inconsistency
 from eval.study.aggregation_words import findings, limits, method
 from eval.study.answer import Answer, Row, write_answer
-from heads.study.aggregation import PART, WAYS, load_splits, name_of
+from heads.study.aggregation import PART, WAYS, inconsistent, load_splits, name_of
 from heads.study.pieces import read_trained
 from heads.study.segments import Segments
 
@@ -123,7 +123,7 @@ def inconsistency_rows(config: Config, splits: dict[str, Segments]) -> tuple[lis
     scales, rows, videos = splits["train"].standardise(), [], {}
     e, good = config.eval, splits["test"].good.numpy()
     for replaced in config.study.aggregation.replaced:
-        changed = splits["test"].with_strangers(replaced, seed=2)
+        changed = inconsistent(splits, "test", replaced)
         for side, scale in zip(("audio", "video"), scales, strict=True):
             if side == "audio" and replaced:
                 continue  # only pictures are replaced

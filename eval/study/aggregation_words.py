@@ -61,7 +61,7 @@ def _trained_on_segments(plain: dict[str, Row], gap: Row) -> Finding:
         "paper, retrieves better than training through the mean",
         MEAN: "With as many passes over the segments, training through the mean retrieves better than training on "
         "single ones and averaging afterwards, as in the paper",
-        None: "Whether heads are trained through the mean, or on single segments that are averaged afterwards as in the "
+        None: "Whether heads are trained through the mean, or on single segments and averaged afterwards as in the "
         "paper, is not shown to matter",
     }[gap["better"]]
     few = plain["mean after training, one segment"]
@@ -77,13 +77,12 @@ def _unlike(tables: dict[str, list[Row]], side: str) -> Finding:
     row = next(r for r in tables["inconsistency"] if r["side"] == side and r["replaced"] == 0)
     harder = next(r for r in tables["hard_videos"] if r["side"] == side and r["pooling"] == MEAN)
     said = "are found worse" if harder["low"] > 0 else "are found better" if harder["high"] < 0 else None
-    with_ = (
-        f"videos whose {SIDES[side]} change more {said}" if said else "such videos are not shown to be harder to find"
-    )
+    which = SIDES[side]
+    found = f"videos whose {which} change more {said}" if said else "that such videos are harder to find is not shown"
     return Finding(
-        f"Two segments of one video are {row['ratio']:.0%} as far apart in their {SIDES[side]} as two videos' are; {with_}.",
-        f"Ratio {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of mean squared distances; Spearman's correlation "
-        f"of a video's inconsistency with its rank by the mean {harder['spearman']:.2f} "
+        f"Two segments of one video are {row['ratio']:.0%} as far apart in {which} as two videos' are; {found}.",
+        f"Ratio {row['ratio']:.3f} [{row['low']:.3f}, {row['high']:.3f}] of mean squared distances; Spearman's "
+        f"correlation of a video's inconsistency with its rank by the mean {harder['spearman']:.2f} "
         f"[{harder['low']:.2f}, {harder['high']:.2f}].",
     )
 

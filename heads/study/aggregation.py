@@ -139,6 +139,11 @@ def load_splits(config: Config) -> dict[str, Segments]:
     return {split: load(features, split, most[split]) for split in SPLITS}
 
 
+def inconsistent(data: dict[str, Segments], split: str, replaced: int) -> Segments:
+    """A split with so many of each video's picture segments replaced: the same for every pooling and seed."""
+    return data[split].with_strangers(replaced, SPLITS.index(split))
+
+
 def name_of(way: str, replaced: int, seed: int) -> str:
     """What a training is called."""
     return f"{way}-{replaced}-{seed}"
@@ -152,7 +157,7 @@ def prepare(config: Config) -> Any:
 def train_one(config: Config, data: dict[str, Segments], name: str) -> Piece:
     """One training: test embeddings and facts."""
     way, replaced, seed = name.rsplit("-", 2)
-    changed = {split: d.with_strangers(int(replaced), index) for index, (split, d) in enumerate(data.items())}
+    changed = {split: inconsistent(data, split, int(replaced)) for split in SPLITS}
     with kernels(config.heads.matmul, "cpu"):
         model, facts = fit(changed, config.study.aggregation.recipe, way, int(seed))
         return embed(model, changed["test"]), facts
