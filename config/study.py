@@ -64,7 +64,9 @@ class Fusion(Section):
     shrinkages: list[float] = Field([0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9], min_length=1)
     """What CCA's covariances are shrunk by, of which the best on the validation split is taken; above 0, at most 1."""
     videos: int = Field(50_000, ge=10)
-    """The most videos of any split; all of their segments are in memory."""
+    """The most videos of the training and of the validation split; all of their segments are in memory."""
+    test_videos: int = Field(5000, ge=2)
+    """The most test videos."""
 
 
 class Study(Section):

@@ -25,7 +25,7 @@ from eval.study import inconsistency
 from eval.study.aggregation_words import findings, limits, method
 from eval.study.answer import Answer, Row, write_answer
 from heads.study.aggregation import PART, WAYS, inconsistent, load_splits, name_of
-from heads.study.pieces import read_trained
+from heads.study.pieces import Trained, read_trained
 from heads.study.segments import Segments
 
 log = logging.getLogger("aggregation")
@@ -34,7 +34,7 @@ METRICS = ("median", "recall_at_10", "mrr")
 BASELINE = "mean"
 NAMES = {
     "after": "mean after training",
-    "after_one": "mean after training, one segment",
+    "after_one": "mean after, one segment",
     "mean": "mean",
     "max": "max",
     "learned": "learned weights",
@@ -95,16 +95,15 @@ def against(one: Measured, base: Measured, comparisons: int) -> list[Row]:
     return found
 
 
-def measure(config: Config) -> tuple[dict[tuple[str, int], Measured], dict[str, Any], dict[str, Any]]:
-    """Every way of pooling at every inconsistency; each training's facts, and what all depend on."""
-    tensors, facts, same = read_trained(Paths(Path(config.results)).study_work(PART))
-    found = {}
+def measure(config: Config, trained: Trained) -> dict[tuple[str, int], Measured]:
+    """Every way of pooling at every inconsistency."""
+    tensors, found = trained.tensors, {}
     for replaced in config.study.aggregation.replaced:
         for way in WAYS:
             names = [name_of(way, replaced, seed) for seed in config.study.seeds]
             pairs = [ranks(tensors[f"{n}/audio"].numpy(), tensors[f"{n}/video"].numpy()) for n in names]
             found[way, replaced] = Measured(pairs, config)
-    return found, facts, same
+    return found
 
 
 def pooling_rows(config: Config, measured: dict[tuple[str, int], Measured], facts: dict[str, Any]) -> list[Row]:
@@ -141,13 +140,14 @@ def inconsistency_rows(config: Config, splits: dict[str, Segments]) -> tuple[lis
 
 def answer(config: Config) -> Answer:
     """Measure and put the answer together."""
-    measured, facts, same = measure(config)
+    trained = read_trained(config, PART)
+    measured = measure(config, trained)
     splits, shares = load_splits(config), config.study.aggregation.replaced
     consistency, videos = inconsistency_rows(config, splits)
     others = [way for way in WAYS if way != BASELINE]
     base = {replaced: measured[BASELINE, replaced] for replaced in shares}
     tables: dict[str, list[Row]] = {
-        "poolings": pooling_rows(config, measured, facts),
+        "poolings": pooling_rows(config, measured, trained.facts),
         "differences": [
             {"pooling": NAMES[way], **line}
             for way in others
@@ -184,7 +184,7 @@ def answer(config: Config) -> Answer:
         findings=findings(tables),
         method=method(config, {split: len(s.rows) for split, s in splits.items()}),
         limits=limits(),
-        random_weights=[name for name, random in same["random_weights"].items() if random],
+        random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,
         command="python -m eval.study.aggregation --config RESULTS/config.json",
         tables=tables,

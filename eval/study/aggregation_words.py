@@ -39,7 +39,7 @@ def findings(tables: dict[str, list[Row]]) -> list[Finding]:
 
 
 def _best(plain: dict[str, Row], gaps: dict[str, Row]) -> Finding:
-    end_to_end = {name: row for name, row in gaps.items() if not name.startswith(PAPER)}
+    end_to_end = {name: row for name, row in gaps.items() if not name.startswith("mean after")}
     better = [name for name, row in end_to_end.items() if row["better"] == "this"]
     worse = [name for name, row in end_to_end.items() if row["better"] == MEAN]
     claim = (
@@ -64,7 +64,7 @@ def _trained_on_segments(plain: dict[str, Row], gap: Row) -> Finding:
         None: "Whether heads are trained through the mean, or on single segments and averaged afterwards as in the "
         "paper, is not shown to matter",
     }[gap["better"]]
-    few = plain["mean after training, one segment"]
+    few = plain["mean after, one segment"]
     return Finding(
         said + ".",
         f"Mean reciprocal rank {_value(plain[PAPER], 'mrr')} after {plain[PAPER]['steps']} steps and "

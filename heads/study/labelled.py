@@ -56,8 +56,9 @@ class Task:
 def load_task(config: Config, features: Features, name: str) -> Task:
     """The labelled videos with both sides. UserError where a split has none, or there is nothing to tell apart."""
     labels = read_labels(Paths(Path(config.results)), name)
-    most, single = config.study.fusion.videos, name == "genre"
-    found = {split: load(features, split, most, labels.rows) for split in SPLITS}
+    settings, single = config.study.fusion, name == "genre"
+    most = {"train": settings.videos, "validation": settings.videos, "test": settings.test_videos}
+    found = {split: load(features, split, most[split], labels.rows) for split in SPLITS}
     truth = {split: labels.values[np.searchsorted(labels.rows, s.rows)] for split, s in found.items()}
     learned = np.flatnonzero(truth["train"].any(axis=0))
     scales = found["train"].standardise()

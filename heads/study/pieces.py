@@ -1,7 +1,8 @@
 """Many small trainings, worked off by several processes, each kept when it is done: a killed run loses what it was at.
 
 Writes FOLDER/pieces/NAME.safetensors while it runs; at the end FOLDER/trained.safetensors, which has all of them, its
-metadata with what they say of themselves, and removes the pieces. A training of this size uses one core best.
+metadata with what they say of themselves, and removes the pieces. A training of this size uses one core best. Whatever
+reads it also asks the cache for its keys.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ import torch
 from torch import Tensor
 
 from config.cli import UserError, progress
+from config.model import Config
+from config.paths import Paths
 from heads.checkpoint import read_tensors, write_tensors
+from pipeline.features import open_features
 
 Piece = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and what a piece says of itself, as JSON."""
@@ -55,13 +60,29 @@ def work_off(
     shutil.rmtree(pieces)
 
 
-def read_trained(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Tensors by PIECE/NAME, each piece's facts, and `same`. UserError if they are missing or damaged."""
+@dataclass(frozen=True)
+class Trained:
+    """What `work_off` put together: `tensors` by PIECE/NAME, each piece's `facts`, and what all depend on."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, dict[str, Any]]
+    same: dict[str, Any]
+
+
+def read_trained(config: Config, part: str) -> Trained:
+    """A part's trainings. UserError if they are missing, damaged, or of features of other cache keys."""
+    paths = Paths(Path(config.results))
+    path = paths.study_work(part) / TRAINED
     try:
-        tensors, metadata = read_tensors(folder / TRAINED)
+        tensors, metadata = read_tensors(path)
     except FileNotFoundError:
-        raise UserError(f"{folder / TRAINED} does not exist; run `snakemake study …`") from None
-    return tensors, metadata["facts"], metadata["same"]
+        raise UserError(f"{path} does not exist; run `snakemake study …`") from None
+    view, same = open_features(paths), metadata["same"]
+    if same["keys"] != {name: view.key(name) for name in (config.heads.audio, config.heads.video)}:
+        raise UserError(
+            f"{path} was trained on other features than the cache has now; run `python -m heads.study.{part}`"
+        )
+    return Trained(tensors, metadata["facts"], same)
 
 
 def _read(path: Path, same: dict[str, Any]) -> Piece | None:
