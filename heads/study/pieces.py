@@ -1,0 +1,128 @@
+"""Many small trainings, worked off by several processes, each kept when it is done: a killed run loses what it was at.
+
+Writes FOLDER/pieces/NAME.safetensors while it runs; at the end FOLDER/trained.safetensors, which has all of them, its
+metadata with what they say of themselves, and removes the pieces. A training of this size uses one core best. Whatever
+reads it also asks the cache for its keys.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from config.cli import UserError, progress
+from config.model import Config
+from config.paths import Paths
+from heads.checkpoint import read_tensors, write_tensors
+from pipeline.features import open_features
+
+Piece = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors by name, and what a piece says of itself, as JSON."""
+TRAINED = "trained.safetensors"
+_work: Callable[[str], Piece]
+
+
+def work_off(
+    folder: Path,
+    names: Sequence[str],
+    same: dict[str, Any],
+    prepare: Callable[[Any], Callable[[str], Piece]],
+    given: Any,
+    threads: int,
+) -> None:
+    """Make every piece and put them together.
+
+    `prepare(given)`, called once in each process, gives the function that makes the piece of a name; both arguments
+    must be of a kind that pickles, as they travel to new processes. `same` is JSON on which all pieces depend: those
+    left by a run with another one are made again. UserError where a process is killed; the pieces done are kept.
+    """
+    pieces = folder / "pieces"
+    missing = [name for name in names if _read(pieces / f"{name}.safetensors", same) is None]
+    for name, piece in progress(_made(missing, prepare, given, threads), len(missing), folder.name, "trainings"):
+        write_tensors(pieces / f"{name}.safetensors", piece[0], {"same": same, "facts": piece[1]})
+    tensors: dict[str, Tensor] = {}
+    facts = {}
+    for name in names:
+        found = _read(pieces / f"{name}.safetensors", same)
+        assert found is not None
+        tensors |= {f"{name}/{key}": tensor for key, tensor in found[0].items()}
+        facts[name] = found[1]
+    write_tensors(folder / TRAINED, tensors, {"same": same, "facts": facts})
+    shutil.rmtree(pieces)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `work_off` put together: `tensors` by PIECE/NAME, each piece's `facts`, and what all depend on."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, dict[str, Any]]
+    same: dict[str, Any]
+
+
+def read_trained(config: Config, part: str) -> Trained:
+    """A part's trainings. UserError if they are missing, damaged, or of features of other cache keys."""
+    paths = Paths(Path(config.results))
+    path = paths.study_work(part) / TRAINED
+    try:
+        tensors, metadata = read_tensors(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run `snakemake study …`") from None
+    view, same = open_features(paths), metadata["same"]
+    if same["keys"] != {name: view.key(name) for name in (config.heads.audio, config.heads.video)}:
+        raise UserError(
+            f"{path} was trained on other features than the cache has now; run `python -m heads.study.{part}`"
+        )
+    return Trained(tensors, metadata["facts"], same)
+
+
+def _read(path: Path, same: dict[str, Any]) -> Piece | None:
+    """A finished piece; None where there is none, or one that is damaged or of something else: it is made again."""
+    try:
+        tensors, metadata = read_tensors(path)
+    except (FileNotFoundError, UserError):
+        return None
+    return (tensors, metadata["facts"]) if metadata.get("same") == same else None
+
+
+def _made(
+    names: list[str], prepare: Callable[[Any], Callable[[str], Piece]], given: Any, threads: int
+) -> Iterator[tuple[str, Piece]]:
+    """Every name with its piece, as they come; with one thread in this process."""
+    if threads == 1 or len(names) < 2:
+        work = prepare(given) if names else None
+        for name in names:
+            assert work is not None
+            yield name, work(name)
+        return
+    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_start, initargs=(prepare, given)) as pool:
+        jobs = {pool.submit(_make, name): name for name in names}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a training process was killed, perhaps for want of memory. Run again with fewer --threads: finished "
+                "trainings are kept."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start(prepare: Callable[[Any], Callable[[str], Piece]], given: Any) -> None:
+    global _work
+    torch.set_num_threads(1)
+    _work = prepare(given)
+
+
+def _make(name: str) -> Piece:
+    return _work(name)
