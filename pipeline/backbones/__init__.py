@@ -1,4 +1,6 @@
-"""The frozen backbones by name. Reads and writes nothing; imports a backbone's file only when it is asked for.
+"""The frozen backbones by name, and two that are formulas. Reads and writes nothing.
+
+Imports a backbone's file only when it is asked for.
 
 A new backbone is one file with a subclass of `pipeline.backbones.base.Backbone`, and one line below: where it is,
 what it looks at, how wide its features are, and its options with their defaults.
@@ -11,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from config.cli import UserError
+from pipeline.backbones.descriptors import WIDTHS
 
 if TYPE_CHECKING:
     from pipeline.backbones.base import Backbone
@@ -24,12 +27,23 @@ class Entry:
     modality: Literal["audio", "video"]
     dim: int
     options: dict[str, Any] = field(default_factory=dict)
+    engine: Literal["torch", "essentia", "numpy"] = "torch"
+    """What it runs on, where no option says it. Only PyTorch uses GPUs; essentia takes one forward pass at a time."""
 
 
 REGISTRY: dict[str, Entry] = {
     "musicnn": Entry("pipeline.backbones.musicnn:MusicNN", "audio", 1506, {"engine": ("torch", "essentia")}),
     "r2plus1d": Entry(
         "pipeline.backbones.r2plus1d:R2Plus1D", "video", 512, {"fps": 10.0, "precision": ("float32", "bfloat16")}
+    ),
+    "sound_descriptors": Entry(
+        "pipeline.backbones.sound_descriptors:SoundDescriptors", "audio", WIDTHS["sound_descriptors"], engine="essentia"
+    ),
+    "picture_descriptors": Entry(
+        "pipeline.backbones.picture_descriptors:PictureDescriptors",
+        "video",
+        WIDTHS["picture_descriptors"],
+        engine="numpy",
     ),
 }
 
@@ -40,6 +54,11 @@ def entry(name: str) -> Entry:
         return REGISTRY[name]
     except KeyError:
         raise UserError(f"backbones.{name}: no such backbone; there are {sorted(REGISTRY)}") from None
+
+
+def engine(name: str, options: dict[str, Any]) -> str:
+    """`torch`, `essentia` or `numpy`: what the backbone runs on with these options."""
+    return options.get("engine", entry(name).engine)
 
 
 def load_class(name: str) -> type[Backbone]:

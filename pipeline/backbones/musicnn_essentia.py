@@ -19,6 +19,11 @@ from config.cli import UserError
 from pipeline.backbones import graphdef, mel
 from pipeline.backbones.musicnn_weights import KEY, affine
 
+MISSING = (
+    "backbones.musicnn.options.engine: essentia, but the package essentia-tensorflow is not installed. "
+    "Install it, or use engine: torch, which gives the same numbers."
+)
+
 
 class EssentiaEngine:
     """One TensorFlow session with the frozen graph. `folder` is where the temporary graph file may be written."""
@@ -66,8 +71,11 @@ class EssentiaEngine:
             raise UserError(f"{KEY}: '{graphdef.OUTPUTS['pooled']}' has {width} values, MusicNN's has 1506")
 
 
-def import_essentia(threads: int) -> Any:
-    """Import essentia silently, with so many TensorFlow threads. TensorFlow reads these variables once a process."""
+def import_essentia(threads: int, missing: str = MISSING) -> Any:
+    """Import essentia silently, with so many TensorFlow threads. TensorFlow reads these variables once a process.
+
+    UserError with the words `missing` where the package is not installed.
+    """
     if "decord" in sys.modules and "essentia" not in sys.modules:
         raise RuntimeError("decord was imported before essentia, which then cannot start; decode in another process")
     os.environ |= {
@@ -79,10 +87,7 @@ def import_essentia(threads: int) -> Any:
     try:
         essentia = importlib.import_module("essentia")
     except ImportError:
-        raise UserError(
-            "backbones.musicnn.options.engine: essentia, but the package essentia-tensorflow is not installed. "
-            "Install it, or use engine: torch, which gives the same numbers."
-        ) from None
+        raise UserError(missing) from None
     essentia.log.infoActive = essentia.log.warningActive = False  # before `standard`, which logs on import
     importlib.import_module("essentia.standard")
     return essentia

@@ -1,0 +1,112 @@
+"""Descriptors of pictures: cuts, motion, light and colour, and when the picture changes. Reads and writes nothing.
+
+Pictures are looked at ten times a second, at 45 × 80 pixels whatever their shape. Names and units: `descriptors.py`.
+
+- A change is the mean absolute difference of two neighbouring pictures over pixels and colours, as a share of the full
+  range. It is a cut if it is at least CUT, and CUT_RATIO times the median change of its segment, so that steady fast
+  motion and flicker are none (an adaptive threshold, as PySceneDetect's AdaptiveDetector has). Who cuts at every other
+  picture or oftener, five times a second, is not seen to cut.
+- `motion_energy` is the mean of the changes that are not cuts.
+- `colourfulness` is Hasler & Süsstrunk's M3 (2003, "Measuring colourfulness in natural images", eq. 5 and 6; sRGB in
+  0 to 255), the mean over the pictures.
+- `dominant_hue`: of a histogram of the hues of all pixels in 36 bins, weighted by chroma (max − min of RGB) and
+  smoothed over three bins, the mean direction of the colours in the three bins at the peak. Chroma below GREY counts
+  as none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.backbones.descriptors import BIN_SECONDS, BINS, WIDTHS, places
+from pipeline.backbones.unweighted import Unweighted
+
+SIZE = (45, 80)
+CUT, CUT_RATIO = 0.06, 3.0
+HUES, GREY = 36, 0.02
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class PictureDescriptors(Unweighted):
+    """Segments [n, frames, 45, 80, 3] uint8 RGB, ten frames a second, at least two → [n, 38] float32."""
+
+    name = "picture_descriptors"
+    dim = WIDTHS[name]
+
+    def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None:
+        self.places = places(self.name)
+
+    @staticmethod
+    def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
+        """`extractor` counts changes of this code's results."""
+        rules: dict[str, Any] = {"cut": CUT, "cut_ratio": CUT_RATIO, "hues": HUES, "grey": GREY}
+        size = {"fps": 1 / BIN_SECONDS, "bins": BINS, "resize": list(SIZE)}
+        return {"extractor": 1, "columns": list(places(PictureDescriptors.name)), **size, **rules}
+
+    @staticmethod
+    def request(options: dict[str, Any]) -> dict[str, Any]:
+        return {"fps": 1 / BIN_SECONDS, "resize": SIZE, "crop": SIZE}
+
+    def features(self, segments: np.ndarray) -> np.ndarray:
+        """See the class. Raises ValueError for other shapes and types."""
+        shape = segments.shape
+        if segments.dtype != np.uint8 or len(shape) != 5 or shape[1] < 2 or shape[2:] != (*SIZE, 3):
+            raise ValueError(f"descriptors take uint8 [n, frames, 45, 80, 3], got {segments.dtype} {list(shape)}")
+        found = np.zeros((len(segments), self.dim), np.float32)
+        for row, clip in zip(found, segments, strict=True):
+            for name, value in describe(clip).items():
+                row[self.places[name]] = value
+        return found
+
+
+def describe(clip: np.ndarray) -> dict[str, float | np.ndarray]:
+    """{descriptor or `change`: its value} of one segment, uint8 [frames, height, width, 3] RGB, ten a second."""
+    rgb = clip.astype(np.float32) / 255
+    changes = np.abs(np.diff(rgb, axis=0)).mean(axis=(1, 2, 3))
+    cuts = (changes >= CUT) & (changes >= CUT_RATIO * np.median(changes))
+    luma = rgb @ LUMA
+    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    envelope = np.zeros(BINS, np.float32)
+    envelope[: len(changes)] = changes[:BINS]  # change k lies between pictures k and k + 1: inside bin k
+    return {
+        # n pictures show n - 1 changes.
+        "cut_rate": cuts.sum() / (len(changes) * BIN_SECONDS),
+        "motion_energy": changes[~cuts].mean() if not cuts.all() else 0.0,
+        "brightness": luma.mean(),
+        "saturation": ((high - low) / np.maximum(high, 1e-6)).mean(),
+        "colourfulness": colourfulness(rgb),
+        "dominant_hue": dominant_hue(rgb, high, high - low),
+        "contrast": luma.std(axis=(1, 2)).mean(),
+        "change": envelope,
+    }
+
+
+def colourfulness(rgb: np.ndarray) -> float:
+    """Mean M3 of pictures [frames, height, width, 3] in 0 to 1."""
+    red, green, blue = np.moveaxis(rgb, -1, 0) * np.float32(255)
+    opponents = np.stack([red - green, (red + green) / 2 - blue]).reshape(2, len(rgb), -1)
+    spread, middle = np.hypot(*opponents.std(axis=2)), np.hypot(*opponents.mean(axis=2))
+    return float((spread + 0.3 * middle).mean())
+
+
+def dominant_hue(rgb: np.ndarray, high: np.ndarray, chroma: np.ndarray) -> np.ndarray:
+    """Cosine and sine of the most frequent hue; (0, 0) where no pixel is coloured.
+
+    `rgb` [..., 3] in 0 to 1, its maximum `high` [...] over the colours, and `chroma` [...], maximum − minimum.
+    """
+    coloured = chroma > GREY
+    if not coloured.any():
+        return np.zeros(2, np.float32)
+    (red, green, blue), top, weight = rgb[coloured].T, high[coloured], chroma[coloured]
+    from_green, from_blue = 2 + (blue - red) / weight, 4 + (red - green) / weight
+    sixth = np.where(top == red, (green - blue) / weight, np.where(top == green, from_green, from_blue))
+    angle = sixth * np.float32(np.pi / 3)
+    # Bins are centred on multiples of ten degrees, red's among them.
+    place = np.rint(angle * np.float32(HUES / (2 * np.pi))).astype(np.int64) % HUES
+    sums = np.stack([np.bincount(place, weight * part, HUES) for part in (1, np.cos(angle), np.sin(angle))])
+    smooth = sums + np.roll(sums, 1, axis=1) + np.roll(sums, -1, axis=1)
+    direction = smooth[1:, smooth[0].argmax()]
+    return (direction / np.hypot(*direction)).astype(np.float32)
