@@ -57,3 +57,21 @@ rule study_fusion:
     benchmark: BENCHMARKS / "study" / "fusion.tsv"
     message: "measuring the fusions of sound and pictures"
     shell: "python -m eval.study.fusion {FLAGS} > {log:q} 2>&1"
+
+
+rule study_relations:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+        # What the heads' embeddings know of the descriptors is a part of the answer.
+        [PATHS.heads(e) / "embeddings.json" for e in CONFIG.heads.experiments],
+    output: PATHS.study("relations"),
+    params:
+        relations=CONFIG.study.relations.model_dump(),
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        render=CONFIG.render and CONFIG.render.model_dump(),
+    log: LOGS / "study" / "relations.log",
+    benchmark: BENCHMARKS / "study" / "relations.tsv"
+    threads: 2
+    message: "measuring which relations there are"
+    shell: "python -m eval.study.relations {FLAGS} --threads {threads} > {log:q} 2>&1"
