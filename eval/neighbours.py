@@ -1,6 +1,7 @@
 """What lies near what: neighbours of test videos and segments, their labels, a video's own segments, flat maps.
 
-Reads the manifest, the cache and, with --experiment, that experiment's embeddings (by the first of `heads.seeds`).
+Reads the manifest, the cache, labels/ where these come from other files, and, with --experiment, that experiment's
+embeddings (by the first of `heads.seeds`).
 Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features:
   galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by its sound, by its pictures
                and by both (the mean of the two cosines), always of other videos; and between the sides, where its own
@@ -31,6 +32,7 @@ from config.files import write_json
 from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
+from data.labels import read_labels
 from data.manifest import read_manifest
 from eval.maps import maps
 from eval.ranks import ranks
@@ -168,7 +170,7 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
 
 
 def labels(table: pa.Table) -> list[Label]:
-    """What the manifest says of the videos: genre, tags (the `TAGS` most frequent) and artist."""
+    """What the table says of the videos: genre, tags (the `TAGS` most frequent) and artist."""
     found = []
     for name in ("genre", "tags", "artist"):
         said = [{one.strip() for one in _several(each)} - {""} for each in table[name].to_pylist()]
@@ -182,6 +184,20 @@ def labels(table: pa.Table) -> list[Label]:
     return found
 
 
+def told(config: Config, table: pa.Table) -> pa.Table:
+    """This part of the manifest with genre and tags from labels/ for tasks whose `source` is not the manifest."""
+    paths, row = Paths(Path(config.results)), table["row"].to_numpy()
+    for task, column in (("genre", "genre"), ("tagging", "tags")):
+        if task not in config.labels.tasks or config.labels.task(task).source == "manifest":
+            continue
+        found = read_labels(paths, task)
+        names = dict(zip(found.rows.tolist(), found.values, strict=True))
+        said = [[found.classes[i] for i in np.flatnonzero(names.get(r, []))] for r in row.tolist()]
+        values = said if column == "tags" else [next(iter(each), None) for each in said]
+        table = table.set_column(table.column_names.index(column), column, pa.array(values, table[column].type))
+    return table
+
+
 def _several(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value or []
 
@@ -189,7 +205,7 @@ def _several(value: str | list[str] | None) -> list[str]:
 def neighbours(config: Config, name: str | None) -> dict[str, Any]:
     """Look at one experiment's embeddings, or at the features without one, and write the JSON; returns it."""
     space = load_embedded(config, name) if name else load_features(config)
-    known, seed, resamples = labels(space.table), config.eval.seed, config.eval.bootstrap
+    known, seed, resamples = labels(told(config, space.table)), config.eval.seed, config.eval.bootstrap
     shown = Shown(space, known)
     levels = {level: space.items(level) for level in QUERIES}
     galleries = [gallery(space, level, shown, seed) for level in levels]

@@ -23,10 +23,15 @@ rule compare:
     shell: "python -m eval.compare {FLAGS} > {log:q} 2>&1"
 
 
+# Labels of other files than the manifest, which neighbours are compared by.
+FOREIGN = [PATHS.labels_record(task) for task in CONFIG.labels.tasks if CONFIG.labels.task(task).source != "manifest"]
+
+
 rule neighbours_of_features:
     input:
         PATHS.features_record,
         PATHS.manifest_record,
+        FOREIGN,
     output: PATHS.eval(FEATURES) / "neighbours.json",
     params:
         eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
@@ -38,7 +43,7 @@ rule neighbours_of_features:
 
 
 rule neighbours:
-    input: rules.embed.output,
+    input: rules.embed.output, FOREIGN,
     output: PATHS.eval("{experiment}") / "neighbours.json",
     params: eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
     log: LOGS / "neighbours" / "{experiment}.log",

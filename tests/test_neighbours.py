@@ -8,12 +8,14 @@ import pytest
 
 from config.model import Config
 from config.paths import Paths
+from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.maps import maps
-from eval.neighbours import NEAREST, neighbours
+from eval.neighbours import NEAREST, neighbours, told
 from eval.similarity import Items, Label, agreement, consistency, nearest
 from heads.embed import embed
 from heads.train import train
+from tests.msd_files import track_id, write_genres
 from tests.simulate import simulate
 
 
@@ -175,3 +177,19 @@ def test_few_videos_have_few_neighbours(tmp_path: Path) -> None:
     (videos, segments) = neighbours(config, None)["galleries"]
     assert len(videos["queries"]) == 2 and all(len(q["nearest"]["both"]) == 1 for q in videos["queries"])
     assert len(segments["queries"]) == 6 and all(len(q["nearest"]["both"]) == 3 for q in segments["queries"])
+
+
+def test_labels_of_the_million_song_dataset_are_compared(tmp_path: Path) -> None:
+    """They take the manifest's place where the configuration names a file for them."""
+    ids = [track_id(i) for i in range(30)]
+    file = write_genres(tmp_path / "genres.cls", [f"{t}\t{'Rock' if i % 2 else 'Folk'}" for i, t in enumerate(ids)])
+    config = simulate(tmp_path / "results", videos=40, labels={"genre": {"source": str(file)}})
+    paths = Paths(tmp_path / "results")
+    table = read_manifest(paths.manifest)
+    place = table.column_names.index("msd_track_id")
+    write_manifest(paths, table.set_column(place, "msd_track_id", [ids + [None] * 10]))
+    write_labels(config, "genre")
+    said = told(config, read_manifest(paths.manifest))
+    assert said["genre"].to_pylist() == ["Folk", "Rock"] * 15 + [None] * 10
+    assert said["tags"].equals(table["tags"])
+    assert {item["genre"] for item in neighbours(config, None)["items"]} <= {"Folk", "Rock", None}
