@@ -33,6 +33,8 @@ bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_F
 	.venv/bin/python -m bench.workflow
 	test -e '$(BENCH_FILES)/cache/features.json' || .venv/bin/python -m bench.fill '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
+	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
+	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.ranks
 	.venv/bin/python -m bench.tables
 

@@ -71,8 +71,10 @@ def video_factors(planted: Planted, artists: np.ndarray) -> np.ndarray:
     return own
 
 
-def segment_features(planted: Planted, common: np.ndarray, segments: int, shard: int) -> list[np.ndarray]:
-    """Both sides' features of a shard, float16 [videos, segments, dim] each; `common` is its part of `video_factors`.
+def segment_features(
+    planted: Planted, common: np.ndarray, segments: int, shard: int, dtype: type[np.floating[Any]] = np.float16
+) -> list[np.ndarray]:
+    """Both sides' features of a shard, [videos, segments, dim] each; `common` is its part of `video_factors`.
 
     Half of the variance of a segment's factors is its video's. Each side sees its factors through a random layer.
     """
@@ -87,7 +89,7 @@ def segment_features(planted: Planted, common: np.ndarray, segments: int, shard:
         seen = rng.standard_normal((*latent.shape[:2], dim), np.float32)
         seen *= np.float32(planted.noise)
         seen += np.tanh(latent @ layer)
-        sides.append(seen.astype(np.float16))
+        sides.append(seen.astype(dtype))
     return sides
 
 

@@ -1,10 +1,11 @@
 """Exact ranks against the bare matrix product that they cannot do without.
 
-    python -m bench.ranks                     # 55,000 × 55,000, a curve below it, and a collapsed model: 3 minutes
+    python -m bench.ranks                     # 55,000 × 55,000, a curve below it, and a collapsed model: 4 minutes
 
 Reads and writes nothing but bench/results/ranks.json. Every size runs in a process of its own, so that its growth of
 memory is its own. The bare product has the same tiles, threads and BLAS, and drops what it computes; the peer is the
-same count from float64 products (`eval.ranks.exact_counts`, on the CPU), as it was done before.
+same count from float64 products (`eval.ranks.exact_counts`, on the CPU), as it was done before. Last, what it changes
+that the cache holds float16: the ranks of 55,000 planted videos by features as they are stored and as they were.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bench import measure
+from bench.fill import Planted, segment_features, video_factors
 from eval.bootstrap import intervals
 from eval.ranks import TILE, _grid, _similarities, exact_counts, ranks
 
 SIZES, LARGEST, WIDTH, SEGMENTS = (5_000, 10_000, 25_000, 55_000), 550_000, 256, 6
 PEER = 10_000
 """Size at which the float64 way is measured; it grows as the square, too."""
+FITTED, KINDS = 6_000, ("float32", "float16")
 
 
 def embeddings(n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +123,25 @@ def _bootstrap(rank: np.ndarray) -> dict[str, Any]:
     return {"bootstrap": videos, "bootstrap_segments": segments}
 
 
+def precision(n: int, threads: int) -> dict[str, Any]:
+    """Median ranks of n planted videos with float32 features and with the same rounded to float16, in this process.
+
+    One segment each; the sound is mapped onto the pictures by least squares, fitted on other videos.
+    """
+    torch.set_num_threads(threads)
+    planted = Planted({"musicnn": 1506, "r2plus1d": 512}, {}, correlation=0.5)
+    factors = video_factors(planted, np.full(n + FITTED, -1))
+    sound, pictures = (side[:, 0] for side in segment_features(planted, factors, 1, 0, np.float32))
+    fitted, *_ = np.linalg.lstsq(sound[n:], pictures[n:], rcond=None)
+    found = {}
+    for kind in (np.float32, np.float16):
+        a, v = (side[:n].astype(kind).astype(np.float32) for side in (sound, pictures))
+        rank = ranks(a @ fitted, v)[0]
+        low, high = intervals(rank, np.arange(n), 1000, 0)["median"]
+        found[kind.__name__] = {"median": float(np.median(rank)), "low": low, "high": high}
+    return {"n": n, **found}
+
+
 def measure_all(threads: int) -> dict[str, Any]:
     """Everything for the result file."""
     cases = [(n, "spread") for n in SIZES] + [(PEER, "sigmoid"), (PEER, "collapsed")]
@@ -128,17 +150,22 @@ def measure_all(threads: int) -> dict[str, Any]:
     largest = curve[-1]
     rate = measure.exponent([r["n"] for r in curve], [r["seconds"] for r in curve])
     peer = next(r for r in curve if r["n"] == PEER)
+    rounded = measure.child("bench.ranks", str(max(SIZES)), "precision", str(threads))
+    whole, half = rounded["float32"], rounded["float16"]
+    changed = abs(half["median"] - whole["median"]) / (whole["high"] - whole["low"])
     return {
         "threads": threads,
         "width": WIDTH,
         "runs": found,
         "exponent": rate,
         "times_float64": peer["float64"] / peer["seconds"],
+        "precision": rounded,
         "extrapolated": {"n": LARGEST, "seconds": largest["seconds"] * (LARGEST / largest["n"]) ** 2},
         "bars": [
             measure.bar("ranks of 55,000 × 55,000, share of the bare product's rate", _share(largest), at_least=0.5),
             measure.bar("ranks of 55,000 × 55,000, growth of memory (GB)", largest["grown_mb"] / 1000, at_most=1),
             measure.bar("ranks, growth of time with n (exponent)", rate, at_most=2.1),
+            measure.bar("median rank, change by float16 features / width of its 95 % interval", changed, at_most=1),
         ],
     }
 
@@ -166,6 +193,9 @@ def table(result: dict[str, Any]) -> str:
         f"{largest['n']:,} ranks takes {largest['bootstrap']:.1f} s, of the {SEGMENTS * largest['n']:,} of all their "
         f"segments {largest['bootstrap_segments']:.1f} s."
     )
+    p = result["precision"]
+    exact, stored = (f"{p[kind]['median']:,g} [{p[kind]['low']:,g}, {p[kind]['high']:,g}]" for kind in KINDS)
+    said += f" With float32 features the median rank of {p['n']:,} planted videos is {exact}, with float16 {stored}."
     return "\n".join(lines) + "\n" + said
 
 
@@ -176,7 +206,8 @@ def main() -> None:
     p.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child:
-        print(json.dumps(one(int(args.child[0]), args.child[1], int(args.child[2]))))
+        n, kind, threads = int(args.child[0]), args.child[1], int(args.child[2])
+        print(json.dumps(precision(n, threads) if kind == "precision" else one(n, kind, threads)))
     else:
         measure.save("ranks", f"python -m bench.ranks --threads {args.threads}", measure_all(args.threads))
 

@@ -115,14 +115,10 @@ def peak() -> dict[str, float]:
 
 def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
     """One process: `memory` (all sizes), `stream` or `paper`."""
-    import torch
-
     from config.model import Experiment, read
     from heads.features import load_features
-    from heads.kernels import kernels
-    from heads.train import Training, load_data
+    from heads.memory import Data, open_data
 
-    torch.set_num_threads(THREADS)
     config = read(Path(folder) / "config.json").model_copy(update={"results": folder})
     features = load_features(config)
     if mode == "paper":
@@ -131,7 +127,17 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
     limit, runs = None if mode == "memory" else STREAM_GB, list[dict[str, Any]]()
     # The largest first: its load is timed from the start of the process, as a user waits for it.
     for size in sorted(sizes, reverse=True):
-        data, loaded = timed(lambda size=size: load_data(restricted(features, size), "cpu", limit))  # type: ignore[misc]
+        # As heads.train does it: PyTorch is imported while the features are read.
+        clock = time.perf_counter()
+        data: dict[str, Data] = open_data(restricted(features, size), "cpu", limit)
+        from heads.fit import Training, deterministic
+        from heads.kernels import kernels
+
+        deterministic(THREADS)
+        for each in data.values():
+            if each.block is not None:
+                each.block.wait()
+        loaded = time.perf_counter() - clock
         training = Training(data, Experiment(), 0)
         if limit is None:
             next(data["train"].batches("one", 1000, 0, 1))
@@ -154,12 +160,13 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
 def paper(config: Any, features: Any) -> dict[str, Any]:
     """Every experiment of config/paper.yaml: one seed to its early stop, seconds and epochs."""
     from config.model import Experiment
+    from heads.fit import about, deterministic, fit
     from heads.kernels import kernels
     from heads.memory import open_data
     from heads.runs import Run
-    from heads.train import about, fit
 
     experiments = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["heads"]["experiments"]
+    deterministic(THREADS)
     data, found = open_data(features, "cpu", None), {}
     for name, settings in experiments.items():
         experiment = Experiment.model_validate(settings)

@@ -125,11 +125,36 @@ class Evaluation(Section):
     seed: int = 0
 
 
+class DaskSlurm(Section):
+    """Workers that dask has Slurm start, each a job (dask-jobqueue)."""
+
+    jobs: int = Field(4, ge=1)
+    """How many."""
+    cores: int = Field(4, ge=1)
+    """Of each."""
+    memory_gb: int = Field(16, ge=1)
+    """Of each, in 10^9 bytes."""
+    walltime: str = Field("01:00:00", pattern=r"^(\d+-)?\d+:\d\d:\d\d$")
+    """Of each, as Slurm writes it: hours:minutes:seconds."""
+    partition: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    """Network interface by which workers find the scheduler, such as `ib0`; by default the one that has the route."""
+
+
 class Dask(Section):
-    """Where statistics of the whole cache are computed."""
+    """Where statistics and covariances of the whole cache are computed: by default in the job's own threads."""
 
     scheduler: str | None = None
-    """Address of a dask scheduler that runs already, as `tcp://host:8786`; by default the job's own threads."""
+    """Address of a dask scheduler that runs already, as `tcp://host:8786`."""
+    slurm: DaskSlurm | None = None
+    """Start workers as Slurm jobs. `slurm: {}` takes the defaults."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Dask:
+        if self.scheduler is not None and self.slurm is not None:
+            raise ValueError("set `scheduler` (one that runs) or `slurm` (workers to be started), not both")
+        return self
 
 
 class Config(Section):

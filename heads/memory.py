@@ -2,6 +2,8 @@
 
 Reads the cache's arrays shard by shard, two at a time; writes nothing. Only videos that are needed are kept, as
 float16; a batch is gathered by index and becomes float32 there. On a GPU the features lie in the GPU's memory.
+
+PyTorch is imported where it is used: its import takes seconds, in which the reading goes on.
 """
 
 from __future__ import annotations
@@ -10,17 +12,21 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from config.cli import UserError
 from config.model import SegmentPolicy
 from heads.batches import cut, draw, generator
 from heads.features import Features
 from pipeline.shards import Shards
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("memory")
 READERS = 2
@@ -29,30 +35,51 @@ OVERHEAD = 10**9
 
 
 class Block:
-    """Features of some videos: audio and video, float16 [videos, segments held, dim], on one device."""
+    """Features of some videos: audio and video, float16 [videos, segments held, dim], in memory or a GPU's."""
 
     def __init__(self, videos: int, held: int, dims: tuple[int, int], device: str) -> None:
-        self.sides = [torch.empty((videos, held, dim), dtype=torch.float16, device=device) for dim in dims]
+        shapes = [(videos, held, dim) for dim in dims]
+        self._stored: list[Any]  # arrays, or tensors on a GPU
+        if device == "cpu":
+            self._stored = [np.empty(shape, np.float16) for shape in shapes]
+        else:
+            import torch
+
+            self._stored = [torch.empty(shape, dtype=torch.float16, device=device) for shape in shapes]
         self.held = held
+        self._reading: list[Future[None]] = []
         self._gathered: list[list[Tensor]] = []
 
-    def read(
-        self, pool: ThreadPoolExecutor, features: Features, rows: np.ndarray, chosen: np.ndarray | None
-    ) -> list[Future[None]]:
-        """Have the pool fill the block with these rows (int64, each shard's together and ascending).
+    def read(self, pool: ThreadPoolExecutor, features: Features, rows: np.ndarray, chosen: np.ndarray | None) -> None:
+        """Have the pool fill the block with these rows (int64, each shard's together and ascending); see `wait`.
 
         With `chosen` (int64 [videos]) only that segment of each video is kept.
         """
         shards = rows // features.shard_videos
         edges = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(rows)]
-        return [
+        self._reading = [
             pool.submit(_read_shard, array, rows[at:end], None if chosen is None else chosen[at:end], side[at:end])
             for at, end in zip(edges, edges[1:], strict=False)
-            for array, side in zip(features.arrays, self.sides, strict=True)
+            for array, side in zip(features.arrays, self._stored, strict=True)
         ]
+
+    def wait(self) -> None:
+        """Until all is read. UserError for a shard that is damaged or missing."""
+        for done in self._reading:
+            done.result()
+        self._reading = []
+
+    @cached_property
+    def sides(self) -> list[Tensor]:
+        """Audio and video, where they lie."""
+        import torch
+
+        return [torch.from_numpy(side) if isinstance(side, np.ndarray) else side for side in self._stored]
 
     def pairs(self, videos: np.ndarray, segments: np.ndarray) -> list[Tensor]:
         """Audio and video [pairs, dim] float32 of these videos' segments, in buffers that the next call reuses."""
+        import torch
+
         index = torch.from_numpy(videos * self.held + segments).to(self.sides[0].device)
         return [
             full.copy_(torch.index_select(side.flatten(0, 1), 0, index, out=half))
@@ -61,6 +88,8 @@ class Block:
 
     def _buffers(self, pairs: int) -> list[list[Tensor]]:
         """For each side a float16 and a float32 [pairs, dim]: making them anew would cost more than filling them."""
+        import torch
+
         if not self._gathered or len(self._gathered[0][0]) < pairs:
             kinds = (torch.float16, torch.float32)
             self._gathered = [[side.new_empty((pairs, side.shape[2]), dtype=k) for k in kinds] for side in self.sides]
@@ -68,6 +97,8 @@ class Block:
 
     def means(self, videos: np.ndarray, good: np.ndarray) -> list[Tensor]:
         """Audio and video [pairs, dim] float32: the mean of each video's `good` segments (bool [pairs, segments])."""
+        import torch
+
         device = self.sides[0].device
         index, known = torch.from_numpy(videos).to(device), torch.from_numpy(good).to(device)[:, :, None]
         return [
@@ -76,17 +107,20 @@ class Block:
         ]
 
 
-def _read_shard(array: Shards, rows: np.ndarray, chosen: np.ndarray | None, target: Tensor) -> None:
+def _read_shard(array: Shards, rows: np.ndarray, chosen: np.ndarray | None, target: np.ndarray | Tensor) -> None:
     """Rows of one shard, or the chosen segment of each, into [rows, segments held, dim]."""
     first, last = int(rows[0]), int(rows[-1]) + 1
     block, wanted = array[first:last], rows - first
-    if target.device.type == "cpu" and chosen is None:
-        np.take(block, wanted, axis=0, out=target.numpy(), mode="clip")  # "raise" would go through a copy
+    if isinstance(target, np.ndarray) and chosen is None:
+        np.take(block, wanted, axis=0, out=target, mode="clip")  # "raise" would go through a copy
         return
-    ready = torch.from_numpy(block[wanted] if chosen is None else block[wanted, chosen][:, None])
-    if target.is_cuda:  # a copy from pinned memory does not wait for the work that is queued
-        ready = ready.pin_memory()
-    target.copy_(ready, non_blocking=target.is_cuda)
+    ready = block[wanted] if chosen is None else block[wanted, chosen][:, None]
+    if isinstance(target, np.ndarray):
+        target[:] = ready
+    else:  # from pinned memory, so that the copy does not wait for the work that is queued
+        import torch
+
+        target.copy_(torch.from_numpy(ready).pin_memory(), non_blocking=True)
 
 
 @dataclass
@@ -126,6 +160,7 @@ class Data:
     ) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
         """Blocks, which of the split's videos each holds, and where; the next window is read while one is used."""
         if self.block is not None and self.places is not None:
+            self.block.wait()
             yield self.block, np.arange(len(segments)), self.places
             return
         assert self.window is not None
@@ -134,20 +169,20 @@ class Data:
         windows = self._shuffled(self.window // (held * 2 * sum(f.dims)), generator(seed, epoch, 0, 1))
         pool = ThreadPoolExecutor(READERS)
 
-        def start(videos: np.ndarray) -> tuple[Block, list[Future[None]]]:
+        def start(videos: np.ndarray) -> Block:
             block = Block(len(videos), held, f.dims, self.device)
-            return block, block.read(pool, f, rows[videos], segments[videos, 0] if held == 1 else None)
+            block.read(pool, f, rows[videos], segments[videos, 0] if held == 1 else None)
+            return block
 
         try:
             coming = start(windows[0])
             for number, videos in enumerate(windows):
-                block, reading = coming
-                for done in reading:
-                    done.result()
+                block = coming
+                block.wait()
                 if number + 1 < len(windows):
                     coming = start(windows[number + 1])
                 yield block, videos, np.arange(len(videos))
-                del block, reading
+                del block
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -163,12 +198,12 @@ class Data:
 
 
 def load(features: Features, names: tuple[str, ...], device: str) -> dict[str, Data]:
-    """These splits in memory, read in one pass over the shards."""
+    """These splits in memory, read in one pass over the shards, which goes on after this has returned."""
     rows = np.sort(np.concatenate([features.splits[name].rows for name in names]))
     block = Block(len(rows), features.segments, features.dims, device)
-    with ThreadPoolExecutor(READERS) as pool:
-        for done in block.read(pool, features, rows, None):
-            done.result()
+    pool = ThreadPoolExecutor(READERS)
+    block.read(pool, features, rows, None)
+    pool.shutdown(wait=False)
     places = {name: np.searchsorted(rows, features.splits[name].rows) for name in names}
     return {name: Data(features, name, device, block=block, places=places[name]) for name in names}
 
@@ -204,9 +239,20 @@ def open_data(features: Features, device: str, memory_gb: float | None) -> dict[
     return streamed | load(features, ("validation",), device) if keep else streamed
 
 
+def best_device() -> str:
+    """`cuda` where PyTorch sees a GPU, otherwise `cpu`. A PyTorch without CUDA need not be imported to know."""
+    if version("torch").endswith("+cpu"):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def available(device: str) -> int:
     """Bytes that training may take: 0.9 of what the GPU, or the machine and this job's cgroup, has free."""
     if device != "cpu":
+        import torch
+
         return int(0.9 * torch.cuda.mem_get_info()[0])
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     return int(0.9 * min(int(lines["MemAvailable"].split()[0]) * 1024, _left_in_cgroup()))

@@ -30,11 +30,11 @@ from config.files import replacing, write_json
 from config.model import Config, load, read
 from config.paths import Paths
 from heads.features import Features, load_features
+from heads.fit import about, fit
 from heads.kernels import kernels
-from heads.memory import Data, open_data
+from heads.memory import Data, best_device, open_data
 from heads.model import build
 from heads.runs import experiment_of, runs
-from heads.train import about, fit
 
 log = logging.getLogger("search")
 GRID = Path(__file__).parents[1] / "config" / "search.yaml"
@@ -114,7 +114,7 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
     folder = Paths(Path(config.results)).results / "search"
     features = load_features(config)
     features.check_enough()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     data = open_data(features, device, config.heads.memory_gb)
     results = []
     for number, (name, keys) in enumerate({**own, **candidates(grid)}.items()):

@@ -5,213 +5,45 @@ experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/EXPE
   checkpoint.safetensors  the weights of the epoch with the lowest validation loss
   metrics.jsonl           one line an epoch, as it goes: losses beside their chance level and lowest possible value
   config.json             the experiment as it was run
-After an epoch the state is saved in work/heads/EXPERIMENT/SEED/, unless it was within the last ten seconds: writing it
-can take longer than a small epoch. A killed training goes on from there when it is started again and ends with the same
-bytes as an undisturbed one, given that its features fit into memory as before (see `heads.memory_gb`); with another
-experiment or other data it starts afresh.
+and, while it runs, work/heads/EXPERIMENT/SEED/: from there a killed training goes on when it is started again.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
-import math
-import os
 import shutil
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
-from importlib import import_module
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from config.cli import UserError, experiment_parser, run
+from config.cli import experiment_parser, run
 from config.files import write_json
-from config.model import Config, Experiment, SegmentPolicy, read
+from config.model import Config, Experiment, read
 from config.paths import Paths
-from heads.autoencoder import initialise
-from heads.batches import steps
-from heads.checkpoint import About, Progress, load_progress, moments_of, restore_moments, save_checkpoint, save_progress
-from heads.features import Features, load_features
-from heads.kernels import kernels
-from heads.loss import loss_of
-from heads.memory import Data, open_data
-from heads.model import build
-from heads.optimiser import make, rate
+from heads.features import load_features
+from heads.memory import Data, best_device, open_data
 from heads.runs import Run, runs
 
+if TYPE_CHECKING:
+    from heads.checkpoint import About
+
 log = logging.getLogger("train")
-SAVE_SECONDS = 10.0
-"""The least time between two savings of the state, but for the first and the last one; a kill costs as much."""
 
 
-def derived_seed(seed: int, *of: int) -> int:
-    """A seed for torch that is a function of the training's seed and of what it is for."""
-    return int(np.random.SeedSequence([seed, *of]).generate_state(1, np.uint64)[0])
-
-
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seed torch (initial weights, dropout) from the seed and the epoch alone: resuming is exact."""
-    torch.manual_seed(derived_seed(seed, epoch))
-
-
-class Training:
-    """One seed of an experiment: heads, loss, optimiser and data on one device, an epoch at a time."""
-
-    def __init__(self, data: dict[str, Data], experiment: Experiment, seed: int) -> None:
-        self.data, self.experiment, self.seed = data, experiment, seed
-        features, self.device = data["train"].features, data["train"].device
-        seed_everything(seed, 0)
-        # Made on the CPU, so that the initial weights do not depend on the device.
-        self.heads = build(experiment, *features.dims).to(self.device)
-        self.loss = loss_of(experiment).to(self.device)
-        # All that is learned, under the names it has in the checkpoint.
-        self.learned = nn.ModuleDict({"audio": self.heads.audio, "video": self.heads.video, "loss": self.loss})
-        self.optimiser = make(experiment, self.learned.parameters())
-        self.steps = steps(features.splits["train"].good, experiment.segment_policy, experiment.batch)
-
-    def initialise(self) -> None:
-        """Before the first epoch: what `initialisation` asks for."""
-        e = self.experiment
-        if e.initialisation == "autoencoder":
-            batches = partial(self.data["train"].batches, e.segment_policy, e.batch, self.seed)
-            initialise(self.heads, batches, e, derived_seed(self.seed, 0, 1))
-
-    def epoch(self, number: int) -> dict[str, Any]:
-        """Train for epoch `number` (from 1), then validate; returns the epoch's line of metrics.jsonl."""
-        e = self.experiment
-        seed_everything(self.seed, number)
-        done = (number - 1) * self.steps
-        rates = [rate(e, done + step, self.steps, e.max_epochs * self.steps) for step in range(self.steps)]
-        # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
-        ahead = chain(rates, repeat(rates[-1]))
-        self.heads.train()
-        train = self._pass("train", e.segment_policy, number, lambda loss: self._step(loss, next(ahead)))
-        self.heads.eval()
-        # Every segment, where an epoch of training may see one a video: the loss that stops the training is less noisy.
-        policy: SegmentPolicy = "mean" if e.segment_policy == "mean" else "all"
-        with torch.no_grad():
-            validation = self._pass("validation", policy, 0, lambda loss: None)
-        temperature = self.loss.temperature()
-        return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
-
-    def _pass(self, split: str, policy: SegmentPolicy, number: int, then: Callable[[Tensor], None]) -> dict[str, float]:
-        """Mean loss over an epoch's pairs, what guessing would give, and the lowest value possible."""
-        e = self.experiment
-        total, sizes, lowest = torch.zeros((), dtype=torch.float64, device=self.device), [], 0.0
-        for audio, video in self.data[split].batches(policy, e.batch, self.seed, number):
-            size = len(audio)
-            loss = self.loss(*self.heads(audio, video))
-            lowest += self.loss.lowest(size) * size  # before the step, which may change a learned temperature
-            then(loss)
-            total += loss.detach() * size
-            sizes.append(size)
-        pairs = sum(sizes)
-        return {
-            f"{split}_loss": float(total) / pairs,
-            f"{split}_chance": sum(self.loss.chance(n) * n for n in sizes) / pairs,
-            f"{split}_lowest": lowest / pairs,
-            f"{split}_pairs": pairs,
-        }
-
-    def _step(self, loss: Tensor, learning_rate: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-
-
-def fit(
-    data: dict[str, Data],
-    experiment: Experiment,
-    same: About,
-    state: Path,
-    on_epoch: Callable[[dict[str, Any]], object],
-) -> Progress:
-    """Train until `patience` epochs bring no lower validation loss, or for `max_epochs`; resume if `state` fits.
-
-    `same` says what training this is. `on_epoch` gets each epoch's metrics, also those of the epochs before a resume,
-    as soon as they are known. Raises UserError when the loss is no longer a number.
-    """
-    training = Training(data, experiment, same.seed)
-    progress = load_progress(state, same)
-    if progress:
-        log.info("going on after epoch %d", len(progress.metrics))
-        training.learned.load_state_dict(progress.weights)
-        restore_moments(training.optimiser, progress.moments)
-    else:
-        training.initialise()
-        progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), same, [])
-    for line in progress.metrics:
-        on_epoch(line)
-    saved = -math.inf
-    while not finished(progress, experiment):
-        line = training.epoch(len(progress.metrics) + 1)
-        loss = line["validation_loss"]
-        if not (np.isfinite(loss) and np.isfinite(line["train_loss"])):
-            raise UserError(
-                f"the loss of epoch {line['epoch']} is {line['train_loss']} (validation {loss}): either "
-                f"learning_rate ({experiment.learning_rate}) is too high or temperature ({experiment.temperature}) too "
-                "low, or a feature is not finite (`python -m pipeline.verify` finds that)"
-            )
-        progress.metrics.append(line)
-        best = progress.about.validation_loss
-        if best is None or loss < best:
-            progress.best = copy.deepcopy(training.learned.state_dict())
-            progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
-        progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
-        if time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment):
-            save_progress(state, progress)
-            saved = time.monotonic()
-        log.info(
-            "epoch %d: loss %.4f, validation %.4f (chance %.4f, lowest %.4f)%s",
-            *(line["epoch"], line["train_loss"], loss, line["validation_chance"], line["validation_lowest"]),
-            ", best so far" if progress.about.epoch == line["epoch"] else "",
-        )
-        on_epoch(line)
-    return progress
-
-
-def finished(progress: Progress, experiment: Experiment) -> bool:
-    """Whether early stopping or `max_epochs` ends the training here."""
-    done = len(progress.metrics)
-    return done >= experiment.max_epochs or done - progress.about.epoch >= experiment.patience
-
-
-def about(config: Config, features: Features, run: Run) -> About:
-    """What training this is."""
-    return About(
-        experiment=config.heads.experiments[run.experiment].model_dump(),
-        seed=run.seed,
-        audio=config.heads.audio,
-        video=config.heads.video,
-        audio_dim=features.dims[0],
-        video_dim=features.dims[1],
-        keys=features.keys,
-        random_weights=features.random_weights,
-        data=features.digest(),
-    )
-
-
-def train(config: Config, *names: str) -> None:
-    """Train every seed of these experiments and write their files."""
+def train(config: Config, *names: str, threads: int | None = None) -> None:
+    """Train every seed of these experiments and write their files. `threads`: of PyTorch, by default as they are."""
     wanted, paths = [run for name in names for run in runs(config, name)], Paths(Path(config.results))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    features = load_features(config)
+    features, device = load_features(config), best_device()
     features.check_enough()
     for backbone, random in features.random_weights.items():
         if random:
             log.warning("%s has RANDOM weights: its features, and all that follows from them, mean little", backbone)
-    data = load_data(features, device, config.heads.memory_gb)
+    data = open_data(features, device, config.heads.memory_gb)
+    # Only now, while the features are being read: PyTorch's import takes seconds.
+    from heads.fit import about, deterministic
+    from heads.kernels import kernels
+
+    deterministic(threads)
     with kernels(config.heads.matmul, device):
         for each in wanted:
             log.info("%s, seed %d", each.experiment, each.seed)
@@ -221,15 +53,11 @@ def train(config: Config, *names: str) -> None:
         shutil.rmtree(paths.results / "work" / "heads" / name)
 
 
-def load_data(features: Features, device: str, memory_gb: float | None) -> dict[str, Data]:
-    """`open_data`, and meanwhile the half of PyTorch that is imported when the first optimiser is made."""
-    with ThreadPoolExecutor(1) as aside:
-        aside.submit(import_module, "torch._dynamo")
-        return open_data(features, device, memory_gb)
-
-
 def train_run(run: Run, data: dict[str, Data], same: About, state: Path) -> None:
     """Train one seed of an experiment and write its three files."""
+    from heads.checkpoint import save_checkpoint
+    from heads.fit import fit
+
     experiment, folder = Experiment.model_validate(same.experiment), run.folder
     folder.mkdir(parents=True, exist_ok=True)
     # Appended a line at a time, so that `tail -f` follows it; a killed training's half line is written anew.
@@ -243,13 +71,7 @@ def train_run(run: Run, data: dict[str, Data], same: About, state: Path) -> None
 def main() -> None:
     args = experiment_parser(__doc__, "heads.train", several=True).parse_args()
     config = read(args.config)
-    torch.set_num_threads(args.threads)
-    # What makes CUDA's sums come out the same every time; on the CPU it changes nothing.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    # That would also fill all new memory with NaN before it is written to, the features' own included.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    train(config, *(args.experiment or config.heads.experiments))
+    train(config, *(args.experiment or config.heads.experiments), threads=args.threads)
 
 
 if __name__ == "__main__":

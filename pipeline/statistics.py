@@ -7,7 +7,7 @@ Reads `features.zarr` and the manifest; writes `statistics/<backbone>.safetensor
 standardised with it has learned nothing of the others.
 
 Every shard is one dask task, summed up in a tree; a task holds one shard. By default they run in threads here, with
-`dask.scheduler` on a cluster whose workers have the project and see the results folder under the same path.
+`dask` in the configuration on a cluster (pipeline/computing.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from config.cli import UserError, parser, run
 from config.files import replacing
 from config.model import Config, read
 from config.paths import Paths
+from pipeline.computing import computing
 from pipeline.features import Split, open_features
 from pipeline.shards import Shards
 
@@ -112,17 +113,8 @@ def write_statistics(config: Config, backbone: str, split: Split | None = "train
     if backbone not in features.backbones:
         raise UserError(f"--backbone {backbone}: the cache has {features.backbones}")
     shards, rows = Shards.open(paths.features / backbone), features.rows(split, valid=[backbone])
-    if config.dask.scheduler is None:
-        found = compute(shards, rows, scheduler="threads", num_workers=threads)
-    else:
-        from dask.distributed import Client
-
-        try:
-            client = Client(config.dask.scheduler, timeout="20s")
-        except (OSError, ValueError) as error:
-            raise UserError(f"dask.scheduler: {config.dask.scheduler} cannot be reached ({error})") from None
-        with client:
-            found = compute(shards, rows, scheduler=client)
+    with computing(config, threads) as how:
+        found = compute(shards, rows, **how)
     about = {"key": features.key(backbone), "split": split or "all", "count": found.count, "videos": len(rows)}
     tensors = {"mean": found.mean, "variance": found.variance, "covariance": found.covariance}
     with replacing(paths.statistics(backbone)) as temporary:

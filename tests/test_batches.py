@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +207,18 @@ def test_buffers_are_reused_and_grow() -> None:
     again: list[Any] = block.pairs(np.array([3]), np.array([0]))
     assert again[0].data_ptr() == many[0].data_ptr() != few[0].data_ptr()
     np.testing.assert_array_equal(again[0].numpy(), block.sides[0][3, :1].float().numpy())
+
+
+def test_reading_does_not_wait_for_pytorch(cache: tuple[Config, Features]) -> None:
+    """Its import takes seconds, in which `open_data` has begun to read."""
+    code = """
+import sys
+import heads.train
+from config.model import read
+data = heads.train.open_data(heads.train.load_features(read(sys.argv[1])), heads.train.best_device(), None)["train"]
+if heads.train.best_device() == "cpu" and sys.argv[2] == "cpu":
+    assert "torch" not in sys.modules, "PyTorch was imported before the reading began"
+assert len(next(iter(data.batches("one", 10, 0, 1)))[0])
+"""
+    file = str(Path(cache[0].results) / "config.json")
+    subprocess.run([sys.executable, "-c", code, file, "cpu" if torch.version.cuda is None else "cuda"], check=True)

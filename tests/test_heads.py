@@ -20,8 +20,8 @@ from simulate import simulate
 from config.cli import UserError
 from config.model import Config
 from config.paths import Paths
-from heads import memory
-from heads import train as training
+from heads import checkpoint, memory
+from heads import fit as training
 from heads.checkpoint import load_checkpoint, read_tensors
 from heads.embed import embed, load_embeddings
 from heads.features import load_features
@@ -260,7 +260,7 @@ def test_progress_of_another_training_is_not_used(
 ) -> None:
     config = small_cache(tmp_path / "a")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
+        patch.setattr(checkpoint, "save_checkpoint", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train(config, "small")
     state = Paths(tmp_path / "a").training("small", 0)

@@ -12,7 +12,7 @@ from simulate import simulate
 from config.cli import UserError
 from config.model import Config
 from config.paths import Paths
-from heads import train as training
+from heads import fit as training
 from heads.checkpoint import load_checkpoint, read_tensors
 from heads.embed import embed
 from heads.features import load_features

@@ -71,6 +71,8 @@ def test_jobs_that_are_cancelled_out_of_time_or_fail_once_go_on_and_hurt_nobody(
     (job,) = (j for j in workflow.jobs("extract_shard") if "00000" in j["comment"])
     assert status(Paths(workflow.results), datetime.now(UTC))["musicnn"].running >= 1
     workflow.cluster.ask("scancel", job["id"])
+    until(lambda: states(workflow, "extract_shard")["TIMEOUT"], 150, "the time limit")
+    workflow.break_with()  # what is left need not be slow
     workflow.ended(running)
     assert states(workflow, "extract_shard") == {"CANCELLED": 1, "TIMEOUT": 1, "FAILED": 1, "COMPLETED": SHARDS}
     assert_same(workflow, local)
@@ -107,6 +109,25 @@ def test_the_daemon_of_the_node_dies_and_comes_back(workflow, local):
     assert states(workflow, "extract_shard") == {"COMPLETED": 1}
     assert_same(workflow, local)
     assert len(workflow.reads()) == VIDEOS
+
+
+def test_a_node_that_is_given_up_comes_back(workflow, local):
+    """Its job is lost to Slurm while its processes go on, as when a network is parted; the next job takes over."""
+    workflow.config["shards_a_job"] = SHARDS
+    workflow.break_with({"song": 8.0})
+    running = workflow.start("extract")
+    until(lambda: len(workflow.reads()) >= 2, 120, "a job that runs")
+    workflow.cluster.stop_node()
+    until(lambda: states(workflow, "extract_shard")["NODE_FAIL"], 90, "Slurm to give the node up")
+    workflow.break_with()
+    until(lambda: states(workflow, "extract_shard")["PENDING"], 60, "Snakemake to submit the job again")
+    workflow.cluster.start_node()
+    workflow.ended(running)
+    found = states(workflow, "extract_shard")
+    assert found["COMPLETED"] == 1 and found["NODE_FAIL"] == 1
+    assert_same(workflow, local)
+    # The processes that went on are ended with the node's return: the video that they were at is read again.
+    assert len(workflow.reads()) <= VIDEOS + 1
 
 
 def test_a_gpu_is_asked_for_and_its_absence_is_said(workflow):
