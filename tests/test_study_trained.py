@@ -71,7 +71,7 @@ def poolings(folder: Path, correlation: float, **study: Any) -> Config:
 
 def fusions(folder: Path, correlation: float, epochs: int = 12) -> Config:
     settings = {"hidden": 32, "max_epochs": epochs, "batch": 32, "learning_rate": 0.005, "components": 6}
-    return made(folder, correlation, {"seeds": [0, 1] if correlation else [0], "fusion": settings})
+    return made(folder, correlation, {"seeds": [0], "fusion": settings})
 
 
 def test_poolings_find_what_is_planted(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from config.model import Config, Experiment, SegmentPolicy, read
 from config.paths import Paths
 from heads.batches import cut, draw, steps
 from heads.features import load_features
+from heads.fit import seed_everything
 from heads.kernels import kernels
 from heads.loss import loss_of
 from heads.model import build
@@ -33,7 +34,6 @@ from heads.optimiser import make, rate
 from heads.study.pieces import Piece, work_off
 from heads.study.poolings import POOLINGS
 from heads.study.segments import Segments, load
-from heads.train import seed_everything
 
 log = logging.getLogger("aggregation")
 PART = "aggregation"

@@ -27,12 +27,12 @@ from config.paths import Paths
 from config.study import Fusion
 from heads.batches import generator
 from heads.features import load_features
+from heads.fit import seed_everything
 from heads.kernels import kernels
 from heads.study import cca
 from heads.study.fusions import FUSIONS, build
 from heads.study.labelled import SPLITS, Set, load_task
 from heads.study.pieces import Piece, work_off
-from heads.train import seed_everything
 
 log = logging.getLogger("fusion")
 PART = "fusion"
