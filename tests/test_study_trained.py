@@ -84,7 +84,7 @@ def test_poolings_find_what_is_planted(tmp_path: Path) -> None:
         assert row["mrr_low"] > 5 * row["mrr_chance"], name
         assert row["median_low"] <= row["median"] <= row["median_high"] < row["median_chance"] / 3, name
     assert rows["mean"]["pooling_parameters"] == 0 < rows["transformer"]["pooling_parameters"]
-    assert rows["mean after training"]["steps"] > rows["mean"]["steps"] == rows["mean after, one segment"]["steps"]
+    assert rows["mean after training"]["steps"] > rows["mean"]["steps"] == rows["mean after (one segment)"]["steps"]
     unlike = {row["replaced"]: row["ratio"] for row in answer.tables["inconsistency"] if row["side"] == "video"}
     assert unlike[0] < unlike[2]
     level = {(row["pooling"], row["replaced"]): row["mrr"] for row in answer.tables["degradation"]}
