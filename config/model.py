@@ -51,6 +51,9 @@ class Render(Section):
     seed: int = 0
     seconds: tuple[float, float] = (20.0, 40.0)
     """Shortest and longest duration in seconds."""
+    inconsistency: float = Field(1.0, ge=0, le=10)
+    """How far the sections of a video, of its sound and of its pictures, lie from its average: 0 not at all, 1 as in a
+    song with verse and chorus. The sections correlate as the rest does."""
 
 
 class Splits(Section):

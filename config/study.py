@@ -136,7 +136,7 @@ class Aggregation(Section):
     replaced: list[int] = [0, 1, 2, 3]
     """How many of each video's picture segments are replaced by other videos', in training and test: as many curves'
     points. 0 must be one of them, and all are below `segments.count`."""
-    videos: int = Field(50_000, ge=10)
+    videos: int = Field(20_000, ge=10)
     """The most videos of the training and of the validation split; all of their segments are in memory."""
     gallery: int = Field(2000, ge=2)
     """The most test videos, which are ranked against one another."""
@@ -162,7 +162,7 @@ class Fusion(Section):
     """Canonical variates of each side."""
     shrinkages: list[float] = Field([0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9], min_length=1)
     """What CCA's covariances are shrunk by, of which the best on the validation split is taken; above 0, at most 1."""
-    videos: int = Field(50_000, ge=10)
+    videos: int = Field(20_000, ge=10)
     """The most videos of the training and of the validation split; all of their segments are in memory."""
     test_videos: int = Field(5000, ge=2)
     """The most test videos."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,39 @@ def test_labels_and_sound_do_not_depend_on_the_correlation(seed: int, index: int
     assert (one.sound.genre, one.artist, one.tags) == (other.sound.genre, other.artist, other.tags)
     assert 2 <= len(one.tags) <= 6 and len(set(one.tags)) == len(one.tags)
     assert all(0 <= value <= 1 for value in (*one.sound.factors(), *one.picture.factors(1)))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
+def test_inconsistency_scales_what_sections_add_and_nothing_else(correlation: float) -> None:
+    for index in range(20):
+        plain, none, much = (latents.draw(5, index, correlation, scale) for scale in (1.0, 0.0, 3.0))
+        assert latents.draw(5, index, correlation).sound.factors(3) == plain.sound.factors(3)
+        for side in ("sound", "picture"):
+            one, still, wild = (getattr(song, side) for song in (plain, none, much))
+            np.testing.assert_array_equal(one.scores, wild.scores)
+            np.testing.assert_allclose(wild.sections, 3 * one.sections)
+            assert still.factors(0) == still.factors(1) == still.factors() == one.factors()
+            energy = [[x.factors(section).energy for section in range(latents.SECTIONS)] for x in (one, wild)]
+            assert np.ptp(energy[0]) < np.ptp(energy[1]) <= 1
+
+
+def test_inconsistency_is_heard_and_seen() -> None:
+    """The levels of four-bar sections, in dB, and the contrasts of their pictures."""
+    spread: dict[str, list[float]] = {"sound": [], "picture": []}
+    for scale in (0.0, 3.0):
+        scores = np.zeros(latents.WIDTH)
+        sections = np.zeros((latents.SECTIONS, latents.WIDTH))
+        sections[:, 0] = scale * np.where(np.arange(latents.SECTIONS) % 2, 0.25, -0.25)
+        which = latents.Latents("folk", scores, sections)
+        seconds = which.beat * latents.BEATS_A_BAR * latents.BARS_A_SECTION
+        wave = music.render(which, 2 * seconds, 8000, np.random.default_rng(0)).mean(axis=0)
+        halves = np.array_split(wave, 2)
+        spread["sound"].append(abs(np.diff([20 * np.log10(half.std()) for half in halves])[0]))
+        frames = np.stack(list(pictures.frames(which, int(2 * seconds * 6), 6, np.random.default_rng(0))))
+        luma = frames[:, : pictures.HEIGHT].astype(np.float32).std(axis=(1, 2))
+        spread["picture"].append(abs(np.diff([half.mean() for half in np.array_split(luma, 2)])[0]))
+    for side, (still, wild) in spread.items():
+        assert wild > 2 * still + 0.5, (side, still, wild)
 
 
 def test_songs_differ_more_than_their_genres() -> None:
@@ -267,6 +301,10 @@ def test_changed_parameters_render_everything_again(tmp_path: Path) -> None:
     assert render_all(short.model_copy(update={"correlation": 0.0}), tmp_path) == 1
     assert (tmp_path / "song00000.mp4").read_bytes() != before
     assert (tmp_path / "mine.mp4").exists()
+    wild = short.model_copy(update={"inconsistency": 2.0})
+    assert [render_all(each, tmp_path) for each in (short, wild, wild, short)] == [1, 1, 0, 1]
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert "inconsistency" not in record, "videos from before there was this key would be rendered again"
     (tmp_path / RECORD).write_text("{")
     assert render_all(short, tmp_path) == 1, "a damaged record vouches for nothing"
     assert (tmp_path / "song00000.mp4").read_bytes() == before

@@ -43,7 +43,7 @@ def video_id(index: int) -> str:
 
 
 def plan(render: Render, index: int) -> Video:
-    """The plan of video `index`: a pure function of `render`'s seed, correlation and seconds, and of the index.
+    """The plan of video `index`: a pure function of the index and of `render`, but for how many there are.
 
     Every eighth video is WebM; frame rates are 12, sometimes 15 or 25 a second.
     """
@@ -55,7 +55,7 @@ def plan(render: Render, index: int) -> Video:
         container="webm" if index % 8 == 7 else "mp4",
         fps=fps,
         frames=max(1, round(rng.uniform(shortest, longest) * fps)),
-        song=latents.draw(render.seed, index, render.correlation),
+        song=latents.draw(render.seed, index, render.correlation, render.inconsistency),
     )
 
 

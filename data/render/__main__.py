@@ -64,6 +64,8 @@ def render_all(render: Render, folder: Path, threads: int = 1) -> int:
 def _prepare(render: Render, folder: Path) -> None:
     """Remove unfinished files and, where the record says that they were rendered differently, all videos."""
     record: dict[str, Any] = {"version": VERSION, **render.model_dump(mode="json", exclude={"videos"})}
+    if render.inconsistency == 1:
+        del record["inconsistency"]  # so that videos from before there was this key are kept
     path = folder / RECORD
     same = _read(path) == record
     # The table goes first and the new record comes last, so that a stop in between is no different from not starting.

@@ -1,10 +1,10 @@
 """Latent factors of the rendered music videos: what sound and picture have in common, and how much of it.
 
-A pure function of (seed, index, correlation); reads and writes nothing. Each factor has a score, standard normal over
-the videos: a weighted sum of its genre's centre, its artist's style and the song's own draw. The picture's score is
-`ρ · sound + sqrt(1 - ρ²) · independent`, where the independent part has its own genre and style: the scores correlate
-by exactly ρ, and at ρ = 0 sound and picture share nothing but their length and their container. A score becomes a
-factor in [0, 1] through the normal distribution function.
+A pure function of (seed, index, correlation, inconsistency); reads and writes nothing. Each factor has a score,
+standard normal over the videos: a weighted sum of its genre's centre, its artist's style and the song's own draw. The
+picture's score is `ρ · sound + sqrt(1 - ρ²) · independent`, where the independent part has its own genre and style: the
+scores correlate by exactly ρ, and at ρ = 0 sound and picture share nothing but their length and their container. A
+score becomes a factor in [0, 1] through the normal distribution function.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Latents:
     scores: np.ndarray
     """[WIDTH] float64, standard normal over all videos."""
     sections: np.ndarray
-    """[SECTIONS, WIDTH] float64, added to the scores in each section; small, and zero but for energy and density."""
+    """[SECTIONS, WIDTH] float64, added to the scores in each section; small at an inconsistency of 1, and zero but for
+    energy and density."""
 
     def factors(self, section: int | None = None) -> Factors:
         """The factors in [0, 1], of the whole video or of one section (counted from 0)."""
@@ -116,14 +117,15 @@ class Song:
         return words[: min(max(clear, 2), 6)]
 
 
-def draw(seed: int, index: int, correlation: float) -> Song:
-    """The latents of video `index`; `correlation` in [0, 1]. Pure: no state, no order.
+def draw(seed: int, index: int, correlation: float, inconsistency: float = 1.0) -> Song:
+    """The latents of video `index`; `correlation` in [0, 1], `inconsistency` ≥ 0. Pure: no state, no order.
 
     The scores of sound and picture correlate by `correlation`; their genres agree with probability `ρ + (1 - ρ) / 6`.
+    What a section adds to a video's scores is multiplied by `inconsistency`, and nothing else.
     """
     artist = ARTISTS * (index // ALBUM) + int(generator(seed, _SOUND, index, 1).integers(ARTISTS))
-    sound = _independent(seed, index, artist, _SOUND, _SOUND_STYLE)
-    other = _independent(seed, index, artist, _PICTURE, _PICTURE_STYLE)
+    sound = _independent(seed, index, artist, _SOUND, _SOUND_STYLE, inconsistency)
+    other = _independent(seed, index, artist, _PICTURE, _PICTURE_STYLE, inconsistency)
     rest = math.sqrt(1 - correlation**2)
     same = generator(seed, _GENRE, index).random() < correlation
     picture = Latents(
@@ -134,7 +136,7 @@ def draw(seed: int, index: int, correlation: float) -> Song:
     return Song(sound, picture, _name(sound.genre, artist))
 
 
-def _independent(seed: int, index: int, artist: int, side: int, side_style: int) -> Latents:
+def _independent(seed: int, index: int, artist: int, side: int, side_style: int, inconsistency: float) -> Latents:
     rng = generator(seed, side, index, 2)
     genre = int(rng.integers(len(GENRES)))
     # A picture's own style is drawn by video, not by artist: at correlation 0 not even the artist is shared.
@@ -147,7 +149,7 @@ def _independent(seed: int, index: int, artist: int, side: int, side_style: int)
     # Verse and chorus: every other section is louder and denser, either the even or the odd ones.
     lift = np.where((np.arange(SECTIONS) + rng.integers(2)) % 2, 0.25, -0.25)[:, None]
     sections = (lift + 0.15 * rng.standard_normal((SECTIONS, WIDTH))) * _SECTIONAL
-    return Latents(GENRES[genre], scores, sections)
+    return Latents(GENRES[genre], scores, inconsistency * sections)
 
 
 _FIRST = ("Velvet", "Copper", "Paper", "Midnight", "Plastic", "Northern", "Electric", "Hollow",

@@ -34,7 +34,7 @@ METRICS = ("median", "recall_at_10", "mrr")
 BASELINE = "mean"
 NAMES = {
     "after": "mean after training",
-    "after_one": "mean after, one segment",
+    "after_one": "mean after (one segment)",
     "mean": "mean",
     "max": "max",
     "learned": "learned weights",
@@ -183,7 +183,7 @@ def answer(config: Config) -> Answer:
         question="How should the segments of a video become one vector, and does within-video inconsistency matter?",
         findings=findings(tables),
         method=method(config, {split: len(s.rows) for split, s in splits.items()}),
-        limits=limits(),
+        limits=limits(config, tables),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,
         command="python -m eval.study.aggregation --config RESULTS/config.json",

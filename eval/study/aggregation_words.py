@@ -64,7 +64,7 @@ def _trained_on_segments(plain: dict[str, Row], gap: Row) -> Finding:
         None: "Whether heads are trained through the mean, or on single segments and averaged afterwards as in the "
         "paper, is not shown to matter",
     }[gap["better"]]
-    few = plain["mean after, one segment"]
+    few = plain["mean after (one segment)"]
     return Finding(
         said + ".",
         f"Mean reciprocal rank {_value(plain[PAPER], 'mrr')} after {plain[PAPER]['steps']} steps and "
@@ -127,12 +127,14 @@ def method(config: Config, videos: dict[str, int]) -> str:
     return " ".join(METHOD.format(**videos, **said, bootstrap=config.eval.bootstrap).split())
 
 
-def limits() -> list[str]:
+def limits(config: Config, tables: dict[str, list[Row]]) -> list[str]:
     """What the answer does not show."""
+    rows = tables["poolings"]
+    last = sum(row["best_epoch"] > config.study.aggregation.recipe.max_epochs - 1 for row in rows)
     return [
         "Equal epochs are not equal convergence: poolings with more parameters may need more videos than a small "
-        "collection has, and training on segments takes more steps. The tables have steps and the epochs that were "
-        "kept.",
+        "collection has, and training on segments takes more steps, which may be all that it gains by. Of "
+        f"{len(rows)} ways, {last} had their lowest validation loss in the last epoch and might gain from more.",
         "Replaced segments are unrelated to the video, where a real video's inconsistent shots still belong to it; "
         "only pictures are replaced.",
         "The resamples are of queries: they say how sure the numbers are for other videos in this gallery.",

@@ -26,7 +26,7 @@ def distances(features: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.nd
     mean = known.sum(axis=1) / count[:, None]
     square = (known**2).sum(axis=(1, 2)) / count
     # Σ over pairs of ‖x - y‖² = 2n Σ‖x‖² - 2‖Σx‖², of n (n - 1) ordered pairs.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         within = np.where(count > 1, 2 * count * (square - (mean**2).sum(axis=1)) / (count - 1), np.nan)
     return within, square[:, None] + square - 2 * mean @ mean.T
 

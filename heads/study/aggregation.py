@@ -166,7 +166,7 @@ def train_one(config: Config, data: dict[str, Segments], name: str) -> Piece:
 def train(config: Config, threads: int) -> None:
     """Train every pooling with every seed at every inconsistency, and write them."""
     settings, features = config.study.aggregation, load_features(config)
-    if 0 not in settings.replaced or not 0 <= max(settings.replaced) < features.segments:
+    if 0 not in settings.replaced or not all(0 <= count < features.segments for count in settings.replaced):
         raise UserError(
             f"study.aggregation.replaced: {settings.replaced} must hold 0 and be below segments.count "
             f"({features.segments}), so that something of each video is left"
