@@ -49,9 +49,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
-    config = simulate(tmp_path, videos=40, study={"length": {"videos": 30, "variants": VARIANTS}})
+    backbones = {"musicnn": {"weights": "wheel"}, "r2plus1d": {"weights": "random"}, "other": {"weights": "random"}}
+    study = {"length": {"videos": 30, "variants": VARIANTS}}
+    config = simulate(tmp_path, videos=40, study=study, backbones=backbones)
     paths = Paths(tmp_path)
-    for name in config.backbones:
+    for name in ("musicnn", "r2plus1d"):
         paths.weights(name).parent.mkdir(exist_ok=True)
         paths.weights(name).write_bytes(b"weights")
         record = {"backbone": name, "weights": "wheel", "source": "s", "sha256": "0" * 64, "random": name == "r2plus1d"}
@@ -60,7 +62,8 @@ def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
     own = Paths(Path(written.results))
     assert own.results == tmp_path / "study" / "length" / "10s_2"
     assert (written.segments.seconds, written.segments.count, written.segments.window) == (10, 2, 10)
-    assert written.heads == config.heads and written.backbones == config.backbones and written.render is None
+    assert written.heads == config.heads and written.render is None
+    assert written.backbones == {name: config.backbones[name] for name in ("musicnn", "r2plus1d")}  # the heads' sides
     videos = read_manifest(own.manifest)["video_id"].to_pylist()
     assert len(videos) == 30 and set(videos) < set(read_manifest(paths.manifest)["video_id"].to_pylist())
     assert own.weights("musicnn").read_bytes() == b"weights"
