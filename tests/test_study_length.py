@@ -143,17 +143,24 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
     answer = length(planted)
     rank = {(r["seconds"], r["count"]): r for r in answer.tables["retrieval"] if r["measure"] == "mean rank"}
     assert rank[10, 2]["high"] < rank[3, 2]["low"] < rank[3, 2]["chance"] == 13
+    equal = {r["count"]: r for r in answer.tables["retrieval"] if r["measure"] == "mean rank, equal training"}
+    assert equal[2]["value"] == rank[10, 2]["value"]  # those heads learn from two segments a video either way
+    assert equal[6]["value"] != rank[3, 6]["value"]
     test = next(r for r in answer.tables["differences"] if r["comparison"] == "equal number" and r["at"] == 2)
     assert (
         test["shown"]
         and test["high"] < 0
         and test["value"] == pytest.approx(rank[10, 2]["value"] - rank[3, 2]["value"])
     )
-    assert "Of equal seconds a video, 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
-    assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[1].claim
+    assert "Of equal seconds a video: 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
+    assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[1].claim  # equal training
+    assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[2].claim
     assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself
     drawn_plots = plots(answer, tmp_path)
-    assert [p.name for p in drawn_plots] == ["study-length-rank"] and "2 of 10 s" in drawn_plots[0].alt
+    assert [p.name for p in drawn_plots] == [
+        "study-length-rank",
+        "study-length-rank-equal",
+    ] and "2 of 10 s" in drawn_plots[0].alt
 
 
 def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:
