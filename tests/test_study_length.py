@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from config.cli import UserError
@@ -13,7 +14,7 @@ from config.model import Config, Render, load
 from config.paths import Paths
 from config.study import Length, Variant
 from config.variant import variant_config
-from data.manifest import read_manifest
+from data.manifest import read_manifest, write_manifest
 from data.segments import segment_starts
 from eval.probe.metrics import resamples
 from eval.study.length import length
@@ -35,6 +36,9 @@ SETTINGS = {
 def looked_at(results: Path, correlations: tuple[float, float]) -> Config:
     """A main cache, and both variants' with planted factors of these correlations, as if they had been extracted."""
     config = simulate(results, videos=100, segments=2, study=SETTINGS, eval={"bootstrap": 200})
+    table = read_manifest(Paths(results).manifest)
+    genre = pa.array(["rock" if draw < 0.5 else "pop" for draw in np.random.default_rng(0).random(100)])
+    write_manifest(Paths(results), table.set_column(table.column_names.index("genre"), "genre", genre))
     for variant, correlation in zip(config.study.length.variants, correlations, strict=True):
         folder = Paths(results).study_variant(variant.name)
         simulate(folder, correlation, videos=100, segments=variant.count, unreadable=[3] if variant.count == 2 else [])
@@ -155,12 +159,16 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
     assert "Of equal seconds a video: 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
     assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[1].claim  # equal training
     assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[2].claim
+    assert "(6 × 3 s instead of 1 × 3 s)" in answer.findings[3].claim and "shown" in answer.findings[3].sure
     assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself
+    # Genres were drawn by lot: nothing reads them.
+    read = [r for r in answer.tables["reading"] if r["measure"] == "musicnn: genre, ROC-AUC"]
+    assert len(read) == 5 and all(r["low"] < 0.55 and r["value"] < 0.65 for r in read)
+    assert sum(f.claim.startswith("Read linearly") for f in answer.findings) == 2
     drawn_plots = plots(answer, tmp_path)
-    assert [p.name for p in drawn_plots] == [
-        "study-length-rank",
-        "study-length-rank-equal",
-    ] and "2 of 10 s" in drawn_plots[0].alt
+    names = ("rank", "rank-equal", "reading-0", "reading-1")
+    assert [p.name for p in drawn_plots] == [f"study-length-{name}" for name in names]
+    assert "2 of 10 s" in drawn_plots[0].alt
 
 
 def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:

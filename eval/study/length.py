@@ -79,26 +79,36 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
                     f"{_tests(tested, 'mean rank' + more, how)}",
                 )
             )
-    for row in tested:
-        if row["comparison"] == "more segments" and row["measure"].startswith("mean rank"):
-            learned = ", with heads that learn from as many pairs in both cases" if EQUAL in row["measure"] else ""
-            verb = "does" if row["shown"] else "is not shown to"
-            better = "lower" if row["value"] < 0 else "raise"
-            said.append(
-                Finding(
-                    f"Looking at {row['other']} instead of {row['one']} {verb} {better} the mean rank of the true "
-                    f"partner{learned}: {_signed(row['value'])}.",
-                    _difference(row),
-                )
-            )
+    if any(row["comparison"] == "more segments" for row in tested):
+        said.append(_more_segments(tested))
     for name in read_out:
         if at_seconds:
             values = "; ".join(f"{words(key)}: {_value(read_out, name, key)}" for key in at_seconds)
             verdict = _verdict(tested, name, "equal seconds", "are read better", 1, at_seconds)
             said.append(
-                Finding(f"Read linearly at equal seconds ({name}), {verdict}: {values}.", _tests(tested, name, None))
+                Finding(
+                    f"Read linearly at equal seconds, {name}: {verdict}; {values}.",
+                    _tests(tested, name, "equal seconds"),
+                )
             )
     return said
+
+
+def _more_segments(tested: list[Row]) -> Finding:
+    """What all segments do against the fewest, for each length, by both kinds of heads."""
+    parts, sure = [], []
+    for measure, learned in (
+        ("mean rank", "the mean rank of the true partner changes by"),
+        ("mean rank" + EQUAL, "with heads that learn from as many pairs in both cases, by"),
+    ):
+        here = [r for r in tested if (r["measure"], r["comparison"]) == (measure, "more segments")]
+        each = ", ".join(f"{_signed(r['value'])} ({r['other']} instead of {r['one']})" for r in here)
+        parts.append(f"{learned} {each}")
+        ends = ", ".join(f"[{_signed(r['low'])}, {_signed(r['high'])}]" for r in here)
+        sure.append(
+            f"{measure}: {sum(r['shown'] for r in here)} of {len(here)} differences are shown, intervals {ends}"
+        )
+    return Finding(f"More segments of one length: {'; '.join(parts)}.", f"{'; '.join(sure)}.")
 
 
 def _value(measures: Measures, name: str, key: Key) -> str:
@@ -136,9 +146,9 @@ def _difference(row: Row) -> str:
     )
 
 
-def _tests(tested: list[Row], measure: str, how: str | None) -> str:
+def _tests(tested: list[Row], measure: str, how: str) -> str:
     """How many comparisons were made, how many show a difference, and the strongest of them."""
-    here = [r for r in tested if r["measure"] == measure and how in (None, r["comparison"])]
+    here = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
     strongest = min(here, key=lambda r: r["p"])
     return (
         f"Of {len(here)} such comparisons {sum(r['shown'] for r in here)} show a difference; the strongest is "
