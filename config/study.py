@@ -92,6 +92,11 @@ class Length(Section):
     components: int = Field(64, ge=1)
     """Principal components of each side that the linear head sees."""
 
+    @property
+    def least(self) -> int:
+        """Segments that all variants have."""
+        return min(variant.count for variant in self.variants)
+
     def counts_of(self, variant: Variant) -> list[int]:
         """The numbers of segments that are tried with a variant, ascending."""
         known = (self.count_for(total, variant) for total in self.totals)

@@ -12,6 +12,11 @@ SHARDS_A_JOB = 1000
 """One job a backbone reads all of a variant, however many shards it has."""
 
 
+def variant_backbones(config: Config) -> list[str]:
+    """The backbones that look at the variants: those of the two sides of the projection heads."""
+    return list(dict.fromkeys([config.heads.audio, config.heads.video]))
+
+
 def variant_config(config: Config, name: str) -> Config:
     """The configuration of a variant's own results folder: other segments of other videos, all else as it was.
 
@@ -23,11 +28,13 @@ def variant_config(config: Config, name: str) -> Config:
     variant, folder = known[name], Paths(Path(config.results)).study_variant(name)
     segments = {"seconds": variant.seconds, "count": variant.count}
     segments["window"] = max(config.segments.window, variant.seconds)
+    whole = config.model_dump(mode="json")
     changes = {
         "results": str(folder),
         "videos": str(folder / "videos.parquet"),
         "render": None,
-        "segments": config.segments.model_dump(mode="json") | segments,
+        "segments": whole["segments"] | segments,
+        "backbones": {name: whole["backbones"][name] for name in variant_backbones(config)},
         "shards_a_job": SHARDS_A_JOB,
     }
-    return load(config.model_dump(mode="json") | changes)
+    return load(whole | changes)

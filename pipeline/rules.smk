@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from config.variant import SHARDS_A_JOB, variant_config
+from config.variant import SHARDS_A_JOB, variant_backbones, variant_config
 from pipeline import resources as asked
 
 
@@ -149,18 +149,19 @@ rule statistics_of:
 # A second look at some of the videos, for the study of the segments' length: each variant is a results folder of its own.
 VARIANT = Paths(PATHS.study_variant("{variant}"))
 VARIANT_FLAGS = f"--config {shlex.quote(str(Paths(PATHS.study_variant('{wildcards.variant}')).config))}"
+VARIANT_BACKBONES = variant_backbones(CONFIG)
 VARIANT_SHARDS = f"--shard 0 --shards {SHARDS_A_JOB}"
 
 
 rule study_length_variant:
     input:
         PATHS.manifest_record,
-        [PATHS.weights_record(name) for name in CONFIG.backbones],
+        [PATHS.weights_record(name) for name in VARIANT_BACKBONES],
     output: VARIANT.plan,
     params:
         segments=CONFIG.segments.model_dump(),
         videos=CONFIG.study.length.videos,
-        backbones=BACKBONES,
+        backbones={name: BACKBONES[name] for name in VARIANT_BACKBONES},
     log: LOGS / "study" / "length" / "{variant}" / "plan.log",
     benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "plan.tsv"
     localrule: True
@@ -199,7 +200,7 @@ rule study_length_extract:
 
 
 rule study_length_index:
-    input: [VARIANT.job_done(backbone, 0, SHARDS_A_JOB) for backbone in CONFIG.backbones],
+    input: [VARIANT.job_done(backbone, 0, SHARDS_A_JOB) for backbone in VARIANT_BACKBONES],
     output: VARIANT.features_record,
     log: LOGS / "study" / "length" / "{variant}" / "index.log",
     benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "index.tsv"

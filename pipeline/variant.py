@@ -42,7 +42,7 @@ def prepare(config: Config, name: str) -> Path:
     with replacing(other.table) as temporary:
         pq.write_table(table.drop_columns(["row", "split"]), temporary)
     write_json(own.config, other.model_dump(mode="json"))
-    for backbone in config.backbones:
+    for backbone in other.backbones:
         _link(own.weights(backbone), paths.weights(backbone))
         _link(own.weights_record(backbone), paths.weights_record(backbone))
     manifest.update(other)

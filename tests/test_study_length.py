@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from config.cli import UserError
@@ -13,7 +14,7 @@ from config.model import Config, Render, load
 from config.paths import Paths
 from config.study import Length, Variant
 from config.variant import variant_config
-from data.manifest import read_manifest
+from data.manifest import read_manifest, write_manifest
 from data.segments import segment_starts
 from eval.probe.metrics import resamples
 from eval.study.length import length
@@ -35,6 +36,9 @@ SETTINGS = {
 def looked_at(results: Path, correlations: tuple[float, float]) -> Config:
     """A main cache, and both variants' with planted factors of these correlations, as if they had been extracted."""
     config = simulate(results, videos=100, segments=2, study=SETTINGS, eval={"bootstrap": 200})
+    table = read_manifest(Paths(results).manifest)
+    genre = pa.array(["rock" if draw < 0.5 else "pop" for draw in np.random.default_rng(0).random(100)])
+    write_manifest(Paths(results), table.set_column(table.column_names.index("genre"), "genre", genre))
     for variant, correlation in zip(config.study.length.variants, correlations, strict=True):
         folder = Paths(results).study_variant(variant.name)
         simulate(folder, correlation, videos=100, segments=variant.count, unreadable=[3] if variant.count == 2 else [])
@@ -49,9 +53,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
-    config = simulate(tmp_path, videos=40, study={"length": {"videos": 30, "variants": VARIANTS}})
+    backbones = {"musicnn": {"weights": "wheel"}, "r2plus1d": {"weights": "random"}, "other": {"weights": "random"}}
+    study = {"length": {"videos": 30, "variants": VARIANTS}}
+    config = simulate(tmp_path, videos=40, study=study, backbones=backbones)
     paths = Paths(tmp_path)
-    for name in config.backbones:
+    for name in ("musicnn", "r2plus1d"):
         paths.weights(name).parent.mkdir(exist_ok=True)
         paths.weights(name).write_bytes(b"weights")
         record = {"backbone": name, "weights": "wheel", "source": "s", "sha256": "0" * 64, "random": name == "r2plus1d"}
@@ -60,7 +66,8 @@ def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
     own = Paths(Path(written.results))
     assert own.results == tmp_path / "study" / "length" / "10s_2"
     assert (written.segments.seconds, written.segments.count, written.segments.window) == (10, 2, 10)
-    assert written.heads == config.heads and written.backbones == config.backbones and written.render is None
+    assert written.heads == config.heads and written.render is None
+    assert written.backbones == {name: config.backbones[name] for name in ("musicnn", "r2plus1d")}  # the heads' sides
     videos = read_manifest(own.manifest)["video_id"].to_pylist()
     assert len(videos) == 30 and set(videos) < set(read_manifest(paths.manifest)["video_id"].to_pylist())
     assert own.weights("musicnn").read_bytes() == b"weights"
@@ -140,17 +147,28 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
     answer = length(planted)
     rank = {(r["seconds"], r["count"]): r for r in answer.tables["retrieval"] if r["measure"] == "mean rank"}
     assert rank[10, 2]["high"] < rank[3, 2]["low"] < rank[3, 2]["chance"] == 13
+    equal = {r["count"]: r for r in answer.tables["retrieval"] if r["measure"] == "mean rank, equal training"}
+    assert equal[2]["value"] == rank[10, 2]["value"]  # those heads learn from two segments a video either way
+    assert equal[6]["value"] != rank[3, 6]["value"]
     test = next(r for r in answer.tables["differences"] if r["comparison"] == "equal number" and r["at"] == 2)
     assert (
         test["shown"]
         and test["high"] < 0
         and test["value"] == pytest.approx(rank[10, 2]["value"] - rank[3, 2]["value"])
     )
-    assert "Of equal seconds a video, 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
-    assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[1].claim
+    assert "Of equal seconds a video: 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
+    assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[1].claim  # equal training
+    assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[2].claim
+    assert "(6 × 3 s instead of 1 × 3 s)" in answer.findings[3].claim and "shown" in answer.findings[3].sure
     assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself
+    # Genres were drawn by lot: nothing reads them.
+    read = [r for r in answer.tables["reading"] if r["measure"] == "musicnn: genre, ROC-AUC"]
+    assert len(read) == 5 and all(r["low"] < 0.55 and r["value"] < 0.65 for r in read)
+    assert sum(f.claim.startswith("Read linearly") for f in answer.findings) == 2
     drawn_plots = plots(answer, tmp_path)
-    assert [p.name for p in drawn_plots] == ["study-length-rank"] and "2 of 10 s" in drawn_plots[0].alt
+    names = ("rank", "rank-equal", "reading-0", "reading-1")
+    assert [p.name for p in drawn_plots] == [f"study-length-{name}" for name in names]
+    assert "2 of 10 s" in drawn_plots[0].alt
 
 
 def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from config.model import Config, read
 from config.paths import Paths
 from config.study import Length
 from eval.study.answer import Answer, Finding, Row, write_answer
-from eval.study.length_measures import Key, Measures, bounds, differences, readings, retrieval, rows, words
+from eval.study.length_measures import EQUAL, Key, Measures, bounds, differences, readings, retrieval, rows, words
 from heads.study.length import Looks, load_looks
 
 log = logging.getLogger("length")
@@ -27,7 +27,8 @@ def length(config: Config) -> Answer:
     looks, settings = load_looks(config), config.study.length
     found, read_out = retrieval(config, looks), readings(config, looks)
     # Recall and the median are in the tables; what is tested is the mean rank, which uses all of every rank.
-    tested = differences(settings, {"mean rank": found["mean rank"], **read_out})
+    ranks = {name: found[name] for name in ("mean rank", "mean rank" + EQUAL)}
+    tested = differences(settings, {**ranks, **read_out})
     answer = Answer(
         part="length",
         title="Segment length and number",
@@ -62,39 +63,52 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
     gallery = f"{2 * guess - 1:.0f} videos (guessing gives {guess:g})"
     said = []
     at_number, at_seconds = common(settings)
-    for keys, how, start in (
-        (at_seconds, "equal seconds", "Of equal seconds a video"),
-        (at_number, "equal number", "Of equally many segments"),
+    for keys, how, more, start in (
+        (at_seconds, "equal seconds", "", "Of equal seconds a video"),
+        (at_seconds, "equal seconds", EQUAL, "The same with heads that learn from as many pairs at all lengths"),
+        (at_number, "equal number", "", "Of equally many segments"),
     ):
         if keys:
-            values = "; ".join(f"{words(key)}: {_value(found, 'median rank', key)}" for key in keys)
-            verdict = _verdict(tested, "mean rank", how, "find the true partner sooner", -1, keys)
-            sure = f"mean ranks {', '.join(_value(found, 'mean rank', key) for key in keys)}; {videos} videos"
+            values = "; ".join(f"{words(key)}: {_value(found, 'median rank' + more, key)}" for key in keys)
+            verdict = _verdict(tested, "mean rank" + more, how, "find the true partner sooner", -1, keys)
+            means = ", ".join(_value(found, "mean rank" + more, key) for key in keys)
             said.append(
                 Finding(
-                    f"{start}, {verdict}. Median rank of the true partner among {gallery}: {values}.",
-                    f"{sure}; brackets are 95 % bootstrap intervals over videos. {_tests(tested, 'mean rank', how)}",
+                    f"{start}: {verdict}. Median rank of the true partner among {gallery}: {values}.",
+                    f"mean ranks {means}; {videos} videos; brackets are 95 % bootstrap intervals over videos. "
+                    f"{_tests(tested, 'mean rank' + more, how)}",
                 )
             )
-    for row in tested:
-        if (row["measure"], row["comparison"]) == ("mean rank", "more segments"):
-            verb = "does" if row["shown"] else "is not shown to"
-            better = "lower" if row["value"] < 0 else "raise"
-            said.append(
-                Finding(
-                    f"Looking at {row['other']} instead of {row['one']} {verb} {better} the mean rank of the true "
-                    f"partner: {_signed(row['value'])}.",
-                    _difference(row),
-                )
-            )
+    if any(row["comparison"] == "more segments" for row in tested):
+        said.append(_more_segments(tested))
     for name in read_out:
         if at_seconds:
             values = "; ".join(f"{words(key)}: {_value(read_out, name, key)}" for key in at_seconds)
             verdict = _verdict(tested, name, "equal seconds", "are read better", 1, at_seconds)
             said.append(
-                Finding(f"Read linearly at equal seconds ({name}), {verdict}: {values}.", _tests(tested, name, None))
+                Finding(
+                    f"Read linearly at equal seconds, {name}: {verdict}; {values}.",
+                    _tests(tested, name, "equal seconds"),
+                )
             )
     return said
+
+
+def _more_segments(tested: list[Row]) -> Finding:
+    """What all segments do against the fewest, for each length, by both kinds of heads."""
+    parts, sure = [], []
+    for measure, learned in (
+        ("mean rank", "the mean rank of the true partner changes by"),
+        ("mean rank" + EQUAL, "with heads that learn from as many pairs in both cases, by"),
+    ):
+        here = [r for r in tested if (r["measure"], r["comparison"]) == (measure, "more segments")]
+        each = ", ".join(f"{_signed(r['value'])} ({r['other']} instead of {r['one']})" for r in here)
+        parts.append(f"{learned} {each}")
+        ends = ", ".join(f"[{_signed(r['low'])}, {_signed(r['high'])}]" for r in here)
+        sure.append(
+            f"{measure}: {sum(r['shown'] for r in here)} of {len(here)} differences are shown, intervals {ends}"
+        )
+    return Finding(f"More segments of one length: {'; '.join(parts)}.", f"{'; '.join(sure)}.")
 
 
 def _value(measures: Measures, name: str, key: Key) -> str:
@@ -110,8 +124,11 @@ def _verdict(tested: list[Row], measure: str, how: str, what: str, sign: int, ke
     shown = [r for r in here if r["shown"]]
     if not shown:
         return "no difference between the lengths is shown"
-    better = [(r["other"], r["one"]) if r["value"] * sign > 0 else (r["one"], r["other"]) for r in shown]
-    return " and ".join(f"{a} {what} than {b}" for a, b in better)
+    beaten: dict[str, list[str]] = {}
+    for r in shown:
+        better, worse = (r["other"], r["one"]) if r["value"] * sign > 0 else (r["one"], r["other"])
+        beaten.setdefault(better, []).append(worse)
+    return "; ".join(f"{better} {what} than {' and '.join(worse)}" for better, worse in beaten.items())
 
 
 def _signed(value: float) -> str:
@@ -129,9 +146,9 @@ def _difference(row: Row) -> str:
     )
 
 
-def _tests(tested: list[Row], measure: str, how: str | None) -> str:
+def _tests(tested: list[Row], measure: str, how: str) -> str:
     """How many comparisons were made, how many show a difference, and the strongest of them."""
-    here = [r for r in tested if r["measure"] == measure and how in (None, r["comparison"])]
+    here = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
     strongest = min(here, key=lambda r: r["p"])
     return (
         f"Of {len(here)} such comparisons {sum(r['shown'] for r in here)} show a difference; the strongest is "
@@ -149,7 +166,8 @@ def method(config: Config, looks: Looks) -> str:
         "its equal part of the video, so every second of twelve parts is what six parts would have given, but that no "
         "segment straddles two of the twelve. For every length and number a linear head (canonical correlations of "
         f"{settings.components} whitened principal components a side, directions weighted by their correlation; "
-        "Hotelling 1936, Gong et al. 2014) was fitted on the segments of all but one of "
+        "Hotelling 1936, Gong et al. 2014) was fitted on these segments (`equal training`: on "
+        f"{settings.least} a video at all lengths) of all but one of "
         f"{settings.folds} folds, and ranked the left-out videos, each the mean of its segments, among themselves: "
         "true ranks, ties in the middle, means over both directions. A ridge regression read each backbone’s mean "
         "features in the same folds. Seeds change folds and drawn segments, alike for all lengths, so that differences "

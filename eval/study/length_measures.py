@@ -7,7 +7,7 @@ All lengths have the same videos, folds and resamples, so differences are paired
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ from eval.seeds import mean_interval
 from eval.study.answer import Row
 from eval.study.probing import Target, factors, genres, predicted, score
 from heads.checkpoint import read_tensors
-from heads.study.length import Looks, drawn, fold_of, pooled, trained_path
+from heads.study.length import FITTED, Looks, drawn, fold_of, pooled, trained_path
 
 RANKS = {"median rank": "median", "mean rank": "mean", "recall at 1": "recall_at_1"}
 """Measures of retrieval by their names in eval.ranks.summary."""
+EQUAL = ", equal training"
+"""Added to the names of those with heads that learn from as many pairs at all lengths."""
 LEVEL = 0.05
 Key = tuple[float, int]
 """Seconds of a segment, segments a video."""
@@ -64,9 +66,8 @@ def over_seeds(values: list[float]) -> dict[str, float | None]:
 
 def retrieval(config: Config, looks: Looks) -> Measures:
     """Ranks of whole videos, each among the videos of its fold, means over both directions."""
-    found: Measures = {name: {} for name in RANKS}
     settings, videos = config.study.length, len(looks.names)
-    guess = chance(round(videos / settings.folds))
+    guess, found = chance(round(videos / settings.folds)), Measures()
     for variant in settings.variants:
         path = trained_path(config, variant)
         if not path.exists():
@@ -74,17 +75,18 @@ def retrieval(config: Config, looks: Looks) -> Measures:
         tensors, about = read_tensors(path)
         if about["videos"] != looks.names or about["keys"] != looks.keys[variant.name]:
             raise UserError(f"{path} is of other features than the caches have now; run `snakemake study …`")
-        for count in settings.counts_of(variant):
+        for kind, count in product(FITTED, settings.counts_of(variant)):
             values, seeds = [], []
             for seed in config.study.seeds:
-                audio, video = (tensors[f"{count}/{seed}/{side}"].numpy() for side in ("audio", "video"))
+                audio, video = (tensors[f"{kind}/{count}/{seed}/{side}"].numpy() for side in ("audio", "video"))
                 each = _ranks(audio, video, fold_of(videos, settings.folds, seed))
                 values += [resampled(rank, np.arange(videos), config.eval.bootstrap, config.eval.seed) for rank in each]
                 seeds.append([summary(rank) for rank in each])
             for name, key in RANKS.items():
                 by_seed = [float(np.mean([direction[key] for direction in pair])) for pair in seeds]
-                drawn_values = np.mean(values, axis=0)[:, STATISTICS.index(key)]
-                found[name][variant.seconds, count] = Measured(by_seed, drawn_values, guess[key])
+                spread = np.mean(values, axis=0)[:, STATISTICS.index(key)]
+                here = found.setdefault(name + (EQUAL if kind == "equal" else ""), {})
+                here[variant.seconds, count] = Measured(by_seed, spread, guess[key])
     return found
 
 

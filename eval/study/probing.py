@@ -52,13 +52,18 @@ def genres(found: list[str | None], least: int) -> Target | None:
 
 
 def predicted(features: np.ndarray, target: Target, fold: np.ndarray) -> np.ndarray:
-    """Predictions of every column, [videos, columns], each video by a probe that was fitted on the other folds."""
+    """Predictions of every column, [videos, columns], each video by a probe that was fitted on the other folds.
+
+    All probes get the same intercept, the mean over all folds: where a fold has more of a class than the others, its
+    probe's own would be lower, and a probe that learned nothing would rank the folds the wrong way round.
+    """
     found = np.full(target.values.shape, np.nan)
     known = ~np.isnan(target.values[:, 0])
     for held in range(fold.max() + 1):
         train, rest = known & (fold != held), fold == held
         probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, alpha_per_target=True))
-        found[rest] = probe.fit(features[train], target.values[train]).predict(features[rest])
+        deviations = probe.fit(features[train], target.values[train]).predict(features[rest])
+        found[rest] = deviations - target.values[train].mean(axis=0) + target.values[known].mean(axis=0)
     return found
 
 

@@ -2,8 +2,9 @@
 
 Reads the variants of the cache in study/length/SECONDSs_COUNT/ (pipeline/variant.py), of those videos that all of them
 could read. Writes study/length/SECONDSs_COUNT.safetensors: for each number of segments and seed the embeddings of all
-videos, each by a head that was fitted without it; and, last, study/length/trained.json, which lists them. A variant
-that is finished is kept when this is run again.
+videos, each by a head that was fitted without it, on as many segments a video (`own`) or on as many as all lengths have
+(`equal`), lest more pairs to learn from be taken for better ones; and, last, study/length/trained.json, which lists
+them. A variant that is finished is kept when this is run again.
 
 Smaller numbers than the extracted one are drawn among the cached segments, evenly spaced from a random start. A
 segment's place is random within its equal part of the video, so every second of twelve parts is what an extraction with
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from heads.study.linear import fit_linear
 from pipeline.features import Features, open_features
 
 log = logging.getLogger("length")
+FITTED = ("own", "equal")
+"""What heads are fitted on: the segments that are looked at, or as many of each video at all lengths."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +97,25 @@ def pooled(segments: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def embeddings(
-    sound: np.ndarray, picture: np.ndarray, chosen: np.ndarray, fold: np.ndarray, components: int, seed: int
+    sides: tuple[np.ndarray, np.ndarray],
+    chosen: np.ndarray,
+    fitted: np.ndarray,
+    fold: np.ndarray,
+    components: int,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each video's sound and picture by heads that were fitted on the other folds' segments, float32 [videos,
     components] each.
 
-    `sound` and `picture` are [videos, segments, dim], `chosen` int [videos, count] the segments that are used. A
-    video's features are the mean over them; a linear head makes of it the mean of the segments' embeddings.
+    `sides`, sound and picture, are [videos, segments, dim]; `chosen` and `fitted`, int [videos, count], say which
+    segments are looked at and which heads are fitted on. A video's features are the mean over those looked at; a linear
+    head makes of it the mean of the segments' embeddings.
     """
-    whole = [pooled(side, chosen) for side in (sound, picture)]
+    whole = [pooled(side, chosen) for side in sides]
     found = np.zeros((2, len(fold), components), np.float32)  # dimensions that too few videos cannot fill stay 0
     for held in range(fold.max() + 1):
         train, rest = np.flatnonzero(fold != held), fold == held
-        pairs = [side[train[:, None], chosen[train]].reshape(-1, side.shape[2]) for side in (sound, picture)]
+        pairs = [side[train[:, None], fitted[train]].reshape(-1, side.shape[2]) for side in sides]
         head = fit_linear(pairs[0], pairs[1], components, seed)
         for side in range(2):
             found[side, rest, : len(head.correlations)] = head.embed(side, whole[side][rest])
@@ -126,21 +136,22 @@ def train(config: Config, threads: int = 1) -> None:
         counts = settings.counts_of(variant)
         about: dict[str, Any] = {"keys": looks.keys[name], "videos": looks.names, "counts": counts}
         about |= {"seeds": config.study.seeds, "folds": settings.folds, "components": settings.components}
+        about["fitted"] = settings.least
         record[name] = about
         if path.exists() and read_tensors(path)[1] == about:
             log.info("%s: kept", name)
             continue
-        tensors = {}
+        sides, videos, tensors = (looks.sound[name], looks.picture[name]), len(looks.names), {}
         with threadpool_limits(threads):
-            for count in counts:
-                for seed in config.study.seeds:
-                    chosen = drawn(len(looks.names), variant.count, count, seed)
-                    fold = fold_of(len(looks.names), settings.folds, seed)
-                    both = embeddings(looks.sound[name], looks.picture[name], chosen, fold, settings.components, seed)
+            for count, seed in product(counts, config.study.seeds):
+                chosen, fold = drawn(videos, variant.count, count, seed), fold_of(videos, settings.folds, seed)
+                equal = drawn(videos, variant.count, settings.least, seed)
+                for kind, fitted in zip(FITTED, (chosen, equal), strict=True):
+                    both = embeddings(sides, chosen, fitted, fold, settings.components, seed)
                     for side, found in zip(("audio", "video"), both, strict=True):
-                        tensors[f"{count}/{seed}/{side}"] = torch.from_numpy(found)
+                        tensors[f"{kind}/{count}/{seed}/{side}"] = torch.from_numpy(found)
         write_tensors(path, tensors, about)
-        log.info("%s: %d videos, %s segments of each, seeds %s", name, len(looks.names), counts, config.study.seeds)
+        log.info("%s: %d videos, %s segments of each, seeds %s", name, videos, counts, config.study.seeds)
     write_json(Paths(Path(config.results)).study_work("length") / "trained.json", record)
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from eval.report.plots.base import CHANCE, COLOURS, Plot, figure, save, styled
 from eval.study.answer import Answer, Row
+from eval.study.length_measures import EQUAL
 
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Mean rank, then each reading, against the seconds that were looked at."""
-    found = [_lines(answer.tables["retrieval"], "mean rank", "rank", "mean rank (lower is better)", folder)]
+    ranks, label = answer.tables["retrieval"], "mean rank (lower is better)"
+    found = [_lines(ranks, "mean rank", "rank", label, folder)]
+    found.append(_lines(ranks, "mean rank" + EQUAL, "rank-equal", f"{label}\nequal training", folder))
     names = list(dict.fromkeys(row["measure"] for row in answer.tables.get("reading", [])))
     for number, name in enumerate(names):
         found.append(_lines(answer.tables["reading"], name, f"reading-{number}", name, folder))
