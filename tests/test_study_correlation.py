@@ -148,7 +148,7 @@ def test_recipes_find_what_is_there_and_nothing_else(rendered: Config) -> None:
     assert {row["threshold"] for row in found["thresholds"] if row["kind"] == "all"} == {1.0}
     assert all(row["trainings"] == 3 and row["p"] > 0.01 for row in found["null"]) and len(found["null"]) == 2 + 4
     own = [row for row in found["achieved"] if (row["kind"], row["correlation"]) == ("all", 1)]
-    assert [row["linked"] for row in own] == pytest.approx([1.0] * len(own)) and len(own) == 2 * 3
+    assert [row["linked"] for row in own] == pytest.approx([1.0] * len(own)) and len(own) == 3
     assert {row["train_videos"] for row in found["sizes"]} == {40, 200}
 
 

@@ -67,8 +67,7 @@ def answer(config: Config, threads: int) -> Answer:
         "null": null(drawn),
         "achieved": [
             row
-            for cell in cells
-            if cell.source == "rendered"
+            for cell in {(cell.kind, cell.correlation): cell for cell in cells if cell.source == "rendered"}.values()
             for row in achieved(folder / f"{cell.name}.safetensors", cell)
         ],
     }

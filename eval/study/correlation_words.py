@@ -93,23 +93,28 @@ def _thresholds(tables: dict[str, list[Row]], source: str) -> Finding:
 
 
 def _null(tables: dict[str, list[Row]], source: str) -> Finding:
-    rows = [row for row in tables["null"] if row["source"] == source]
+    rows = whole(tables["null"], source)
+    beyond = [f"`{row['recipe']}`" for row in rows if row["p"] < LEVEL / len(rows)]
+    single = [row for row in tables["null"] if row["source"] == source and row["level"] == "segment"]
+    beside = f" With one segment a video instead of whole ones: {_alarms(single)}." if single else ""
+    return Finding(
+        f"At ρ = 0 on {SOURCES[source]} recipes claim to beat chance in {_alarms(rows)}: "
+        + (
+            f"more than the nominal {LEVEL:.0%} for {', '.join(beyond)}."
+            if beyond
+            else f"no more than the nominal {LEVEL:.0%}."
+        ),
+        f"{rows[0]['trainings']} seeds for each recipe; more is said to be too many if a binomial test says so with "
+        f"p < {LEVEL / len(rows):.2g} ({LEVEL:g} by {len(rows)} recipes). Recipes with the same seed share their data, "
+        f"so the total is no independent count.{beside}",
+    )
+
+
+def _alarms(rows: list[Row]) -> str:
     worst = min(rows, key=lambda row: row["p"])
     total, count = sum(row["trainings"] for row in rows), sum(row["significant"] for row in rows)
-    # As many binomial tests as there are rows: the least p-value is held against the level divided by their number.
-    beyond = [row["recipe"] for row in rows if row["p"] < LEVEL / len(rows)]
-    claim = (
-        f"beyond the nominal rate for {', '.join(f'`{name}`' for name in beyond)}"
-        if beyond
-        else "not beyond the nominal rate"
-    )
-    return Finding(
-        f"At ρ = 0 on {SOURCES[source]} {count} of {total} measurements claim to beat chance "
-        f"({count / total:.1%}; nominal {LEVEL:.0%}): {claim}.",
-        f"{rows[0]['trainings']} seeds for each recipe and level; the most are {worst['significant']}, of "
-        f"`{worst['recipe']}` ({worst['level']}s), p = {worst['p']:.2g} before a correction for {len(rows)} tests. "
-        "Recipes with the same seed share their data, so the total is no independent count.",
-    )
+    most = f"`{worst['recipe']}` {worst['significant']} of {worst['trainings']}, p = {worst['p']:.2g}"
+    return f"{count} of {total} trainings ({count / total:.1%}; the most {most})"
 
 
 def _kinds(tables: dict[str, list[Row]]) -> Finding:
