@@ -21,8 +21,9 @@ METHOD = (
     "regression (its strength by generalised cross-validation) and judged by R² on held-out artists, for directions "
     "the mean of sine and cosine. Feature spaces, all standardised: linear CKA (Kornblith et al. 2019) of the training "
     "segments; canonical correlations fitted on the training split, the ridge chosen on the validation split, "
-    "measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean features. Every baseline "
-    "pairs videos anew. Covariances and descriptors are computed over the whole cache with dask, a shard a task."
+    "measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean features. Every "
+    "baseline pairs videos anew. Covariances and descriptors are computed over the whole cache with dask, a shard a "
+    "task."
 )
 LIMITS = [
     "Tests treat videos as independent; those of one artist are not quite, which makes p-values a little too small.",
