@@ -9,6 +9,7 @@ include: "data/rules.smk"
 include: "pipeline/rules.smk"
 include: "heads/rules.smk"
 include: "eval/rules.smk"
+include: "eval/study/rules.smk"
 
 
 localrules: all, manifest, labels, extract, statistics, train, evaluate, report

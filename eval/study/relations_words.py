@@ -66,8 +66,10 @@ def _planted(planted: list[Row], rows: list[Row], alpha: float) -> Finding:
     claim = f"Of {len(planted)} relations that the renderer planted (correlation {rho:g}), {len(there)} come out"
     lost = [f"{_word(row['sound'])} with {_word(row['picture'])}" for row in planted if not row["significant"]]
     claim += f", not {', '.join(lost)}." if lost and rho > 0 else "."
-    claim += f" With all planted factors held constant, {len(left)} of {len(rows)} pairs are left."
-    return Finding(claim, f"Both at a false discovery rate of {alpha:.0%}; strengths in the table `planted`.")
+    claim += f" With all planted factors held constant, {len(left)} of {len(rows)} pairs {_are(len(left))} left"
+    claim += ", where none should be." if left else "."
+    sure = f"At a false discovery rate of {alpha:.0%}; strengths in the table `planted`. "
+    return Finding(claim, sure + "Factors are held constant by deciles and products, which finer bends may escape.")
 
 
 def _shuffled(rows: list[Row]) -> Finding:
@@ -129,3 +131,7 @@ def _spaces(tables: dict[str, list[Row]]) -> Finding:
 
 def _word(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
