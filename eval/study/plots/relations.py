@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from eval.report.plots.base import AUDIO, CHANCE, COLOURS, Plot, figure, save, short, styled
 from eval.study.answer import Answer, Row
@@ -45,7 +46,12 @@ def matrix(rows: list[Row], folder: Path) -> Plot:
             axis.set_yticks(range(len(sounds)), [_word(name) for name in sounds], fontsize=8)
             axis.set_title(title, fontsize=9)
             axis.grid(False)
-        drawn.colorbar(image, ax=axes, shrink=0.8, label="rank correlation (numbers: significant)")
+        drawn.colorbar(
+            image,
+            ax=axes,
+            shrink=0.8,
+            label="rank correlation (numbers: significant;\nof a direction, as hue, without sign)",
+        )
         count = [sum(row[f"{prefix}significant"] for row in rows) for prefix in ("", "genre_")]
         alt = f"Rank correlations of {len(sounds)} descriptors of the sound with {len(pictures)} of the picture: "
         alt += f"{count[0]} of {len(rows)} pairs significant, {count[1]} inside genres. Directions have no sign."
@@ -55,7 +61,7 @@ def matrix(rows: list[Row], folder: Path) -> Plot:
 def spaces(rows: list[Row], near: list[Row], folder: Path) -> Plot:
     """CKA, held-out canonical correlations and mutual neighbours of every two backbones, beside re-paired videos."""
     by_pair = {(row["first"], row["second"]): row for row in near}
-    labels = [f"{short(row['first'], 14)} – {short(row['second'], 20)}" for row in rows]
+    labels = [f"{short(row['first'], 17)} – {short(row['second'], 20)}" for row in rows]
     panels = [
         ("linear CKA", [(r["cka"], r["cka_chance_high"]) for r in rows]),
         ("canonical correlations", [(r["cca"], r["cca_chance_high"]) for r in rows]),
@@ -92,13 +98,13 @@ def spectra(rows: list[Row], folder: Path) -> Plot:
         drawn = figure(3.4)
         axis = drawn.subplots()
         for (pair, lines), colour in zip(pairs.items(), COLOURS, strict=False):
-            label = f"{short(pair[0], 14)} – {short(pair[1], 20)}"
+            label = f"{short(pair[0], 17)} – {short(pair[1], 20)}"
             axis.plot([r["pair"] for r in lines], [r["held_out"] for r in lines], "o-", ms=3, color=colour, label=label)
         first = next(iter(pairs.values()))
-        ends = [[r[key] for r in first] for key in ("chance_low", "chance_high")]
-        axis.fill_between(
-            [r["pair"] for r in first], *ends, color=CHANCE, alpha=0.3, lw=0, label="re-paired (first two)"
-        )
+        low, high = ([r[key] for r in first] for key in ("chance_low", "chance_high"))
+        at = [r["pair"] for r in first]
+        axis.fill_between(at, low, high, color=CHANCE, alpha=0.3, lw=0, label="re-paired (first two)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="canonical pair", ylabel="correlation in the test split", ylim=(None, 1.02))
         drawn.legend(loc="outside lower center", ncols=2, fontsize=7)
         alt = "Canonical correlations on the test split. " + "; ".join(
