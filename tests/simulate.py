@@ -34,6 +34,7 @@ def simulate(
     unreadable: Sequence[int] = (),
     damaged: Sequence[tuple[int, int]] = (),
     keys: tuple[str, str] = ("a" * 64, "b" * 64),
+    names: tuple[str, str] = ("musicnn", "r2plus1d"),
     **settings: Any,
 ) -> Config:
     """Write the results folder; returns its configuration. `settings` go to Config.
@@ -44,7 +45,6 @@ def simulate(
 
     With other `keys` on the same folder the features are replaced as by a new extraction.
     """
-    names = ("musicnn", "r2plus1d")
     config = load(
         {
             "results": str(results),

@@ -31,13 +31,19 @@ def test_columns_have_names():
     assert names[0] == "cut_rate" and names[-1] == "change_29" and "dominant_hue_sin" in names
 
 
-@pytest.mark.parametrize("every", [3, 5, 10, 30])
+@pytest.mark.parametrize("every", [1, 2, 5, 10, 30])
 def test_a_cut_every_so_many_frames(every):
     found = describe(scenes(every))
     at = np.arange(every, FRAMES, every) - 1  # the change before frame k is change k - 1
     assert found["cut_rate"] == pytest.approx(len(at) / 2.9)
     assert found["motion_energy"] == 0
     np.testing.assert_array_equal(np.flatnonzero(found["change"]), at)
+
+
+def test_a_flash_is_not_a_cut():
+    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    clip = np.stack([picture // (1 + k % 2) for k in range(FRAMES)])
+    assert describe(clip)["cut_rate"] == 0 and describe(clip)["motion_energy"] > 0.2
 
 
 def test_steady_motion_is_not_cut():

@@ -53,11 +53,6 @@ def dummies(labels: list[str | None]) -> np.ndarray:
     return np.eye(codes.max() + 1)[codes]
 
 
-def ranked(table: Table) -> np.ndarray:
-    """float64 [videos, columns]: mean ranks of numbers, and directions as they are; to be given to `associations`."""
-    return np.column_stack([rankdata(each) if each.ndim == 1 else each for each in table.values()])
-
-
 def _residuals(table: Table, given: np.ndarray | None) -> tuple[list[np.ndarray], int]:
     """Orthonormal bases [videos, 0 to 2] of what `given` and the mean leave; and how many dimensions `given` took."""
     videos = len(next(iter(table.values())))

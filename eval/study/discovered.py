@@ -12,7 +12,7 @@ from config.model import Render
 from eval.study.answer import Row
 from eval.study.associations import Associations, Table, associations, dummies
 from eval.study.described import Described
-from eval.study.planted import PLANTED, given, latents, seen
+from eval.study.planted import PLANTED, given, latents, sectional, seen
 
 
 def pairs(described: Described, genres: list[str | None], alpha: float) -> list[Row]:
@@ -91,8 +91,12 @@ def planted(
 
 
 def explained(
-    described: Described, genres: list[str | None], alpha: float, render: Render, numbers: np.ndarray
+    described: Described, genres: list[str | None], render: Render, numbers: np.ndarray, middles: np.ndarray
 ) -> Associations:
-    """What is left of the associations of rendered videos when all that is shared is held constant: nothing true."""
-    shared = given(latents(render, numbers)[0], dummies(genres))
+    """What is left of the associations of rendered videos when all that is shared is held constant: nothing true.
+
+    `numbers` as in `planted`; `middles` float [n, segments]: the middles of the segments, in seconds.
+    """
+    sections = sectional(render, numbers, middles)
+    shared = given(latents(render, numbers)[0], sections, dummies(genres))
     return associations(described.sound, described.picture, shared)

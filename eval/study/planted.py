@@ -8,11 +8,10 @@ both on the side, or because factors share the genres' centres; what the latents
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm, rankdata
 
 from config.model import Render
 from data.render import plan
-from data.render.latents import Factors
+from data.render.latents import BARS_A_SECTION, BEATS_A_BAR, SECTIONS, Factors
 from eval.study.associations import Associations, Table, associations
 
 PLANTED = {
@@ -37,11 +36,26 @@ def seen(table: Table, scores: np.ndarray) -> Associations:
     return associations(table, {name: scores[:, k] for k, name in enumerate(Factors._fields)})
 
 
-def given(sound: np.ndarray, genres: np.ndarray) -> np.ndarray:
-    """float64 [videos, any]: all that the renderer shares between sound and picture, to be held constant.
+def sectional(render: Render, indices: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """float64 [videos, 2]: what the sections add to energy and density of the sound, the mean over the segments.
 
-    Factors are not linear in the scores nor descriptors in the factors, so their squares and products count too.
+    `middles` float [videos, segments]: the segments' middles in seconds.
     """
-    x = norm.ppf((np.apply_along_axis(rankdata, 0, sound) - 0.5) / len(sound))
-    a, b = np.triu_indices(x.shape[1])
-    return np.column_stack([x, x[:, a] * x[:, b], x**3, genres])
+    found = []
+    for index, times in zip(indices, middles, strict=True):
+        sound = plan(render, int(index)).song.sound
+        numbers = (times / (sound.beat * BEATS_A_BAR * BARS_A_SECTION)).astype(np.int64) % SECTIONS
+        found.append(sound.sections[numbers].mean(axis=0))
+    names = [Factors._fields.index(name) for name in ("energy", "density")]
+    return np.array(found)[:, names]
+
+
+def given(scores: np.ndarray, sections: np.ndarray, genres: np.ndarray) -> np.ndarray:
+    """float64 [videos, any]: what the renderer shares between sound and picture at correlation 1, to be held constant.
+
+    Factors are not linear in the scores nor descriptors in the factors, so a score is held constant by its decile, by
+    its value inside that, and by its products with the others.
+    """
+    a, b = np.triu_indices(scores.shape[1])
+    deciles = [np.searchsorted(np.quantile(x, np.arange(1, 10) / 10), x) for x in scores.T]
+    return np.column_stack([scores, scores[:, a] * scores[:, b], *(np.eye(10)[d] for d in deciles), sections, genres])

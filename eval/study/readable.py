@@ -46,12 +46,12 @@ def predictions(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def r2(y: np.ndarray, predicted: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 [3, targets]: R² of the predictions, and the ends of its 95 % interval. Constant targets have NaN."""
+    """float64 [3, targets]: R² of the predictions, and the ends of its 95 % interval; 0 of constant targets."""
     n = len(y)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     counts = np.vstack([np.ones(n), counts])
     errors, squares, sums = counts @ (y - predicted) ** 2, counts @ y**2, counts @ y
     total = squares - sums**2 / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(total > 1e-12 * np.maximum(squares, 1e-300), 1 - errors / total, np.nan)
-    return np.vstack([found[0], np.nanpercentile(found[1:], [2.5, 97.5], axis=0)])
+        found = np.where(total > 1e-12 * np.maximum(squares, 1e-300), 1 - errors / total, 0)
+    return np.vstack([found[0], np.percentile(found[1:], [2.5, 97.5], axis=0)])

@@ -84,7 +84,8 @@ def associated(config: Config, features: Features, described: Described) -> dict
     if config.render is not None:
         numbers = np.array([int(name.removeprefix("song")) for name in labels["video_id"].to_pylist()])
         tables["planted"], tables["factors"] = discovered.planted(described, matrix, config.render, numbers)
-        left = discovered.explained(described, genres, alpha, config.render, numbers)
+        middles = features.start()[described.rows] + config.segments.seconds / 2
+        left = discovered.explained(described, genres, config.render, numbers, middles)
         for k, row in enumerate(matrix):
             row["left_strength"], row["left_q"] = float(left.strength.flat[k]), float(left.q.flat[k])
     return tables

@@ -22,7 +22,8 @@ METHOD = (
     "the mean of sine and cosine. Feature spaces, all standardised: linear CKA (Kornblith et al. 2019) of the training "
     "segments; canonical correlations fitted on the training split, the ridge chosen on the validation split, "
     "measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean features. Every "
-    "baseline pairs videos anew. Covariances and descriptors are computed over the cache with dask, a shard a task."
+    "baseline pairs videos anew. Covariances and descriptors are computed over the whole cache with dask, a shard a "
+    "task."
 )
 LIMITS = [
     "Tests treat videos as independent; those of one artist are not quite, which makes p-values a little too small.",
@@ -65,8 +66,10 @@ def _planted(planted: list[Row], rows: list[Row], alpha: float) -> Finding:
     claim = f"Of {len(planted)} relations that the renderer planted (correlation {rho:g}), {len(there)} come out"
     lost = [f"{_word(row['sound'])} with {_word(row['picture'])}" for row in planted if not row["significant"]]
     claim += f", not {', '.join(lost)}." if lost and rho > 0 else "."
-    claim += f" With all planted factors held constant, {len(left)} of {len(rows)} pairs are left."
-    return Finding(claim, f"Both at a false discovery rate of {alpha:.0%}; strengths in the table `planted`.")
+    claim += f" With all planted factors held constant, {len(left)} of {len(rows)} pairs {_are(len(left))} left"
+    claim += ", where none should be." if left else "."
+    sure = f"At a false discovery rate of {alpha:.0%}; strengths in the table `planted`. "
+    return Finding(claim, sure + "Factors are held constant by deciles and products, which finer bends may escape.")
 
 
 def _shuffled(rows: list[Row]) -> Finding:
@@ -128,3 +131,7 @@ def _spaces(tables: dict[str, list[Row]]) -> Finding:
 
 def _word(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

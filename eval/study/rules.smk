@@ -70,6 +70,8 @@ rule study_relations:
         relations=CONFIG.study.relations.model_dump(),
         eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
         render=CONFIG.render and CONFIG.render.model_dump(),
+        backbones=list(CONFIG.backbones),
+        sides=[CONFIG.heads.audio, CONFIG.heads.video],
     log: LOGS / "study" / "relations.log",
     benchmark: BENCHMARKS / "study" / "relations.tsv"
     threads: 2
