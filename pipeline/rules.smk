@@ -42,6 +42,15 @@ def cache_bytes():
     return 2 * known["videos"] * known["segments"]["count"] * sum(b["dim"] for b in known["backbones"].values())
 
 
+def key_of(backbone):
+    """The backbone's cache key. WorkflowError if the plan is older than it, which Snakemake sees by its own records;
+    they are not there where the results were moved, or are worked on from elsewhere."""
+    known = plan()["backbones"]
+    if backbone not in known:
+        raise WorkflowError(f"{PATHS.plan} has no backbone '{backbone}'; delete that file, it is made again at once")
+    return known[backbone]["key"]
+
+
 def job_done(part):
     return PATHS.job_done(part, "{shard}", CONFIG.shards_a_job)
 
@@ -103,7 +112,7 @@ rule extract_shard:
         # Their identity is in the key; their time stamp means nothing.
         weights=ancient(PATHS.weights("{backbone}")),
     output: job_done("{backbone}"),
-    params: key=lambda wc: plan()["backbones"][wc.backbone]["key"],
+    params: key=lambda wc: key_of(wc.backbone),
     log: LOGS / "extract" / "{backbone}" / "{shard}.log",
     benchmark: BENCHMARKS / "extract" / "{backbone}" / "{shard}.tsv"
     threads: lambda wc: CONFIG.backbones[wc.backbone].threads
