@@ -30,7 +30,7 @@ from heads.study.segments import Segments
 
 log = logging.getLogger("aggregation")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
-METRICS = ("median", "recall_at_10", "mrr")
+METRICS = ("mrr", "recall_at_10", "median")
 BASELINE = "mean"
 NAMES = {
     "after": "mean after training",
@@ -177,6 +177,8 @@ def answer(config: Config) -> Answer:
             for side, each in videos.items()
         ],
     }
+    for name in ("differences", "degradation_differences"):
+        tables[name].sort(key=lambda row: METRICS.index(row["metric"]))  # the page shows the first rows only
     return Answer(
         part=PART,
         title="Pooling segments into a video",

@@ -155,6 +155,8 @@ def answer(config: Config) -> Answer:
         tables["fusions"] += [row(task, kind, one) for kind, one in found.items()]
         tables["differences"] += differences(task, found)
         tables["missing"] += kept(task, found)
+    for name in ("differences", "missing"):
+        tables[name].sort(key=lambda row: METRICS.index(row["metric"]))  # the page shows the first rows only
     tables["cca"] = cca_rows(config, trained.facts)
     return Answer(
         part=PART,
