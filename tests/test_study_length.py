@@ -156,8 +156,8 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
         and test["high"] < 0
         and test["value"] == pytest.approx(rank[10, 2]["value"] - rank[3, 2]["value"])
     )
-    assert "Of equal seconds a video: 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
-    assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[1].claim  # equal training
+    for number in (0, 1):
+        assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[number].claim
     assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[2].claim
     assert "(6 × 3 s instead of 1 × 3 s)" in answer.findings[3].claim and "shown" in answer.findings[3].sure
     assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself

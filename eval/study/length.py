@@ -64,8 +64,13 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
     said = []
     at_number, at_seconds = common(settings)
     for keys, how, more, start in (
-        (at_seconds, "equal seconds", "", "Of equal seconds a video"),
-        (at_seconds, "equal seconds", EQUAL, "The same with heads that learn from as many pairs at all lengths"),
+        (
+            at_seconds,
+            "equal seconds",
+            EQUAL,
+            "Of equal seconds a video, heads learning from as many pairs at all lengths",
+        ),
+        (at_seconds, "equal seconds", "", "Of equal seconds a video, heads learning from all that is looked at"),
         (at_number, "equal number", "", "Of equally many segments"),
     ):
         if keys:
