@@ -156,8 +156,8 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
         and test["high"] < 0
         and test["value"] == pytest.approx(rank[10, 2]["value"] - rank[3, 2]["value"])
     )
-    assert "Of equal seconds a video: 2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[0].claim
-    assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[1].claim  # equal training
+    for number in (0, 1):
+        assert "2 × 10 s find the true partner sooner than 6 × 3 s" in answer.findings[number].claim
     assert "2 × 10 s find the true partner sooner than 2 × 3 s" in answer.findings[2].claim
     assert "(6 × 3 s instead of 1 × 3 s)" in answer.findings[3].claim and "shown" in answer.findings[3].sure
     assert answer.random_weights == ["r2plus1d"]  # as the planted cache says of itself
@@ -219,9 +219,11 @@ def test_differences_are_corrected_for_their_number() -> None:
     settings = Length(variants=[Variant(seconds=3, count=1), Variant(seconds=5, count=1)], counts=[1], totals=[])
     rng = np.random.default_rng(0)
     base = Measured([5.0, 5.0], 5 + 0.1 * rng.standard_normal(500), 10)
-    better = Measured([4.75, 4.77], 4.76 + 0.1 * rng.standard_normal(500), 10)
+    better = Measured([4.44, 4.46], 4.45 + 0.1 * rng.standard_normal(500), 10)
     same = {f"n{i}": {(3.0, 1): base, (5.0, 1): base} for i in range(40)}
     alone = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}})
-    assert [r["at"] for r in alone] == [1] and len(compared(settings)) == 1
+    assert [r["at"] for r in alone] == [1] and len(compared(settings)) == 1 and alone[0]["shown"]
+    # Resamples say 0.14; four folds that share videos make it wider.
+    assert alone[0]["high"] - alone[0]["low"] == pytest.approx(2 * 1.96 * 0.1 * (2 * (1 + 4 / 3)) ** 0.5, rel=0.1)
     among = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}, **same})
-    assert alone[0]["p"] == among[0]["p"] < 0.12 and among[0]["q"] > alone[0]["q"] and not among[0]["shown"]
+    assert alone[0]["p"] == among[0]["p"] < 0.05 < among[0]["q"] and not among[0]["shown"]

@@ -64,8 +64,13 @@ def findings(settings: Length, found: Measures, read_out: Measures, tested: list
     said = []
     at_number, at_seconds = common(settings)
     for keys, how, more, start in (
-        (at_seconds, "equal seconds", "", "Of equal seconds a video"),
-        (at_seconds, "equal seconds", EQUAL, "The same with heads that learn from as many pairs at all lengths"),
+        (
+            at_seconds,
+            "equal seconds",
+            EQUAL,
+            "Of equal seconds a video, heads learning from as many pairs at all lengths",
+        ),
+        (at_seconds, "equal seconds", "", "Of equal seconds a video, heads learning from all that is looked at"),
         (at_number, "equal number", "", "Of equally many segments"),
     ):
         if keys:
@@ -171,9 +176,10 @@ def method(config: Config, looks: Looks) -> str:
         f"{settings.folds} folds, and ranked the left-out videos, each the mean of its segments, among themselves: "
         "true ranks, ties in the middle, means over both directions. A ridge regression read each backbone’s mean "
         "features in the same folds. Seeds change folds and drawn segments, alike for all lengths, so that differences "
-        f"are paired: {config.eval.bootstrap} bootstrap resamples of the videos, Student’s t over the seeds. A "
-        "difference is called shown if its q (Benjamini–Hochberg over all rows of `differences`) is below 0.05 and it "
-        "has the same sign with every seed."
+        f"are paired: {config.eval.bootstrap} bootstrap resamples of the videos, Student’s t over the seeds. The "
+        "variance of a difference is multiplied by 1 + k/(k − 1) for the k folds, whose trainings share videos (Nadeau "
+        "& Bengio 2003); it is called shown if its q (Benjamini–Hochberg over all rows of `differences`) is below "
+        "0.05 and it has the same sign with every seed."
     )
 
 
@@ -184,7 +190,8 @@ def limits(config: Config, looks: Looks, tests: int) -> list[str]:
     found = [
         f"A gallery has about {len(looks.names) // settings.folds} videos and a head some "
         f"{len(looks.names) * (settings.folds - 1) // settings.folds} to learn from: a small difference can be missed.",
-        "Intervals over videos are for new queries with the same trainings; folds share training videos.",
+        "Intervals of single values are for new queries with the same trainings; only those of differences allow for "
+        "folds that share training videos.",
         f"Where a video is shorter than its segments together (up to {longest:g} s), they overlap, and drawing fewer "
         "of them is less random than extracting fewer.",
         "Both backbones average over a segment, and the probe over segments: only what changes within a segment can "

@@ -32,6 +32,7 @@ RANKS = {"median rank": "median", "mean rank": "mean", "recall at 1": "recall_at
 EQUAL = ", equal training"
 """Added to the names of those with heads that learn from as many pairs at all lengths."""
 LEVEL = 0.05
+Z = float(norm.isf(LEVEL / 2))
 Key = tuple[float, int]
 """Seconds of a segment, segments a video."""
 
@@ -167,25 +168,31 @@ def _ends(settings: Length, variant: Variant) -> tuple[float, Key, Key]:
 
 
 def differences(settings: Length, measures: Measures) -> list[Row]:
-    """One row a measure and comparison: other - one, with its intervals. `p` is that of the difference over the spread
-    of its resamples, `q` corrected for all rows (Benjamini & Hochberg 1995). `shown`: q < 0.05, and all seeds agree in
-    sign."""
+    """One row a measure and comparison: other - one, with its intervals.
+
+    Trainings of different folds share videos, so a difference varies more than its resamples say: their variance is
+    multiplied by 1 + k / (k - 1) for k folds (Nadeau & Bengio 2003, Machine Learning 52(3)); `low` and `high` are the
+    normal interval, `p` is two-sided, `q` corrected for all rows (Benjamini & Hochberg 1995). `shown`: q < 0.05, and
+    all seeds agree in sign.
+    """
+    wider = (1 + settings.folds / (settings.folds - 1)) ** 0.5
     found: list[Row] = []
     for name, by_key in measures.items():
         for how, at, one, other in compared(settings):
             a, b = by_key[one], by_key[other]
-            values, seeds = b.resampled - a.resampled, [y - x for x, y in zip(a.seeds, b.seeds, strict=True)]
+            value, spread = b.value - a.value, wider * float((b.resampled - a.resampled).std())
+            seeds = [y - x for x, y in zip(a.seeds, b.seeds, strict=True)]
             row: Row = {"measure": name, "comparison": how, "at": at, "one": words(one), "other": words(other)}
-            row |= {"value": b.value - a.value, **bounds(values), **over_seeds(seeds)}
-            found.append(row | {"p": _p(b.value - a.value, float(values.std())), "same_sign": len(set(np.sign(seeds)))})
+            row |= {"value": value, "low": value - Z * spread, "high": value + Z * spread, **over_seeds(seeds)}
+            found.append(row | {"p": _p(value, spread), "agree": len(set(np.sign(seeds))) == 1})
     adjusted = false_discovery_control([row["p"] for row in found])
     for row, q in zip(found, adjusted, strict=True):
-        row |= {"q": float(q), "shown": bool(q < LEVEL and row.pop("same_sign") == 1)}
+        row |= {"q": float(q), "shown": bool(q < LEVEL and row.pop("agree"))}
     return found
 
 
 def _p(value: float, spread: float) -> float:
-    """Two-sided p of a difference under a normal distribution with the resamples' spread."""
+    """Two-sided p of a difference that is normal with this spread."""
     return float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
 
 
