@@ -37,7 +37,7 @@ class Simulated(Section):
     """Correlations of the map."""
 
 
-class Repaired(Section):
+class Paired(Section):
     """Rendered videos whose sounds are paired with pictures of other videos (heads/study/pairing.py)."""
 
     grid: Correlations = TENTHS
@@ -52,7 +52,7 @@ class Correlation(Section):
     """At which correlation of sound and picture does each recipe of `heads.experiments` begin to find it?"""
 
     simulated: Simulated = Simulated()
-    rendered: Repaired = Repaired()
+    rendered: Paired = Paired()
     null_seeds: int = Field(20, ge=2)
     """Trainings of each recipe at correlation 0, with the seeds 0, 1, …: how often do they claim to beat chance?"""
     few: list[str] = []

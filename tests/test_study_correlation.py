@@ -161,12 +161,12 @@ def test_the_answer_says_what_its_numbers_rest_on(rendered: Config, tmp_path: Pa
     assert len(drawn) == 2 * 2 + 1 + 2 and all((tmp_path / f"{plot.name}.svg").exists() for plot in drawn)
 
 
-def test_finished_cells_are_kept_and_a_lost_one_comes_back_the_same(rendered: Config) -> None:
+def test_finished_cells_are_kept_and_a_lost_one_comes_back_the_same_from_another_process(rendered: Config) -> None:
     folder = Paths(Path(rendered.results)).study_work("correlation")
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.safetensors")}
     lost = "rendered-dance-modern-1.safetensors"
     (folder / lost).unlink()
-    train(rendered, 1)
+    train(rendered, 2)
     after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.safetensors")}
     assert {name for name in after if after[name][0] != before[name][0]} == {lost}
     assert after[lost][1] == before[lost][1]

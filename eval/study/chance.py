@@ -56,11 +56,11 @@ def against_chance(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int
     videos = matrices.shape[1]
     mean, rows = matrices.mean(axis=0), np.arange(videos)
     rng = np.random.default_rng(np.random.SeedSequence((seed, videos)))
-    others = [rng.permutation(videos) for _ in range(PERMUTATIONS)]
-    guessed = np.array([np.median(matrices[:, rows, other]) for other in others])
-    # The true pairing is one of all that are compared; sums of ranks are multiples of a half, so ties are exact.
+    others = np.array([rng.permutation(videos) for _ in range(PERMUTATIONS)])
+    guessed = np.median(matrices[:, rows, others], axis=(0, 2))
+    # The true pairing is one of all that are compared. Means of ranks are rounded: equal sums shall count as equal.
     own = mean[rows, rows].sum()
-    as_good = sum(mean[rows, other].sum() <= own + 1e-9 * videos for other in others)
+    as_good = int((mean[rows, others].sum(axis=1) <= own + 1e-9 * videos).sum())
     p = (1 + as_good) / (1 + PERMUTATIONS)
     return Ranked(matrices[:, rows, rows].ravel(), np.tile(rows, len(matrices)), guessed, p)
 

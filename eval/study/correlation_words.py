@@ -102,7 +102,7 @@ def _null(tables: dict[str, list[Row]], source: str) -> Finding:
         + (
             f"more than the nominal {LEVEL:.0%} for {', '.join(beyond)}."
             if beyond
-            else f"no more than the nominal {LEVEL:.0%}."
+            else f"not shown to be more than the nominal {LEVEL:.0%}."
         ),
         f"{rows[0]['trainings']} seeds for each recipe; more is said to be too many if a binomial test says so with "
         f"p < {LEVEL / len(rows):.2g} ({LEVEL:g} by {len(rows)} recipes). Recipes with the same seed share their data, "
