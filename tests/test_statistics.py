@@ -117,3 +117,18 @@ def test_pairing_anew_leaves_each_side_and_takes_the_relation(config):
     between = [np.abs(found.covariance[:64, 64:96]).mean() for found in (true, shuffled)]
     assert between[1] < between[0] / 4
     assert np.isnan(Joined(parts, seed=0).read(rows[:2])).all()
+
+
+def test_no_task_reads_more_than_a_shard(config):
+    features, asked = open_features(config.results), []
+
+    class Watched(Shards):
+        def read(self, rows=None, threads=None):
+            asked.append(len(rows))
+            return super().read(rows, threads)
+
+    shards = [Shards.open(features.folder / name) for name in ("musicnn", "r2plus1d")]
+    parts = tuple(Watched(*(getattr(s, name) for name in s.__dataclass_fields__)) for s in shards)
+    compute(Joined(parts), features.rows(valid=["musicnn", "r2plus1d"]), scheduler="synchronous")
+    # The first read, on both sides, is of a hundred rows to find a point among the features.
+    assert asked[:2] == [100, 100] and max(asked[2:]) <= shards[0].shard_rows == 32 and sum(asked[2:]) == 2 * 397
