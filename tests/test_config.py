@@ -21,10 +21,17 @@ def test_schema_file_is_current():
     assert SCHEMA.read_text() == schema_text(), "run `python -m config.model`"
 
 
-@pytest.mark.parametrize("name", ["demo", "paper"])
+@pytest.mark.parametrize("name", ["demo", "paper", "study_demo"])
 def test_shipped_configurations(name):
     raw = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
     load(raw if "render" in raw else raw | {"videos": "videos.csv"})
+
+
+def test_the_study_at_full_size_is_the_defaults():
+    paper, study = (yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in ("paper", "study"))
+    plain = load(paper | {"videos": "videos.csv"})
+    whole = load(paper | study | {"videos": "videos.csv", "backbones": paper["backbones"] | study["backbones"]})
+    assert whole.study == plain.study and set(whole.backbones) - set(plain.backbones) == set(study["backbones"])
 
 
 @pytest.mark.parametrize(
