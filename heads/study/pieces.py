@@ -1,8 +1,7 @@
 """Many small trainings, worked off by several processes, each kept when it is done: a killed run loses what it was at.
 
 Writes FOLDER/pieces/NAME.safetensors while it runs; at the end FOLDER/trained.safetensors, which has all of them, its
-metadata with what they say of themselves, and removes the pieces. A training of this size uses one core best. Whatever
-reads it also asks the cache for its keys.
+metadata with what they say of themselves, and removes the pieces. A training of this size uses one core best.
 """
 
 from __future__ import annotations
