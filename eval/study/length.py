@@ -192,6 +192,8 @@ def limits(config: Config, looks: Looks, tests: int) -> list[str]:
         f"{len(looks.names) * (settings.folds - 1) // settings.folds} to learn from: a small difference can be missed.",
         "Intervals of single values are for new queries with the same trainings; only those of differences allow for "
         "folds that share training videos.",
+        f"{settings.components} components were chosen beforehand (`study.length.components`): with too many for the "
+        "videos a head overfits, and what gives more pairs to learn from looks better.",
         f"Where a video is shorter than its segments together (up to {longest:g} s), they overlap, and drawing fewer "
         "of them is less random than extracting fewer.",
         "Both backbones average over a segment, and the probe over segments: only what changes within a segment can "
