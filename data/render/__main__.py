@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import csv
 import io
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from logging import getLogger
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from config.cli import UserError
 from config.files import read_json, replacing, write_json
 from config.model import Render
 from config.paths import Paths
+from config.processes import pool
 from data.render import encode, plan, render_video
 
 VERSION = 1
@@ -92,11 +91,8 @@ def _render(render: Render, folder: Path, indices: list[int], threads: int) -> I
     if threads == 1 or len(indices) < 2:
         yield from map(one, indices)
         return
-    # Ctrl-C is for the parent alone: it stops handing out work, and the workers end with it.
-    with ProcessPoolExecutor(
-        threads, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        jobs = [pool.submit(one, index) for index in indices]
+    with pool(threads) as processes:
+        jobs = [processes.submit(one, index) for index in indices]
         try:
             for job in as_completed(jobs):
                 yield job.result()
@@ -106,7 +102,7 @@ def _render(render: Render, folder: Path, indices: list[int], threads: int) -> I
                 "finished videos are kept."
             ) from None
         finally:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
 
 
 def _table(render: Render) -> str:

@@ -12,9 +12,7 @@ The columns are explained in eval/study/curves.py.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
+from config.processes import pool
 from eval.study import correlation_words as words
 from eval.study.answer import Answer, Row, write_answer
 from eval.study.curves import achieved, measure, needed, null, thresholds
@@ -52,10 +51,8 @@ def answer(config: Config, threads: int) -> Answer:
     if threads == 1:
         measured = list(map(one, cells))
     else:
-        with ProcessPoolExecutor(
-            threads, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            measured = list(pool.map(one, cells))
+        with pool(threads, torch.set_num_threads, 1) as processes:
+            measured = list(processes.map(one, cells))
     rows = [row for found in measured for row in found]
     drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == c.simulated.videos]
     mapped = [row for row in rows if _on_map(row, config)]

@@ -17,8 +17,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from config.cli import parser, progress, run
 from config.files import write_json
 from config.model import Config, Experiment, read
 from config.paths import Paths
+from config.processes import pool
 from data.manifest import read_manifest
 from data.render import video_id
 from heads.checkpoint import About, read_tensors, trained, write_tensors
@@ -180,12 +180,12 @@ def _finished(config: Config, wanted: list[Cell], threads: int) -> Iterator[None
         _take(config)
         yield from map(_train, wanted)
         return
-    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_take, initargs=(config,)) as pool:
-        jobs = [pool.submit(_train, cell) for cell in wanted]
+    with pool(threads, _take, config) as processes:
+        jobs = [processes.submit(_train, cell) for cell in wanted]
         try:
             yield from (job.result() for job in as_completed(jobs))
         finally:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
 
 
 def train(config: Config, threads: int) -> None:

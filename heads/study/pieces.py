@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from config.cli import UserError, progress
 from config.model import Config
 from config.paths import Paths
+from config.processes import pool
 from heads.checkpoint import read_tensors, write_tensors
 from pipeline.features import open_features
 
@@ -103,8 +103,8 @@ def _made(
             assert work is not None
             yield name, work(name)
         return
-    with ProcessPoolExecutor(threads, get_context("spawn"), initializer=_start, initargs=(prepare, given)) as pool:
-        jobs = {pool.submit(_make, name): name for name in names}
+    with pool(threads, _start, prepare, given) as processes:
+        jobs = {processes.submit(_make, name): name for name in names}
         try:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
@@ -114,7 +114,7 @@ def _made(
                 "trainings are kept."
             ) from None
         finally:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
 
 
 def _start(prepare: Callable[[Any], Callable[[str], Piece]], given: Any) -> None:
