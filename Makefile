@@ -41,6 +41,7 @@ bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_F
 	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.ranks
+	test ! -e results/study/report/study.html || .venv/bin/python -m bench.study results/study
 	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)

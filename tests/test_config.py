@@ -1,9 +1,13 @@
 """The configuration: wrong keys are named, the schema file is current, the shipped configurations are valid."""
 
+import ast
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from config.cli import UserError, clock
 from config.model import SCHEMA, Config, load, schema_text
@@ -103,6 +107,22 @@ def test_conda_has_the_same_pins():
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#" and "==" not in line
     ]
     assert not loose
+
+
+def test_what_is_imported_is_required():
+    """By the packages that run without the tests' requirements: a demo's environment has no others."""
+    found = set()
+    for path in (p for room in ("config", "data", "pipeline", "heads", "eval") for p in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    theirs = {name for name in found if name not in sys.stdlib_module_names and not (ROOT / name).is_dir()}
+    required = {canonicalize_name(pin.partition("==")[0]) for pin in _pins((ROOT / "requirements.txt").read_text())}
+    dists = packages_distributions()
+    optional = {"umap"}  # said to be so where it is used
+    assert not {m for m in theirs - optional if not {canonicalize_name(d) for d in dists.get(m, [])} & required}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])

@@ -8,7 +8,7 @@ from eval.study.chance import LEVEL, PERMUTATIONS
 from eval.study.curves import HITS, MEDIAN
 from heads.study.pairing import KINDS
 
-SOURCES = {"simulated": "simulated features", "rendered": "rendered videos"}
+SOURCES = {"rendered": "rendered videos", "simulated": "simulated features"}
 METHOD = """
 Simulated features: every video has {factors} latent factors a side, which correlate by ρ; a side's features are
 tanh(latents · random layer) plus noise of standard deviation {noise:g}; {train} training videos, {gallery} test videos,

@@ -1,0 +1,92 @@
+"""The study's answers in short, as a table in the README, and its bars.
+
+    make study
+    python -m bench.study results/study
+
+Reads study/PART.json and benchmarks/, whose clocks say when a job ran. Writes bench/results/study.json; `python -m
+bench.tables` makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import measure
+from config.paths import Paths
+from eval.study.answer import PARTS, Answer, read_answer
+
+SHOWN = 2
+"""Findings of each part in the README; the page has them all."""
+
+
+def bars(answers: dict[str, Answer], minutes: float) -> list[dict[str, Any]]:
+    """What the study has to reach at demo size."""
+    curves = [
+        row
+        for row in answers["correlation"].tables["curves"]
+        if (row["source"], row["kind"], row["level"]) == ("rendered", "all", "video")
+    ]
+    (best,) = (r["median_percent"] for r in curves if (r["recipe"], r["correlation"]) == ("recommended", 1))
+    formula: dict[str, list[float]] = {}
+    for row in curves:
+        formula.setdefault(row["recipe"], []).extend([row["published_percent"]] * row["seeds"])
+    far = max(abs(float(np.mean(values)) / 50 - 1) for values in formula.values())
+    planted = [row["significant"] for row in answers["relations"].tables["planted"]]
+    return [
+        measure.bar("`make study`, minutes in which its jobs ran", minutes, at_most=30),
+        measure.bar("recommended, ρ = 1, rendered videos: median rank (% of the gallery)", best, at_most=2),
+        measure.bar("published formula, mean of each recipe: farthest from half the gallery (%)", 100 * far, at_most=5),
+        measure.bar("planted relations that come out, share", sum(planted) / len(planted), at_least=1),
+    ]
+
+
+def wall_minutes(benchmarks: Path) -> float:
+    """Minutes in which at least one job ran: the workflow's wall time without pauses between two starts of it."""
+    spans = []
+    for path in benchmarks.rglob("*.tsv"):
+        end = path.stat().st_mtime
+        spans.append((end - float(path.read_text().splitlines()[-1].split("\t")[0]), end))
+    total = last = 0.0
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return total / 60
+
+
+def measure_all(results: Path) -> dict[str, Any]:
+    """Everything for the result file."""
+    paths = Paths(results)
+    answers = {part: read_answer(paths, part) for part in PARTS}
+    minutes = wall_minutes(paths.results / "benchmarks")
+    parts = [
+        {"title": a.title, "random_weights": a.random_weights, "seeds": a.seeds}
+        | {"findings": [{"claim": f.claim, "sure": f.sure} for f in a.findings]}
+        for a in answers.values()
+    ]
+    return {"minutes": minutes, "parts": parts, "bars": bars(answers, minutes)}
+
+
+def table(found: dict[str, Any]) -> str:
+    """A part a line, with its first findings."""
+    lines = ["| question | what came out |", "|---|---|"]
+    for part in found["parts"]:
+        claims = " ".join(f["claim"].replace("|", "\\|") for f in part["findings"][:SHOWN])
+        lines.append(f"| {part['title']} | {claims} |")
+    random = sorted({name for part in found["parts"] for name in part["random_weights"]})
+    said = f"\n\nWith random weights: {', '.join(random)}." if random else ""
+    return "\n".join(lines) + said
+
+
+def main() -> None:
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("results", type=Path, help="results folder of a finished `make study`, not interrupted")
+    measure.save("study", "make study && python -m bench.study results/study", measure_all(p.parse_args().results))
+
+
+if __name__ == "__main__":
+    main()
