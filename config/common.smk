@@ -41,6 +41,12 @@ FLAGS = f"--config {shlex.quote(str(PATHS.config))}"
 LOGS = PATHS.results / "logs"
 BENCHMARKS = PATHS.results / "benchmarks"
 
+
+def cores(at_most):
+    """Of a job that can use all there are. On a cluster Snakemake knows no number: then eight."""
+    return min(workflow.resource_settings.cores or 8, at_most)
+
+
 # Whatever starts a run asks for these first: weights that cannot be had stop it before any work.
 WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones])
 

@@ -6,8 +6,7 @@ if CONFIG.render is not None:
         params: render=CONFIG.render.model_dump(),
         log: LOGS / "render.log",
         benchmark: BENCHMARKS / "render.tsv"
-        # On a cluster Snakemake knows no number of cores.
-        threads: min(workflow.cores or 1, 64)
+        threads: cores(at_most=64)
         localrule: True
         message: "rendering music videos"
         shell: "python -m data.render {FLAGS} --threads {threads} 2>&1 | tee {log:q}"

@@ -32,7 +32,7 @@ rule study_correlation:
     params: eval=CONFIG.eval.model_dump(),
     log: LOGS / "study" / "correlation" / "measure.log",
     benchmark: BENCHMARKS / "study" / "correlation" / "measure.tsv"
-    threads: min(workflow.cores or 1, 64)
+    threads: cores(at_most=64)
     resources:
         mem_mb=lambda wc, threads: 1000 * threads,
     message: "measuring every recipe at every correlation"

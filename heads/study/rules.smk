@@ -29,7 +29,7 @@ rule study_correlation_train:
         seeds=CONFIG.study.seeds,
     log: LOGS / "study" / "correlation" / "train.log",
     benchmark: BENCHMARKS / "study" / "correlation" / "train.tsv"
-    threads: min(workflow.cores or 1, 64)
+    threads: cores(at_most=64)
     resources:
         mem_mb=lambda wc, threads: 1500 * threads,
     message: "fitting every recipe at every correlation"
@@ -49,7 +49,7 @@ rule study_aggregation_train:
         seeds=CONFIG.study.seeds,
     log: LOGS / "study" / "aggregation_train.log",
     benchmark: BENCHMARKS / "study" / "aggregation_train.tsv"
-    threads: min(workflow.cores or 1, 16)
+    threads: cores(at_most=16)
     message: "training every pooling of segments"
     shell: "python -m heads.study.aggregation {FLAGS} --threads {threads} > {log:q} 2>&1"
 
@@ -66,6 +66,6 @@ rule study_fusion_train:
         seeds=CONFIG.study.seeds,
     log: LOGS / "study" / "fusion_train.log",
     benchmark: BENCHMARKS / "study" / "fusion_train.tsv"
-    threads: min(workflow.cores or 1, 16)
+    threads: cores(at_most=16)
     message: "training fusions of sound and pictures"
     shell: "python -m heads.study.fusion {FLAGS} --threads {threads} > {log:q} 2>&1"
