@@ -133,7 +133,7 @@ def test_a_node_that_is_given_up_comes_back(workflow, local):
 def test_a_gpu_is_asked_for_and_its_absence_is_said(workflow):
     workflow.config["backbones"]["musicnn"]["device"] = "cuda"
     workflow.config["shard_videos"] = VIDEOS
-    assert workflow.start("extract", "--retries", "0").wait(120) == 1
+    assert workflow.start("extract", "--retries", "0").wait(240) == 1
     (job,) = workflow.jobs("extract_shard")
     assert "gpu:1" in job["gpus"]
     log = (workflow.results / "logs" / "extract" / "musicnn" / "00000.log").read_text()
