@@ -193,6 +193,8 @@ rule study_length_probe:
 rule study_length_extract:
     input: VARIANT.job_done("probe", 0, SHARDS_A_JOB),
     output: VARIANT.job_done("{backbone}", 0, SHARDS_A_JOB),
+    # One long job each: begun last, they would leave the other cores idle at the end.
+    priority: 1
     log: LOGS / "study" / "length" / "{variant}" / "{backbone}.log",
     benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "{backbone}.tsv"
     threads: lambda wc: CONFIG.backbones[wc.backbone].threads
