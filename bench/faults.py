@@ -27,7 +27,8 @@ import av
 
 from bench.damage import damaged
 from bench.hostile import Hostile, hostile
-from bench.runs import Run, machine, save, show, write_table
+from bench.measure import save
+from bench.runs import Run, show, write_table
 from config.model import Render
 from data.render import render_video
 from pipeline.readers import REASONS
@@ -130,7 +131,6 @@ def campaign(
     columns = {name: found for run in runs for name, found in run["outcomes"].items()}
     problems += list(_unexpected(harmful, columns))
     return {
-        **machine(),
         "seed": seed,
         "damaged_files": count,
         "hostile_files": len(harmful),
@@ -234,7 +234,7 @@ def main() -> None:
     if a.no_result:
         show(result)
     else:
-        save("faults", result)
+        save("faults", f"python -m bench.faults --damaged {a.damaged} --good {a.good} --seed {a.seed}", result)
     for problem in result["problems"]:
         print(f"PROBLEM {problem}", file=sys.stderr)
     sys.exit(1 if result["problems"] else 0)

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.light import NAME
-from bench.runs import ROOT, Run, machine, save, show, size_of, write_table
+from bench.measure import ROOT, save
+from bench.runs import Run, show, size_of, write_table
 from config.files import read_json, write_json
 from config.model import Render
 from data.render import render_video
@@ -221,7 +222,6 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     result = {
-        **machine(),
         "seed": a.seed,
         "kills": campaign.kills.total(),
         "by_moment": dict(sorted(campaign.kills.items())),
@@ -232,7 +232,8 @@ def main() -> None:
         "different": sum(p.startswith("different") for p in campaign.problems),
         "problems": campaign.problems,
     }
-    show(result) if a.no_result else save("kills", result)
+    command = f"python -m bench.kills --kills {a.kills} --workflow-kills {a.workflow_kills} --seed {a.seed}"
+    show(result) if a.no_result else save("kills", command, result)
     sys.exit(1 if campaign.problems else 0)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import av
 
-from bench.runs import Run, machine, save, write_table
+from bench.measure import save
+from bench.runs import Run, write_table
 from pipeline.readers import MediaError
 from pipeline.readers.opening import open_media
 
@@ -70,7 +71,7 @@ def measure(folder: Path, musicnn: str) -> dict[str, Any]:
                 outcomes[name][column] = {"outcome": outcome, "message": messages.get(name, "")}
     finally:
         shutil.rmtree(work)
-    return {**machine(), "files": {p.name: {"contents": contents(p), **outcomes[p.name]} for p in files}}
+    return {"files": {p.name: {"contents": contents(p), **outcomes[p.name]} for p in files}}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -91,7 +92,7 @@ def main() -> None:
     p.add_argument("folder", type=Path, help="a folder of media files")
     p.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
     a = p.parse_args()
-    save("media_table", measure(a.folder, a.musicnn))
+    save("media_table", "python -m bench.media_table FOLDER", measure(a.folder, a.musicnn))
 
 
 if __name__ == "__main__":

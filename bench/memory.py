@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.runs import ROOT, Run, machine, save, show, size_of, write_table
+from bench.measure import ROOT, save
+from bench.runs import Run, show, size_of, write_table
 from config.model import Render
 from data.render import render_video
 
@@ -98,8 +99,8 @@ def main() -> None:
             stages[f"{backbone}/{decoder}"] = measure(run, backbone, a.videos)
     finally:
         shutil.rmtree(folder)
-    result = {**machine(), "videos": a.videos, "recycle": a.recycle, "stages": stages}
-    show(result) if a.no_result else save("memory", result)
+    result = {"videos": a.videos, "recycle": a.recycle, "stages": stages}
+    show(result) if a.no_result else save("memory", f"python -m bench.memory --videos {a.videos}", result)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.light import NAMES as LIGHT
+from bench.measure import ROOT
 from config.files import read_json, write_json
 from config.model import Config, load
 from config.paths import Paths
@@ -30,7 +28,6 @@ from data.manifest import read_manifest
 from pipeline.records import Record, read_record
 from pipeline.store import PROBE, objects_digest, part_arrays, read_array
 
-ROOT = Path(__file__).parents[1]
 TINY_SEGMENTS = {"count": 1, "seconds": 3.0, "window": 3.2}
 """One segment a video, as short as MusicNN allows."""
 
@@ -166,23 +163,6 @@ def write_table(path: Path, videos: Iterable[tuple[str, Path]]) -> Path:
     columns = {"video_id": [name for name, _ in rows], "path": [str(where) for _, where in rows]}
     pq.write_table(pa.table(columns), path)
     return path
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    names = ("av", "decord", "numpy", "torch", "zarr")
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-    }
-
-
-def save(name: str, result: dict[str, Any]) -> None:
-    """Write bench/results/NAME.json and say so."""
-    path = ROOT / "bench" / "results" / f"{name}.json"
-    write_json(path, result)
-    print(f"wrote {path.relative_to(ROOT)}")
 
 
 def show(result: dict[str, Any]) -> None:
