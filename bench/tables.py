@@ -62,9 +62,8 @@ def bars() -> str:
     lines = ["| measure | measured | bar | |", "|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*.json")):
         for each in json.loads(path.read_text()).get("bars", []):
-            lines.append(
-                f"| {each['measure']} | {each['value']:g} | {each['bar']} | {'' if each['met'] else 'missed'} |"
-            )
+            value = f"{each['value']:.0f}" if each["value"] >= 100 else f"{each['value']:.3g}"
+            lines.append(f"| {each['measure']} | {value} | {each['bar']} | {'' if each['met'] else 'missed'} |")
     return "\n".join(lines)
 
 
