@@ -160,6 +160,9 @@ VARIANT = Paths(PATHS.study_variant("{variant}"))
 VARIANT_FLAGS = f"--config {shlex.quote(str(Paths(PATHS.study_variant('{wildcards.variant}')).config))}"
 VARIANT_BACKBONES = variant_backbones(CONFIG)
 VARIANT_SHARDS = f"--shard 0 --shards {SHARDS_A_JOB}"
+# One long job each: begun last, they would leave the other cores idle at the end. Snakemake gives what they need none of
+# their priority.
+FIRST = 1
 
 
 rule study_length_variant:
@@ -167,6 +170,7 @@ rule study_length_variant:
         PATHS.manifest_record,
         [PATHS.weights_record(name) for name in VARIANT_BACKBONES],
     output: VARIANT.plan,
+    priority: FIRST
     params:
         segments=CONFIG.segments.model_dump(),
         videos=CONFIG.study.length.videos,
@@ -181,6 +185,7 @@ rule study_length_variant:
 rule study_length_probe:
     input: VARIANT.plan,
     output: VARIANT.job_done("probe", 0, SHARDS_A_JOB),
+    priority: FIRST
     log: LOGS / "study" / "length" / "{variant}" / "probe.log",
     benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "probe.tsv"
     resources:
@@ -193,8 +198,7 @@ rule study_length_probe:
 rule study_length_extract:
     input: VARIANT.job_done("probe", 0, SHARDS_A_JOB),
     output: VARIANT.job_done("{backbone}", 0, SHARDS_A_JOB),
-    # One long job each: begun last, they would leave the other cores idle at the end.
-    priority: 1
+    priority: FIRST
     log: LOGS / "study" / "length" / "{variant}" / "{backbone}.log",
     benchmark: BENCHMARKS / "study" / "length" / "{variant}" / "{backbone}.tsv"
     threads: lambda wc: CONFIG.backbones[wc.backbone].threads
