@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import zarr
 
 from bench.fill import Cache, Planted, video_factors
 from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
-from data.manifest import merge, write_manifest
+from data.labels import write_labels
+from data.manifest import merge, read_manifest, write_manifest
 from data.render import video_id
 
 
@@ -70,6 +72,26 @@ def simulate(
     for shard in range(plan["shards"]):
         cache.write_shard(plan, shard)
     return config
+
+
+def label_by_sound(config: Config) -> None:
+    """Write genres and tags that can be seen in the first features of the sound.
+
+    The tag `t3` has no validation video, and the genre `unheard` only one test video.
+    """
+    paths = Paths(Path(config.results))
+    sound = zarr.open_group(paths.features, mode="r")["musicnn"][:].astype(float).mean(axis=1)
+    table = read_manifest(paths.manifest)
+    lines = table.to_pylist()
+    for line, seen in zip(lines, sound, strict=True):
+        line["genre"] = ["rock", "folk", "techno"][int(np.digitize(seen[0], [-0.2, 0.2]))]
+        line["tags"] = [f"t{i}" for i in range(4) if seen[i + 1] > 0.1] or ["other"]
+        if line["split"] == "validation":
+            line["tags"] = [t for t in line["tags"] if t != "t3"] or None
+    lines[0]["genre"], lines[0]["split"] = "unheard", "test"
+    write_manifest(paths, type(table).from_pylist(lines, table.schema))
+    for task in config.labels.tasks:
+        write_labels(config, task)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 import torch
 import zarr
 from simulate import simulate
+from trainings import Killed, killed, metrics, outputs
 
 from config.cli import UserError
 from config.model import Config
@@ -41,21 +42,6 @@ def small_cache(folder: Path, videos: int = 200, **changes: Any) -> Config:
     experiment = {**SMALL, **changes.pop("experiment", {})}
     heads = {"experiments": {"small": experiment}, **changes.pop("heads", {})}
     return simulate(folder, videos=videos, dims=(24, 16), heads=heads, **changes)
-
-
-def outputs(config: Config) -> dict[str, bytes]:
-    """The bytes of everything that the trainings leave behind."""
-    folder = Paths(Path(config.results)).heads("small")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def metrics(config: Config) -> list[dict[str, Any]]:
-    lines = (Paths(Path(config.results)).heads("small") / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-class Killed(Exception):
-    pass
 
 
 # Training
@@ -118,20 +104,10 @@ def test_a_sweep_reads_the_cache_once_and_keeps_finished_trainings(
     undisturbed = simulate(tmp_path / "a", videos=200, dims=(24, 16), heads=settings)
     config = simulate(tmp_path / "b", videos=200, dims=(24, 16), heads=settings)
     train(undisturbed, "small", "cold")
-    epochs: list[tuple[float, int, int]] = []
-    whole = training.Training.epoch
-
-    def dying(self: training.Training, number: int) -> dict[str, Any]:
-        epochs.append((self.experiment.temperature, self.seed, number))
-        if epochs[-1] == (0.1, 3, 2):
-            raise Killed
-        return whole(self, number)
-
-    monkeypatch.setattr(training.Training, "epoch", dying)
-    with pytest.raises(Killed):
+    with killed(lambda run, number: (run.experiment.temperature, run.seed, number) == (0.1, 3, 2)):
         train(config, "small", "cold")
-    before, loads = len(epochs), []
-    monkeypatch.setattr(training.Training, "epoch", whole)
+    epochs: list[tuple[float, int, int]] = []
+    loads, whole = [], training.Training.epoch
     load = memory.load
     monkeypatch.setattr(memory, "load", lambda _, names, device: loads.append(names) or load(_, names, device))
     monkeypatch.setattr(
@@ -141,13 +117,13 @@ def test_a_sweep_reads_the_cache_once_and_keeps_finished_trainings(
     )
     train(config, "small", "cold")
     assert loads == [("train", "validation")]
-    assert {(t, seed) for t, seed, _ in epochs[before:]} == {(0.1, 3)} and epochs[before][2] == 2
+    assert {(t, seed) for t, seed, _ in epochs} == {(0.1, 3)} and epochs[0][2] == 2
     assert outputs(config) == outputs(undisturbed)
     assert not (tmp_path / "b" / "work" / "heads" / "small").exists()
 
 
 @pytest.mark.parametrize("policy", ["one", "all", "mean"])
-def test_streamed_training_can_be_killed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+def test_streamed_training_can_be_killed_too(tmp_path: Path, policy: str) -> None:
     settings: dict[str, Any] = {
         "experiment": {"segment_policy": policy, "max_epochs": 4, "patience": 4},
         "shard_videos": 32,
@@ -155,18 +131,9 @@ def test_streamed_training_can_be_killed_too(tmp_path: Path, monkeypatch: pytest
     }
     undisturbed, config = (small_cache(tmp_path / name, **settings) for name in "ab")
     train(undisturbed, "small")
-    whole = training.Training.epoch
-
-    def dying(self: training.Training, number: int) -> dict[str, Any]:
-        assert self.data["train"].block is None, "it fits into memory"
-        if number > 2:
-            raise Killed
-        return whole(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "epoch", dying)
-        with pytest.raises(Killed):
-            train(config, "small")
+    # It does not fit into memory.
+    with killed(lambda run, number: run.data["train"].block is None and number > 2):
+        train(config, "small")
     train(config, "small")
     assert outputs(config) == outputs(undisturbed)
     losses = [line["train_loss"] for line in metrics(config)]
@@ -181,10 +148,8 @@ def test_the_state_is_not_written_more_often_than_it_need_be(tmp_path: Path, mon
     undisturbed, config = small_cache(tmp_path / "a"), small_cache(tmp_path / "b")
     whole, write, epochs, written = training.Training.epoch, training.save_progress, [], []
 
-    def dying(self: training.Training, number: int) -> dict[str, Any]:
+    def counting(self: training.Training, number: int) -> dict[str, Any]:
         epochs.append(number)
-        if epochs == [1, 2, 3, 4]:
-            raise Killed
         return whole(self, number)
 
     def writing(state: Path, progress: training.Progress) -> None:
@@ -196,11 +161,11 @@ def test_the_state_is_not_written_more_often_than_it_need_be(tmp_path: Path, mon
     train(undisturbed, "small")
     last = len(metrics(undisturbed))
     assert written == [1, last]
-    monkeypatch.setattr(training.Training, "epoch", dying)
-    with pytest.raises(Killed):
+    monkeypatch.setattr(training.Training, "epoch", counting)
+    with killed(lambda _, number: number == 4):
         train(config, "small")
     train(config, "small")
-    assert epochs == [1, 2, 3, 4, *range(2, last + 1)] and written == [1, last, 1, 2, last]
+    assert epochs == [1, 2, 3, *range(2, last + 1)] and written == [1, last, 1, 2, last]
     assert outputs(config) == outputs(undisturbed)
 
 
@@ -212,18 +177,12 @@ def test_resumed_training_equals_an_undisturbed_one(
     train(undisturbed, "small")
     whole, epochs = training.Training.epoch, []
 
-    def dying(self: training.Training, number: int) -> dict[str, Any]:
-        if number > after:
-            raise Killed
-        return whole(self, number)
-
     def counting(self: training.Training, number: int) -> dict[str, Any]:
         epochs.append(number)
         return whole(self, number)
 
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(training.Training, "epoch", dying)
-    with pytest.raises(Killed):
+    with killed(lambda _, number: number > after):
         train(config, "small")
     assert len(metrics(config)) == after, "metrics.jsonl is there as it goes"
     shutil.rmtree(Paths(tmp_path / "b").heads("small"))  # as Snakemake deletes a failed rule's outputs

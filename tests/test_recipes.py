@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from simulate import simulate
+from trainings import killed, outputs
 
 from config.cli import UserError
 from config.model import Config
@@ -44,30 +45,12 @@ def cache(folder: Path, recipe: str) -> Config:
     return simulate(folder, videos=200, dims=(24, 16), heads={"experiments": {"small": {**SMALL, **RECIPES[recipe]}}})
 
 
-def outputs(config: Config) -> dict[str, bytes]:
-    folder = Paths(Path(config.results)).heads("small")
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("recipe", list(RECIPES))
-def test_every_recipe_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
+def test_every_recipe_resumes_exactly(tmp_path: Path, recipe: str) -> None:
     undisturbed, config = cache(tmp_path / "a", recipe), cache(tmp_path / "b", recipe)
     train(undisturbed, "small")
-    whole = training.Training.epoch
-
-    def dying(self: training.Training, number: int) -> dict[str, Any]:
-        if number > 2:
-            raise Killed
-        return whole(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "epoch", dying)
-        with pytest.raises(Killed):
-            train(config, "small")
+    with killed(lambda _, number: number > 2):
+        train(config, "small")
     train(config, "small")
     assert outputs(config) == outputs(undisturbed)
     heads, about = load_checkpoint(Paths(tmp_path / "a").heads("small") / "checkpoint.safetensors")

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
 import shutil
 import subprocess
 import sys
-import urllib.error
 import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,29 +22,9 @@ from pipeline.backbones import graphdef, musicnn_weights
 from pipeline.backbones.musicnn_weights import VARIABLES, affine, random_variables
 from pipeline.weights import digest, prepare
 from pipeline.weights_tf import read_checkpoint
-from tests.weights_fixture import config_of, musicnn_wheel
+from tests.weights_fixture import config_of, get, musicnn_wheel, refused
 
 MUSICNN_SHA256 = "46da3750e6a46a2cf9612a119a77efb6f738adfd7df59d8f8fd27c2b3a8803f9"
-
-
-def get(results: Path, backbone: str, weights: str | Path, **keys) -> dict:
-    record = prepare(config_of(results, backbone, weights, **keys), backbone)
-    paths = Paths(results)
-    assert json.loads(paths.weights_record(backbone).read_text()) == record
-    assert sorted(path.name for path in paths.weights(backbone).parent.iterdir()) == sorted(
-        [paths.weights(backbone).name, paths.weights_record(backbone).name]
-    ), "temporary files are left"
-    assert digest(load_file(paths.weights(backbone))) == record["sha256"]
-    return record
-
-
-def refused(results: Path, backbone: str, weights: str | Path, **keys) -> str:
-    """The message with which the weights are refused; nothing may be left that could be taken for weights."""
-    with pytest.raises(UserError) as error:
-        prepare(config_of(results, backbone, weights, **keys), backbone)
-    assert not any((results / "weights").iterdir())
-    assert f"backbones.{backbone}.weights" in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture
@@ -64,17 +40,6 @@ def checkpoint(tmp_path_factory):
     with zipfile.ZipFile(musicnn_wheel()) as archive:
         archive.extractall(folder, [m for m in archive.namelist() if "MSD_musicnn" in m])
     return folder / "musicnn" / "MSD_musicnn"
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network for torch.hub, and an empty cache of its own."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-    def fail(url, *args, **kwargs):
-        raise urllib.error.URLError("Temporary failure in name resolution")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
 
 
 # The digest
@@ -260,86 +225,6 @@ def test_random_weights_stay_random_when_their_file_is_passed_on(tmp_path):
     shutil.copy(Paths(tmp_path / "a").weights("musicnn"), tmp_path / "innocent.safetensors")
     record = get(tmp_path / "b", "musicnn", tmp_path / "innocent.safetensors")
     assert record["random"] is True and record["seed"] == 7 and record["sha256"] == first["sha256"]
-
-
-# R(2+1)D
-
-
-def test_kinetics_out_of_reach(tmp_path, offline):
-    message = refused(tmp_path, "r2plus1d", "kinetics400")
-    assert "name resolution" in message and "local file" in message and "weights: random" in message
-
-
-def test_a_download_with_the_wrong_hash(tmp_path, offline, monkeypatch):
-    def wrong(url, *args, **kwargs):
-        raise RuntimeError('invalid hash value (expected "91a641e6", got "00")')
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", wrong)
-    assert "invalid hash" in refused(tmp_path, "r2plus1d", "kinetics400")
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory):
-    """A state dict file as torchvision publishes it."""
-    from pipeline.backbones.torchvision_import import import_torchvision
-
-    path = tmp_path_factory.mktemp("state") / "r2plus1d_18.pth"
-    torch.save(import_torchvision().models.video.r2plus1d_18(weights=None).state_dict(), path)
-    return path
-
-
-def test_kinetics_is_downloaded_into_the_results(tmp_path, offline, state, monkeypatch, caplog):
-    cache = tmp_path / "torch" / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    (cache / "r2plus1d_18-91a641e6.pth").write_bytes(b"half a download")
-    asked = []
-
-    def download(url, target, hash_prefix, progress):
-        asked.append((url, hash_prefix))
-        assert Path(target).is_relative_to(tmp_path / "r")
-        shutil.copy(state, target)
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    record = get(tmp_path / "r", "r2plus1d", "kinetics400")
-    assert asked == [("https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth", "91a641e6")]
-    assert "damaged" in caplog.text and "KINETICS400_V1" in record["source"] and record["weights"] == "kinetics400"
-    assert os.listdir(cache) == ["r2plus1d_18-91a641e6.pth"], "torch's own cache was written to"
-    names = load_file(Paths(tmp_path / "r").weights("r2plus1d"))
-    assert not any(name.startswith("fc.") or name.endswith("num_batches_tracked") for name in names)
-    assert get(tmp_path / "l", "r2plus1d", state)["sha256"] == record["sha256"]
-    assert get(tmp_path / "r", "r2plus1d", "kinetics400") == record and len(asked) == 1
-
-
-def test_wrong_state_dicts_are_refused(tmp_path, state):
-    good = torch.load(state, weights_only=True)
-    name = "layer1.0.conv1.0.0.weight"
-    cases = {
-        "missing.pth": ({k: v for k, v in good.items() if k != name}, name),
-        "shape.pth": (good | {name: good[name][:, :3].clone()}, name),
-        "half.pth": ({k: v.half() for k, v in good.items()}, "float16"),
-        "nested.pth": ({"state_dict": good}, "state_dict"),
-        "list.pth": ([1, 2], "list"),
-    }
-    for file, (content, said) in cases.items():
-        torch.save(content, tmp_path / file)
-        assert said in refused(tmp_path / "r", "r2plus1d", tmp_path / file)
-
-
-class Bomb:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_a_strangers_pickle_is_not_run(tmp_path):
-    trace = tmp_path / "it ran"
-    torch.save({"fc.weight": Bomb(str(trace))}, tmp_path / "new.pth")
-    (tmp_path / "old.pth").write_bytes(pickle.dumps({"fc.weight": Bomb(str(trace))}, protocol=2))
-    for name in ("new.pth", "old.pth"):
-        assert name in refused(tmp_path / "r", "r2plus1d", tmp_path / name)
-    assert not trace.exists()
 
 
 # Sources and the command line

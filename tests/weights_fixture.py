@@ -1,18 +1,23 @@
-"""MusicNN's real weights for tests, fetched from the package index once a process."""
+"""Weights for tests: MusicNN's real ones, fetched from the package index once a process, and what `prepare` makes."""
 
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+from safetensors.numpy import load_file
+
+from config.cli import UserError
 from config.model import Config, load
 from config.paths import Paths
 from pipeline.backbones.musicnn_weights import download
-from pipeline.weights import prepare
+from pipeline.weights import digest, prepare
 
 
 @cache
@@ -40,3 +45,24 @@ def converted_musicnn(folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as results:
         prepare(config_of(Path(results), "musicnn", musicnn_wheel()), "musicnn")
         return Paths(Path(results)).weights("musicnn").rename(folder / "musicnn.safetensors")
+
+
+def get(results: Path, backbone: str, weights: str | Path, **keys: Any) -> dict[str, Any]:
+    """Prepare a backbone's weights; their record, which is as it should be."""
+    record = prepare(config_of(results, backbone, weights, **keys), backbone)
+    paths = Paths(results)
+    assert json.loads(paths.weights_record(backbone).read_text()) == record
+    assert sorted(path.name for path in paths.weights(backbone).parent.iterdir()) == sorted(
+        [paths.weights(backbone).name, paths.weights_record(backbone).name]
+    ), "temporary files are left"
+    assert digest(load_file(paths.weights(backbone))) == record["sha256"]
+    return record
+
+
+def refused(results: Path, backbone: str, weights: str | Path, **keys: Any) -> str:
+    """The message with which the weights are refused; nothing may be left that could be taken for weights."""
+    with pytest.raises(UserError) as error:
+        prepare(config_of(results, backbone, weights, **keys), backbone)
+    assert not any((results / "weights").iterdir())
+    assert f"backbones.{backbone}.weights" in str(error.value)
+    return str(error.value)

@@ -145,7 +145,23 @@ class Cluster:
                 until(lambda: not self.ask("squeue", "-h", "-t", "PD,R,CG", check=False), 20, "the last jobs to end")
         for name in reversed(list(self._daemons)):
             self._stop(name, signal.SIGTERM)
+        for pid in self.left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def left(self) -> list[int]:
+        """Processes that have this cluster in their environment: its daemons, its users, its jobs.
+
+        Of a job whose node was given up some may still be there, which a daemon that tells processes by their parents
+        no longer finds. A real cluster has cgroups for them.
+        """
+        mark, found = os.fsencode(self.folder), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+        return found
 
     def start_node(self) -> None:
         """Start the node's daemon and wait until the controller sees it idle or at work."""

@@ -1,0 +1,46 @@
+"""What a training leaves behind, and one that is killed between two epochs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.model import Config
+from config.paths import Paths
+from heads.fit import Training
+
+
+def outputs(config: Config, experiment: str = "small") -> dict[str, bytes]:
+    """The bytes of everything that the trainings leave behind."""
+    folder = Paths(Path(config.results)).heads(experiment)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def metrics(config: Config, experiment: str = "small") -> list[dict[str, Any]]:
+    """The training's epochs as it tells them."""
+    lines = (Paths(Path(config.results)).heads(experiment) / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+class Killed(Exception):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+@contextmanager
+def killed(at: Callable[[Training, int], bool]) -> Iterator[None]:
+    """What is trained within ends when it begins an epoch (from 1) that `at` is true for, and must get there."""
+    whole = Training.epoch
+
+    def epoch(self: Training, number: int) -> dict[str, Any]:
+        if at(self, number):
+            raise Killed
+        return whole(self, number)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Training, "epoch", epoch)
+        yield
