@@ -34,8 +34,11 @@ class UserError(Exception):
     """Something the user can mend: its text names the file, the key and the way out; shown without a traceback."""
 
 
-def parser(doc: str | None, module: str) -> argparse.ArgumentParser:
-    """A parser whose help is the module's own first paragraphs, with the `--config` that every stage takes."""
+def parser(doc: str | None, module: str, threads: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose help is the module's own first paragraphs, with the `--config` that every stage takes.
+
+    `threads`: what `--threads N` counts; None for a module that has no use for more than one.
+    """
     p = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,20 +48,28 @@ def parser(doc: str | None, module: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="the run's resolved configuration, RESULTS/config.json (the workflow writes it)",
     )
+    if threads is not None:
+        p.add_argument("--threads", type=_positive, default=1, metavar="N", help=f"{threads} (default 1)")
     return p
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def experiment_parser(doc: str | None, module: str, several: bool = False) -> argparse.ArgumentParser:
     """A parser for what is done with an experiment: `--experiment` (with `several`: any number, default all) and
     `--threads`."""
-    p = parser(doc, module)
+    p = parser(doc, module, "cores to use")
     if several:
         p.add_argument(
             "--experiment", nargs="+", default=[], metavar="NAME", help="which of heads.experiments (default: all)"
         )
     else:
         p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
     return p
 
 

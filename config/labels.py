@@ -71,16 +71,22 @@ class Labels(Section):
         return {key: path for key, path in found.items() if path is not None}
 
 
-class Probes(Section):
-    """Classifiers that tell how much a representation says about genre and tags: a perceptron, and a linear one."""
+class Classifier(Section):
+    """How a network that predicts labels is trained, with AdamW."""
 
-    hidden: list[int] = Field([512, 256], min_length=1)
-    """Widths of the perceptron's hidden layers (the paper's by default); each is dense, ReLU, dropout."""
     dropout: float = Field(0.3, ge=0, lt=1)
+    """Of the hidden layers."""
     learning_rate: float = Field(0.001, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     batch: int = Field(128, ge=1)
     """Videos a batch."""
     patience: int = Field(10, ge=1)
     """Stop after this many epochs without a lower validation loss."""
+
+
+class Probes(Classifier):
+    """Classifiers that tell how much a representation says about genre and tags: a perceptron, and a linear one."""
+
+    hidden: list[int] = Field([512, 256], min_length=1)
+    """Widths of the perceptron's hidden layers (the paper's by default); each is dense, ReLU, dropout."""
     max_epochs: int = Field(200, ge=1)

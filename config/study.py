@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from config.heads import Experiment
+from config.labels import Classifier
 from config.section import Section
 
 Correlations = list[Annotated[float, Field(ge=0, le=1)]]
@@ -147,19 +148,11 @@ class Aggregation(Section):
     """The most test videos, which are ranked against one another."""
 
 
-class Fusion(Section):
+class Fusion(Classifier):
     """Networks that predict genre and tags from both sides together (heads/study/fusion.py)."""
 
     hidden: int = Field(256, ge=8)
     """Width of the perceptron on concatenated features; the others have about as many parameters."""
-    dropout: float = Field(0.3, ge=0, lt=1)
-    """Of the hidden layer."""
-    learning_rate: float = Field(0.001, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    batch: int = Field(128, ge=1)
-    """Videos a batch."""
-    patience: int = Field(10, ge=1)
-    """Stop after this many epochs without a lower validation loss."""
     max_epochs: int = Field(60, ge=1)
     lost: float = Field(0.3, gt=0, lt=1)
     """Modality dropout, which every fusion is also trained with: the share of videos that lose one side in a batch."""

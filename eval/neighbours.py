@@ -36,7 +36,7 @@ from data.labels import read_labels
 from data.manifest import read_manifest
 from eval.maps import maps
 from eval.ranks import ranks
-from eval.retrieval import both, load_test, pooled
+from eval.retrieval import both, load_test, mean_unit
 from eval.similarity import ACROSS, Items, Label, agreement, consistency, nearest
 from pipeline.features import open_features
 
@@ -64,7 +64,7 @@ class Space:
     def items(self, level: str) -> Items:
         """The whole videos or all their segments, as far as both sides are there."""
         if level == "video":
-            audio, video, owner = pooled(self.audio), pooled(self.video), np.arange(len(self.audio))
+            audio, video, owner = mean_unit(self.audio), mean_unit(self.video), np.arange(len(self.audio))
         else:
             good = both(self.audio, self.video)
             audio, video, owner = _units(self.audio[good]), _units(self.video[good]), np.nonzero(good)[0]
@@ -237,9 +237,8 @@ def neighbours(config: Config, name: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.neighbours")
+    p = parser(__doc__, "eval.neighbours", "cores to use")
     p.add_argument("--experiment", metavar="NAME", help="one of heads.experiments; without it, the backbones' features")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     for a in neighbours(read(args.config), args.experiment)["agreement"]:

@@ -63,7 +63,7 @@ class TestSet:
     def level(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sound and pictures [items, embedding] and the video of each item, int [items], for `segment` or `video`."""
         if name == "video":
-            return pooled(self.audio), pooled(self.video), np.arange(len(self.audio))
+            return mean_unit(self.audio), mean_unit(self.video), np.arange(len(self.audio))
         good = both(self.audio, self.video)
         return self.audio[good], self.video[good], np.nonzero(good)[0]
 
@@ -73,7 +73,7 @@ def both(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
     return ~(np.isnan(audio[:, :, 0]) | np.isnan(video[:, :, 0]))
 
 
-def pooled(segments: np.ndarray) -> np.ndarray:
+def mean_unit(segments: np.ndarray) -> np.ndarray:
     """[videos, segments, d] → [videos, d] float64: the mean of each video's unit vectors, scaled to unit length."""
     found = np.empty((len(segments), segments.shape[2]))
     for at in range(0, len(segments), BLOCK):

@@ -42,6 +42,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is damaged or not of this program ({error}); delete it and train again") from None
 
 
+def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `read_tensors` reads; None where there is no file or a damaged one, for what can be made again."""
+    try:
+        return read_tensors(path)
+    except (FileNotFoundError, UserError):
+        return None
+
+
 @dataclass(frozen=True)
 class About:
     """What a checkpoint says of itself: the experiment, and by backbone the cache keys and random-weights flags."""

@@ -146,10 +146,9 @@ def write_tables(folder: Path, seeds: list[int], results: list[Candidate]) -> No
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.search")
+    p = parser(__doc__, "heads.search", "cores to use")
     p.add_argument("--grid", type=Path, default=GRID, metavar="FILE", help="candidates (default config/search.yaml)")
     p.add_argument("--experiments", nargs="*", default=[], metavar="NAME", help="of the configuration, to compare with")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     best = search(read(args.config), args.grid, args.experiments)[0]

@@ -180,10 +180,9 @@ def read_statistics(paths: Paths, backbone: str, key: str) -> Statistics:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "pipeline.statistics")
+    p = parser(__doc__, "pipeline.statistics", "cores to use")
     p.add_argument("--backbone", required=True, metavar="NAME", help="name of a backbone of the configuration")
     p.add_argument("--split", choices=("train", "validation", "test", "all"), default="train")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
     arguments = p.parse_args()
     split = None if arguments.split == "all" else arguments.split
     write_statistics(read(arguments.config), arguments.backbone, split, arguments.threads)

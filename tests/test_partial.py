@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from config.paths import Paths
-from eval.retrieval import load_test, pooled
+from eval.retrieval import load_test, mean_unit
 from eval.retrieval import retrieval as evaluate
 from heads.embed import embed
 from heads.features import load_features
@@ -101,6 +101,6 @@ def test_heads_and_ranks_leave_them_out(tmp_path):
     audio, video, owner = test.level("segment")
     assert len(audio) == len(owner) == 3 * len(rows) - sum(row in rows for row, _ in DAMAGED)
     assert np.isfinite(audio).all() and np.isfinite(video).all()
-    assert np.isfinite(pooled(test.video)).all() and len(pooled(test.video)) == len(rows)
+    assert np.isfinite(mean_unit(test.video)).all() and len(mean_unit(test.video)) == len(rows)
     written = evaluate(config, "baseline")
     assert {r["size"] for r in written["results"]} == {len(audio), len(rows)}

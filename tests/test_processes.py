@@ -1,5 +1,6 @@
-"""Processes of a module's own end with it, however it ends."""
+"""Processes of a module's own do its work, and end with it, however it ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,22 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from config.cli import UserError
+from config.processes import each
 from tests.workflow import ROOT
 
 PARENT = """
 import os, time
-from config.processes import pool
+from config.processes import each
 
 def main():
-    with pool(2, time.sleep, 0) as processes:
-        found = set()
-        while len(found) < 2:
-            found |= set(processes.map(pid, range(8)))
-        print(*found, flush=True)
-        time.sleep(60)
+    found = set()
+    for _, pid in each(slow, range(1000), 2, time.sleep, 0):
+        if pid not in found:
+            found.add(pid)
+            print(pid, flush=True)
 
-def pid(_):
-    time.sleep(0.05)
+def slow(_):
+    time.sleep(0.1)
     return os.getpid()
 
 if __name__ == "__main__":
@@ -38,11 +40,32 @@ def test_nobody_is_left(tmp_path: Path, number: signal.Signals) -> None:
     env = {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
     assert parent.stdout is not None
-    children = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(children) == 2
+    children = [int(parent.stdout.readline()) for _ in range(2)]
     parent.send_signal(number)
     parent.wait(10)
     end = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < end, "a process has outlived its parent"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_item_comes_with_its_result(processes: int) -> None:
+    assert dict(each(abs, [-3, 2, 0], processes)) == {-3: 3, 2: 2, 0: 0}
+    assert dict(each(abs, [], processes, os._exit, 1)) == {}  # nothing to do, nobody to begin
+    with pytest.raises(TypeError, match="bad operand"):
+        list(each(abs, ["text", 1], processes))
+
+
+def test_a_killed_process_is_said_and_what_was_done_is_there() -> None:
+    done = []
+    with pytest.raises(UserError, match="a process was killed.*fewer --threads"):
+        for item, _ in each(_kill_at_seven, [1, 2, 3, 4, 5, 6, 7], 2):
+            done.append(item)
+    assert 1 in done and 7 not in done
+
+
+def _kill_at_seven(number: int) -> None:
+    if number == 7:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from config.cli import UserError
-from config.paths import Paths
 from data.render.latents import Factors
-from eval.study.answer import read_answer
+from eval.study import relations
 from eval.study.described import PICTURE, SOUND, describe, synchrony_of
 from eval.study.planted import latents, sectional
 from eval.study.plots.relations import plots
-from eval.study.relations import relations
 from pipeline.backbones.descriptors import DESCRIPTORS, WIDTHS, places
 from pipeline.features import open_features
 from pipeline.shards import Shards
@@ -41,8 +39,7 @@ def test_from_the_cache_to_the_page(tmp_path):
     config = described_cache(tmp_path, 1.0, unreadable=[3], damaged=[(5, 0), (6, 0), (6, 1), (6, 2)])
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        relations(config, threads=2)
-    answer = read_answer(Paths(tmp_path), "relations")
+        answer = relations.answer(config, threads=2)
     tables = answer.tables
     assert len(tables["descriptors"]) == len(DESCRIPTORS[SOUND]) * len(DESCRIPTORS[PICTURE])
     assert tables["descriptors"][0]["videos"] == 238  # the third has no pictures, the sixth no undamaged segment
@@ -59,7 +56,7 @@ def test_from_the_cache_to_the_page(tmp_path):
 
 
 def test_at_correlation_0_nothing_is_said_to_go_together(tmp_path):
-    answer = relations(described_cache(tmp_path, 0.0))
+    answer = relations.answer(described_cache(tmp_path, 0.0))
     assert not any(row["significant"] for row in answer.tables["descriptors"])
     assert answer.findings[0].claim.startswith("0 of 70 pairs of descriptors go together, 0 also inside genres.")
     assert "no more than chance would have it" in answer.findings[2].claim
@@ -108,7 +105,7 @@ def test_the_planted_factors_are_the_renderers(tmp_path):
 def test_without_descriptors_it_says_what_to_add(tmp_path):
     config = simulate(tmp_path, videos=60)
     with pytest.raises(UserError, match="`sound_descriptors: {weights: none}` and `picture_descriptors"):
-        relations(config)
+        relations.answer(config)
     few = described_cache(tmp_path / "few", 0.5, videos=30, unreadable=range(15))
     command = [sys.executable, "-m", "eval.study.relations", "--config", f"{few.results}/config.json"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -19,7 +19,7 @@ from config.model import Config
 from config.paths import Paths
 from eval.published import published_formula
 from eval.ranks import ranks, summary
-from eval.retrieval import DRAWS, load_test, pooled, retrieval
+from eval.retrieval import DRAWS, load_test, mean_unit, retrieval
 from heads.embed import embed
 from heads.train import train
 
@@ -102,7 +102,7 @@ def test_what_the_json_says(related: Config) -> None:
 def test_directions_are_not_mixed_up(unrelated: Config) -> None:
     test, _ = load_test(unrelated, "baseline")
     found = by_kind(retrieval(unrelated, "baseline"))
-    audio, video = pooled(test.audio), pooled(test.video)
+    audio, video = mean_unit(test.audio), mean_unit(test.video)
     both = zip(("audio_to_video", "video_to_audio"), ranks(audio, video), strict=True)
     formulas = [np.median(published_formula(*sides)) for sides in ((audio, video), (video, audio))]
     for (direction, rank), formula in zip(both, formulas, strict=True):
@@ -113,7 +113,7 @@ def test_directions_are_not_mixed_up(unrelated: Config) -> None:
 
 def test_pooling_weighs_segments_alike_whatever_their_length() -> None:
     segments = np.array([[[3.0, 0.0], [0.0, 0.1]], [[1.0, 0.0], [1.0, 0.0]]])
-    np.testing.assert_allclose(pooled(segments), [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-6)
+    np.testing.assert_allclose(mean_unit(segments), [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-6)
 
 
 def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:

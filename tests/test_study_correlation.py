@@ -11,11 +11,10 @@ import pytest
 from simulate import simulate
 
 from config.cli import UserError
-from config.files import read_json
 from config.model import Config, Experiment
 from config.paths import Paths
 from eval.ranks import ranks
-from eval.study.answer import read_answer
+from eval.study.answer import read_answer, write_answer
 from eval.study.chance import PERMUTATIONS, against_chance, false_alarms, rank_matrices, threshold, together
 from eval.study.correlation import answer
 from eval.study.curves import needed
@@ -52,7 +51,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Trained and measured: a cache of videos that were rendered, so its configuration says, at correlation 1."""
     config = cache(tmp_path_factory.mktemp("rendered"), render={"videos": 300, "correlation": 1.0})
     train(config, 1)
-    answer(config, 1)
+    write_answer(Paths(Path(config.results)), answer(config, 1))
     return config
 
 
@@ -180,4 +179,4 @@ def test_videos_whose_latents_nobody_knows_are_left_out(tmp_path: Path) -> None:
     found = answer(config, 1)
     assert {row["source"] for row in found.tables["curves"]} == {"simulated"} and found.tables["achieved"] == []
     assert "were not rendered" in found.method and found.random_weights == []
-    json.dumps(read_json(Paths(tmp_path).study("correlation")), allow_nan=False)
+    json.dumps(found.tables, allow_nan=False)

@@ -17,7 +17,7 @@ from config.variant import variant_config
 from data.manifest import read_manifest, write_manifest
 from data.segments import segment_starts
 from eval.probe.metrics import resamples
-from eval.study.length import length
+from eval.study import length as study_length
 from eval.study.length_measures import Measured, compared, differences
 from eval.study.plots.length import plots
 from eval.study.probing import factors, genres, predicted, score
@@ -144,7 +144,7 @@ def test_only_videos_that_all_lengths_could_read_are_compared(planted: Config) -
 
 
 def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
-    answer = length(planted)
+    answer = study_length.answer(planted)
     rank = {(r["seconds"], r["count"]): r for r in answer.tables["retrieval"] if r["measure"] == "mean rank"}
     assert rank[10, 2]["high"] < rank[3, 2]["low"] < rank[3, 2]["chance"] == 13
     equal = {r["count"]: r for r in answer.tables["retrieval"] if r["measure"] == "mean rank, equal training"}
@@ -174,7 +174,7 @@ def test_a_planted_difference_is_shown(planted: Config, tmp_path: Path) -> None:
 def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:
     config = looked_at(tmp_path, (0.0, 0.0))
     train(config)
-    answer = length(config)
+    answer = study_length.answer(config)
     assert not any(r["shown"] for r in answer.tables["differences"])
     assert "no difference between the lengths is shown" in answer.findings[0].claim
     for r in answer.tables["retrieval"]:
@@ -195,7 +195,7 @@ def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:
     train(config)
     simulate(Paths(tmp_path).study_variant("10s_2"), videos=100, segments=2, unreadable=[3], keys=("c" * 64, "d" * 64))
     with pytest.raises(UserError, match=r"10s_2\.safetensors is of other features"):
-        length(config)
+        study_length.answer(config)
 
 
 def test_readings_recover_what_was_planted() -> None:

@@ -7,17 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import zarr
-from simulate import simulate
+from simulate import label_by_sound, simulate
 
 from config.cli import UserError
 from config.model import Config
 from config.paths import Paths
-from data.labels import write_labels
-from data.manifest import read_manifest, write_manifest
 from eval.study import aggregation as measure_poolings
 from eval.study import fusion as measure_fusions
 from eval.study.answer import Answer, read_answer, write_answer
@@ -51,17 +47,7 @@ def made(folder: Path, correlation: float, study: dict[str, Any]) -> Config:
         eval={"bootstrap": 200},
         study=study,
     )
-    paths = Paths(folder)
-    sound = zarr.open_group(paths.features, mode="r")["musicnn"][:].astype(float).mean(axis=1)
-    table = read_manifest(paths.manifest)
-    lines = table.to_pylist()
-    for line, seen in zip(lines, sound, strict=True):
-        line["genre"] = ["rock", "folk", "techno"][int(np.digitize(seen[0], [-0.2, 0.2]))]
-        line["tags"] = [f"t{i}" for i in range(4) if seen[i + 1] > 0.1] or ["other"]
-    lines[0]["genre"], lines[0]["split"] = "unheard", "test"
-    write_manifest(paths, type(table).from_pylist(lines, table.schema))
-    for task in config.labels.tasks:
-        write_labels(config, task)
+    label_by_sound(config)
     return config
 
 

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from logging import getLogger
 from pathlib import Path
@@ -24,7 +21,7 @@ from config.cli import UserError
 from config.files import read_json, replacing, write_json
 from config.model import Render
 from config.paths import Paths
-from config.processes import pool
+from config.processes import each
 from data.render import encode, plan, render_video
 
 VERSION = 1
@@ -52,7 +49,8 @@ def render_all(render: Render, folder: Path, threads: int = 1) -> int:
         videos = [plan(render, index) for index in range(render.videos)]
         missing = [video.index for video in videos if not (folder / video.name).exists()]
         log.info("%d of %d videos to render in %s", len(missing), len(videos), folder)
-        for _ in cli.progress(_render(render, folder, missing, threads), len(missing), "render", "videos"):
+        rendered = each(partial(render_video, render, folder=folder), missing, threads)
+        for _ in cli.progress(rendered, len(missing), "render", "videos"):
             pass
         _write_table(folder / TABLE, _table(render))
     except OSError as error:
@@ -85,26 +83,6 @@ def _read(path: Path) -> Any:
         return None  # a damaged record vouches for nothing: render again
 
 
-def _render(render: Render, folder: Path, indices: list[int], threads: int) -> Iterator[Path]:
-    """Render the videos in any order, yielding each when it is done. With one thread, in this process."""
-    one = partial(render_video, render, folder=folder)
-    if threads == 1 or len(indices) < 2:
-        yield from map(one, indices)
-        return
-    with pool(threads) as processes:
-        jobs = [processes.submit(one, index) for index in indices]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a rendering process was killed, perhaps for want of memory. Run again with fewer --threads: "
-                "finished videos are kept."
-            ) from None
-        finally:
-            processes.shutdown(cancel_futures=True)
-
-
 def _table(render: Render) -> str:
     """The table as CSV text. Paths are relative to the table; tags are separated by `|`."""
     out = io.StringIO()
@@ -127,11 +105,7 @@ def _write_table(path: Path, text: str) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = cli.parser(__doc__, "data.render")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="videos rendered at a time (default 1)")
-    args = parser.parse_args()
-    if args.threads < 1:
-        raise UserError(f"--threads {args.threads}: must be at least 1")
+    args = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
     config = model.read(args.config)
     if config.render is None:
         raise UserError(

@@ -29,7 +29,7 @@ from eval.bootstrap import intervals
 from eval.diagnose.findings import FEWEST, Finding, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
 from eval.ranks import ranks, unit_rows
-from eval.retrieval import load_test, pooled
+from eval.retrieval import load_test, mean_unit
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs
@@ -154,7 +154,7 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     medians["test"]["videos"] = ranked["test_videos_valid"]
     dead = any(one["verdict"] == "found" for one in shape if one["name"] in ("constant_output", "collapse"))
     findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(config, training, view, test.record["keys"])
-    both = unit_rows(pooled(test.audio) + pooled(test.video))
+    both = unit_rows(mean_unit(test.audio) + mean_unit(test.video))
     findings += [of_labels(both, test.table["genre"].to_pylist(), config), of_probes(config, paths, name)]
     written = {"experiment": name, "seed": training.seed, "random_weights": test.record["random_weights"]}
     written |= {"findings": findings}

@@ -176,10 +176,9 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.probe")
+    p = parser(__doc__, "eval.probe", "cores to use")
     p.add_argument("--task", required=True, metavar="NAME", help="what to predict: genre or tagging")
     p.add_argument("--experiment", metavar="NAME", help="probe the embeddings of one of heads.experiments")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     written = probe(read(args.config), args.task, args.experiment)

@@ -7,7 +7,6 @@ seeds and, unless a table says otherwise, over both directions. Differences are 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from heads.study.aggregation import PART, WAYS, inconsistent, load_splits, name_
 from heads.study.pieces import Trained, read_trained
 from heads.study.segments import Segments
 
-log = logging.getLogger("aggregation")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
 METRICS = ("mrr", "recall_at_10", "median")
 BASELINE = "mean"
@@ -194,15 +192,11 @@ def answer(config: Config) -> Answer:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.study.aggregation")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    args = p.parse_args()
+    """Command line."""
+    args = parser(__doc__, "eval.study.aggregation", "cores to use").parse_args()
     torch.set_num_threads(args.threads)
     config = read(args.config)
-    found = answer(config)
-    write_answer(Paths(Path(config.results)), found)
-    for finding in found.findings:
-        log.info("%s (%s)", finding.claim, finding.sure)
+    write_answer(Paths(Path(config.results)), answer(config))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Reads and writes study/PART.json. The page, the CSV files and the plots are made
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -47,8 +48,10 @@ class Answer:
 
 
 def write_answer(paths: Paths, answer: Answer) -> None:
-    """Write study/PART.json."""
+    """Write study/PART.json, and log what was found."""
     write_json(paths.study(answer.part), asdict(answer))
+    for finding in answer.findings:
+        logging.getLogger(answer.part).info("%s (%s)", finding.claim, finding.sure)
 
 
 def read_answer(paths: Paths, part: str) -> Answer:

@@ -14,7 +14,7 @@ import numpy as np
 from eval.study.answer import Row
 from eval.study.spaces import Blocks, canonical, cka, mutual, nearest, paired_anew
 from pipeline.backbones.descriptors import BINS, DESCRIPTORS
-from pipeline.features import Features
+from pipeline.features import Features, Split
 from pipeline.shards import Shards
 from pipeline.statistics import Joined, Statistics, compute
 
@@ -23,14 +23,14 @@ Covariances = dict[str, Statistics]
 
 
 def covariances(
-    features: Features, names: list[str], splits: tuple[str, ...], seed: int | None = None, **how: Any
+    features: Features, names: list[str], splits: tuple[Split, ...], seed: int | None = None, **how: Any
 ) -> Covariances:
     """Of the backbones' segments, all joined, in each split; with a seed those of videos paired anew.
 
     Memory: a shard of all arrays and a covariance a thread. `how`: arguments of dask.compute.
     """
     joined = Joined(tuple(Shards.open(features.folder / name) for name in names), seed)
-    return {split: compute(joined, features.rows(split, valid=names), **how) for split in splits}  # type: ignore[arg-type]
+    return {split: compute(joined, features.rows(split, valid=names), **how) for split in splits}
 
 
 def columns(features: Features, names: list[str]) -> dict[str, np.ndarray]:

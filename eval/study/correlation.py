@@ -11,7 +11,6 @@ The columns are explained in eval/study/curves.py.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
-from config.processes import pool
+from config.processes import each
 from eval.study import correlation_words as words
 from eval.study.answer import Answer, Row, write_answer
 from eval.study.curves import achieved, measure, needed, null, thresholds
 from heads.study.cells import Cell, few
 from pipeline.features import open_features
 
-log = logging.getLogger("correlation")
 PART = "correlation"
 
 
@@ -43,17 +41,13 @@ def load_cells(paths: Paths) -> tuple[list[Cell], str | None]:
 
 
 def answer(config: Config, threads: int) -> Answer:
-    """Measure every cell and write the answer."""
+    """Measure every cell and put the answer together."""
     paths, c = Paths(Path(config.results)), config.study.correlation
     cells, left_out = load_cells(paths)
     folder = paths.study_work(PART)
     one = partial(_measure, folder, config.eval.bootstrap, config.eval.seed)
-    if threads == 1:
-        measured = list(map(one, cells))
-    else:
-        with pool(threads, torch.set_num_threads, 1) as processes:
-            measured = list(processes.map(one, cells))
-    rows = [row for found in measured for row in found]
+    measured = dict(each(one, cells, threads, torch.set_num_threads, 1))
+    rows = [row for cell in cells for row in measured[cell]]
     drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == c.simulated.videos]
     mapped = [row for row in rows if _on_map(row, config)]
     tables: dict[str, list[Row]] = {
@@ -70,7 +64,7 @@ def answer(config: Config, threads: int) -> Answer:
     }
     view = open_features(paths)
     sides = [] if left_out else [config.heads.audio, config.heads.video]
-    found = Answer(
+    return Answer(
         part=PART,
         title="Controlled correlation",
         question="At which correlation of sound and picture does each recipe begin to find it, how many videos does it "
@@ -83,8 +77,6 @@ def answer(config: Config, threads: int) -> Answer:
         command="snakemake study --cores N --configfile FILE --forcerun study_correlation_train",
         tables=tables,
     )
-    write_answer(paths, found)
-    return found
 
 
 def plain(rows: list[Row]) -> list[Row]:
@@ -109,11 +101,9 @@ def _measure(folder: Path, resamples: int, seed: int, cell: Cell) -> list[Row]:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "eval.study.correlation")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="processes of one thread each (default 1)")
-    args = p.parse_args()
-    for finding in answer(read(args.config), args.threads).findings:
-        log.info("%s (%s)", finding.claim, finding.sure)
+    args = parser(__doc__, "eval.study.correlation", "processes of one thread each").parse_args()
+    config = read(args.config)
+    write_answer(Paths(Path(config.results)), answer(config, args.threads))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from data.render.latents import Factors
 from eval.bootstrap import ends, resampled
 from eval.published import published_formula
 from eval.ranks import chance, summary
-from eval.retrieval import pooled
+from eval.retrieval import mean_unit
 from eval.seeds import mean_interval
 from eval.study.answer import Row
 from eval.study.chance import LEVEL, against_chance, false_alarms, threshold, together
@@ -42,7 +42,7 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
         tests, values, formula = [], [], []
         for number, (audio, video) in zip(cell.seeds, sides, strict=True):
             if level == "video":
-                galleries = [(pooled(audio), pooled(video))]
+                galleries = [(mean_unit(audio), mean_unit(video))]
             else:
                 galleries = [(audio[:, at], video[:, at]) for at in range(segments)]
             tests.append(against_chance(galleries, number))

@@ -8,7 +8,6 @@ videos; their intervals hold for all comparisons of a task at once (Bonferroni).
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from heads.study.fusion import MISSING, PART, SINGLE, kinds, name_of
 from heads.study.fusions import FUSIONS
 from heads.study.pieces import Trained, read_trained
 
-log = logging.getLogger("fusion")
 METRICS = ("auc", "average_precision", "f1")
 BASELINE = "concatenation"
 NAMES = {
@@ -173,13 +171,9 @@ def answer(config: Config) -> Answer:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.study.fusion")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="taken for the rules' sake; one core is used")
-    config = read(p.parse_args().config)
-    found = answer(config)
-    write_answer(Paths(Path(config.results)), found)
-    for finding in found.findings:
-        log.info("%s (%s)", finding.claim, finding.sure)
+    """Command line."""
+    config = read(parser(__doc__, "eval.study.fusion").parse_args().config)
+    write_answer(Paths(Path(config.results)), answer(config))
 
 
 if __name__ == "__main__":

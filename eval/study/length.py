@@ -6,7 +6,6 @@ wrote. Writes study/length.json.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -19,17 +18,15 @@ from eval.study.answer import Answer, Finding, Row, write_answer
 from eval.study.length_measures import EQUAL, Key, Measures, bounds, differences, readings, retrieval, rows, words
 from heads.study.length import Looks, load_looks
 
-log = logging.getLogger("length")
 
-
-def length(config: Config) -> Answer:
-    """Measure everything and write the answer; returns it."""
+def answer(config: Config) -> Answer:
+    """Measure everything and put the answer together."""
     looks, settings = load_looks(config), config.study.length
     found, read_out = retrieval(config, looks), readings(config, looks)
     # Recall and the median are in the tables; what is tested is the mean rank, which uses all of every rank.
     ranks = {name: found[name] for name in ("mean rank", "mean rank" + EQUAL)}
     tested = differences(settings, {**ranks, **read_out})
-    answer = Answer(
+    return Answer(
         part="length",
         title="Segment length and number",
         question="The paper looks at six segments of 3 s. Do sound and picture align better with segments of other "
@@ -42,8 +39,6 @@ def length(config: Config) -> Answer:
         command=f"python -m eval.study.length --config {Paths(Path(config.results)).config}",
         tables={"retrieval": rows(found), "differences": tested} | ({"reading": rows(read_out)} if read_out else {}),
     )
-    write_answer(Paths(Path(config.results)), answer)
-    return answer
 
 
 def common(settings: Length) -> tuple[list[Key] | None, list[Key] | None]:
@@ -210,12 +205,10 @@ def limits(config: Config, looks: Looks, tests: int) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "eval.study.length")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    arguments = p.parse_args()
-    with threadpool_limits(arguments.threads):
-        for finding in length(read(arguments.config)).findings:
-            log.info("%s (%s)", finding.claim, finding.sure)
+    args = parser(__doc__, "eval.study.length", "cores to use").parse_args()
+    config = read(args.config)
+    with threadpool_limits(args.threads):
+        write_answer(Paths(Path(config.results)), answer(config))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """What a linear probe reads from features of whole videos, each predicted by a fit on the others. Opens no file.
 
 Of rendered videos the planted factors are known (data/render/latents.py), of all the manifest's genre. The probe is
-ridge regression on standardised features, its penalty chosen by leave-one-out within the training part (Golub, Heath &
-Wahba 1979, Technometrics 21(2)); genres are regressed as 0 and 1.
+the ridge regression of `readable.py`; genres are regressed as 0 and 1.
 """
 
 from __future__ import annotations
@@ -11,15 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from config.model import Render
 from data.render import plan
 from eval.probe.metrics import macro, ranking
-
-PENALTIES = np.logspace(0, 6, 13)
+from eval.study.readable import predictions
 
 
 @dataclass(frozen=True)
@@ -57,13 +52,10 @@ def predicted(features: np.ndarray, target: Target, fold: np.ndarray) -> np.ndar
     All probes get the same intercept, the mean over all folds: where a fold has more of a class than the others, its
     probe's own would be lower, and a probe that learned nothing would rank the folds the wrong way round.
     """
-    found = np.full(target.values.shape, np.nan)
-    known = ~np.isnan(target.values[:, 0])
-    for held in range(fold.max() + 1):
-        train, rest = known & (fold != held), fold == held
-        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, alpha_per_target=True))
-        deviations = probe.fit(features[train], target.values[train]).predict(features[rest])
-        found[rest] = deviations - target.values[train].mean(axis=0) + target.values[known].mean(axis=0)
+    found, known = predictions(features, target.values, fold), ~np.isnan(target.values[:, 0])
+    for held in np.unique(fold):
+        own = target.values[known & (fold != held)].mean(axis=0)
+        found[fold == held] += target.values[known].mean(axis=0) - own
     return found
 
 

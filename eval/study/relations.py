@@ -30,8 +30,8 @@ from pipeline.shards import Shards
 log = logging.getLogger("relations")
 
 
-def relations(config: Config, threads: int = 1) -> Answer:
-    """Measure everything and write the answer. UserError where the descriptors are not extracted, or too few videos."""
+def answer(config: Config, threads: int = 1) -> Answer:
+    """Measure everything and put the answer together. UserError without descriptors, or with too few videos."""
     paths, settings = Paths(Path(config.results)), config.study.relations
     features = open_features(paths, threads)
     missing = [name for name in (SOUND, PICTURE) if name not in features.backbones]
@@ -56,7 +56,7 @@ def relations(config: Config, threads: int = 1) -> Answer:
     tables |= sampled(config, features, described, names)
     tables |= {"spaces": spaces, "canonical": spectra}
     random = [name for name in names if features.random_weights(name)]
-    answer = Answer(
+    return Answer(
         part="relations",
         title=TITLE,
         question=QUESTION,
@@ -68,8 +68,6 @@ def relations(config: Config, threads: int = 1) -> Answer:
         command="python -m eval.study.relations --config RESULTS/config.json",
         tables=tables,
     )
-    write_answer(paths, answer)
-    return answer
 
 
 def associated(config: Config, features: Features, described: Described) -> dict[str, list[Row]]:
@@ -139,12 +137,9 @@ def _untrained(config: Config) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "eval.study.relations")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    arguments = p.parse_args()
-    answer = relations(read(arguments.config), arguments.threads)
-    for finding in answer.findings:
-        log.info("%s (%s)", finding.claim, finding.sure)
+    args = parser(__doc__, "eval.study.relations", "cores to use").parse_args()
+    config = read(args.config)
+    write_answer(Paths(Path(config.results)), answer(config, args.threads))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ METHOD = (
     "Confounding by genre: the same with the residuals of the ranks within genres. Synchrony of beats and cuts is the "
     "largest correlation of note onsets and picture changes within 0.2 s, against the same sound beside other videos' "
     "pictures; it uses both sides, so it is no column of the matrix. Descriptors are read from mean features by ridge "
-    "regression (its strength by generalised cross-validation) and judged by R² on held-out artists, for directions "
+    "regression (its strength by leaving one out) and judged by R² on held-out artists, for directions "
     "the mean of sine and cosine. Feature spaces, all standardised: linear CKA (Kornblith et al. 2019) of the training "
     "segments; canonical correlations fitted on the training split, the ridge chosen on the validation split, "
     "measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean features. Every "

@@ -10,14 +10,12 @@ videos', in all splits: within-video inconsistency to a known degree.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +29,7 @@ from heads.kernels import kernels
 from heads.loss import loss_of
 from heads.model import build
 from heads.optimiser import make, rate
+from heads.study.best import Best
 from heads.study.pieces import Piece, work_off
 from heads.study.poolings import POOLINGS
 from heads.study.segments import Segments, load
@@ -85,7 +84,7 @@ def fit(data: dict[str, Segments], recipe: Experiment, way: str, seed: int) -> t
     model = Pooled(recipe, (train.audio.shape[2], train.video.shape[2]), train.good.shape[1], way)
     optimiser = make(recipe, model.parameters())
     each = steps(train.good.numpy(), AFTER.get(way, "mean"), recipe.batch)
-    best, kept, at, done, losses = float("inf"), copy.deepcopy(model.state_dict()), 0, 0, []
+    best, done = Best(model, recipe.patience, "study.aggregation.recipe.learning_rate"), 0
     for epoch in range(1, recipe.max_epochs + 1):
         seed_everything(seed, epoch)
         model.train()
@@ -96,17 +95,12 @@ def fit(data: dict[str, Segments], recipe: Experiment, way: str, seed: int) -> t
             model.loss(*model(audio, video, good)).backward()
             optimiser.step()
             done += 1
-        losses.append(validation_loss(model, data["validation"], way, recipe, seed))
-        if not np.isfinite(losses[-1]):
-            raise UserError(f"the validation loss of {way} is not finite; lower study.aggregation.recipe.learning_rate")
-        if losses[-1] < best:
-            best, kept, at = losses[-1], copy.deepcopy(model.state_dict()), epoch
-        elif epoch - at >= recipe.patience:
+        if best.ends(epoch, validation_loss(model, data["validation"], way, recipe, seed)):
             break
-    model.load_state_dict(kept)
+    best.restore()
     counts = [sum(p.numel() for p in part.parameters()) for part in (model, model.audio_pooling, model.video_pooling)]
-    facts = {"parameters": counts[0], "pooling_parameters": counts[1] + counts[2], "steps": done, "epoch": at}
-    return model.eval(), facts | {"epochs": len(losses), "validation_loss": best}
+    facts = {"parameters": counts[0], "pooling_parameters": counts[1] + counts[2], "steps": done}
+    return model, facts | {"epoch": best.epoch, "epochs": epoch, "validation_loss": best.loss}
 
 
 @torch.no_grad()
@@ -185,10 +179,8 @@ def train(config: Config, threads: int) -> None:
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.study.aggregation")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="trainings at a time, one core each (default 1)")
-    args = p.parse_args()
-    torch.set_num_threads(1)
+    """Command line."""
+    args = parser(__doc__, "heads.study.aggregation", "trainings at a time, one core each").parse_args()
     train(read(args.config), args.threads)
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
-from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +27,10 @@ from config.cli import parser, progress, run
 from config.files import write_json
 from config.model import Config, Experiment, read
 from config.paths import Paths
-from config.processes import pool
+from config.processes import each
 from data.manifest import read_manifest
 from data.render import video_id
-from heads.checkpoint import About, read_tensors, trained, write_tensors
+from heads.checkpoint import About, read_if_whole, trained, write_tensors
 from heads.features import Features, Held, Split, load_features
 from heads.fit import fit
 from heads.kernels import kernels
@@ -142,7 +140,8 @@ class Trainer:
     def train(self, cell: Cell) -> None:
         """Train a cell with all its seeds and write its file, unless it is there."""
         about, path = self.about(cell), Paths(Path(self.config.results)).study_work(PART) / f"{cell.name}.safetensors"
-        if path.exists() and read_tensors(path)[1]["about"] == about:
+        kept = read_if_whole(path)
+        if kept is not None and kept[1].get("about") == about:
             return
         tensors: dict[str, Tensor] = {}
         epochs, reached = [], []
@@ -174,27 +173,13 @@ def _train(cell: Cell) -> None:
         _trainer.train(cell)
 
 
-def _finished(config: Config, wanted: list[Cell], threads: int) -> Iterator[None]:
-    """Train cells in any order; with one thread in this process."""
-    if threads == 1:
-        _take(config)
-        yield from map(_train, wanted)
-        return
-    with pool(threads, _take, config) as processes:
-        jobs = [processes.submit(_train, cell) for cell in wanted]
-        try:
-            yield from (job.result() for job in as_completed(jobs))
-        finally:
-            processes.shutdown(cancel_futures=True)
-
-
 def train(config: Config, threads: int) -> None:
     """Train all cells, `threads` at a time, and write their list."""
     missing = left_out(config)
     if missing:
         log.warning("simulated features only: %s", missing)
     wanted = cells(config, rendered=missing is None)
-    for _ in progress(_finished(config, wanted, threads), len(wanted), "correlation", "cells"):
+    for _ in progress(each(_train, wanted, threads, _take, config), len(wanted), "correlation", "cells"):
         pass
     listed = [dataclasses.asdict(cell) for cell in wanted]
     write_json(Paths(Path(config.results)).study_work(PART) / "trained.json", {"cells": listed, "left_out": missing})
@@ -202,9 +187,7 @@ def train(config: Config, threads: int) -> None:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "heads.study.correlation")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="processes of one thread each (default 1)")
-    args = p.parse_args()
+    args = parser(__doc__, "heads.study.correlation", "processes of one thread each").parse_args()
     train(read(args.config), args.threads)
 
 

@@ -9,7 +9,6 @@ Neverova et al. 2016, arXiv 1501.00102). A missing side is replaced by the train
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 from functools import cache, partial
@@ -30,6 +29,7 @@ from heads.features import load_features
 from heads.fit import seed_everything
 from heads.kernels import kernels
 from heads.study import cca
+from heads.study.best import Best
 from heads.study.fusions import FUSIONS, build
 from heads.study.labelled import SPLITS, Set, load_task
 from heads.study.pieces import Piece, work_off
@@ -94,7 +94,7 @@ def fit(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     conditions = MISSING.values() if dropped else [()]
-    best, kept, at, epoch = float("inf"), copy.deepcopy(model.state_dict()), 0, 0
+    best = Best(model, settings.patience, "study.fusion.learning_rate")
     for epoch in range(1, settings.max_epochs + 1):
         seed_everything(seed, epoch)
         rng = generator(seed, epoch)
@@ -113,14 +113,11 @@ def fit(
         model.eval()
         with torch.no_grad():
             losses = [_loss(logits(model, held, lost), held.truth, single) for lost in conditions]
-        value = float(torch.stack(losses).mean())
-        if value < best:
-            best, kept, at = value, copy.deepcopy(model.state_dict()), epoch
-        elif epoch - at >= settings.patience:
+        if best.ends(epoch, float(torch.stack(losses).mean())):
             break
-    model.load_state_dict(kept)
+    best.restore()
     count = sum(p.numel() for p in model.parameters())
-    return model, {"parameters": count, "epoch": at, "epochs": epoch, "validation_loss": best}
+    return model, {"parameters": count, "epoch": best.epoch, "epochs": epoch, "validation_loss": best.loss}
 
 
 def logits(model: nn.Module, data: Set, lost: tuple[int, ...]) -> Tensor:
@@ -180,10 +177,8 @@ def train(config: Config, threads: int) -> None:
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.study.fusion")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="trainings at a time, one core each (default 1)")
-    args = p.parse_args()
-    torch.set_num_threads(1)
+    """Command line."""
+    args = parser(__doc__, "heads.study.fusion", "trainings at a time, one core each").parse_args()
     train(read(args.config), args.threads)
 
 

@@ -28,7 +28,7 @@ from config.files import write_json
 from config.model import Config, read
 from config.paths import Paths
 from config.study import Variant
-from heads.checkpoint import read_tensors, write_tensors
+from heads.checkpoint import read_if_whole, write_tensors
 from heads.study.linear import fit_linear
 from pipeline.features import Features, open_features
 
@@ -138,7 +138,8 @@ def train(config: Config, threads: int = 1) -> None:
         about |= {"seeds": config.study.seeds, "folds": settings.folds, "components": settings.components}
         about["fitted"] = settings.least
         record[name] = about
-        if path.exists() and read_tensors(path)[1] == about:
+        kept = read_if_whole(path)
+        if kept is not None and kept[1] == about:
             log.info("%s: kept", name)
             continue
         sides, videos, tensors = (looks.sound[name], looks.picture[name]), len(looks.names), {}
@@ -157,10 +158,8 @@ def train(config: Config, threads: int = 1) -> None:
 
 def main() -> None:
     """Command line."""
-    p = parser(__doc__, "heads.study.length")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="cores to use (default 1)")
-    arguments = p.parse_args()
-    train(read(arguments.config), arguments.threads)
+    args = parser(__doc__, "heads.study.length", "cores to use").parse_args()
+    train(read(args.config), args.threads)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ metadata with what they say of themselves, and removes the pieces. A training of
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from torch import Tensor
 from config.cli import UserError, progress
 from config.model import Config
 from config.paths import Paths
-from config.processes import pool
-from heads.checkpoint import read_tensors, write_tensors
+from config.processes import each
+from heads.checkpoint import read_if_whole, read_tensors, write_tensors
 from pipeline.features import open_features
 
 Piece = tuple[dict[str, Tensor], dict[str, Any]]
@@ -46,7 +44,8 @@ def work_off(
     """
     pieces = folder / "pieces"
     missing = [name for name in names if _read(pieces / f"{name}.safetensors", same) is None]
-    for name, piece in progress(_made(missing, prepare, given, threads), len(missing), folder.name, "trainings"):
+    made = each(_make, missing, threads, _start, prepare, given)
+    for name, piece in progress(made, len(missing), folder.name, "trainings"):
         write_tensors(pieces / f"{name}.safetensors", piece[0], {"same": same, "facts": piece[1]})
     tensors: dict[str, Tensor] = {}
     facts = {}
@@ -86,35 +85,8 @@ def read_trained(config: Config, part: str) -> Trained:
 
 def _read(path: Path, same: dict[str, Any]) -> Piece | None:
     """A finished piece; None where there is none, or one that is damaged or of something else: it is made again."""
-    try:
-        tensors, metadata = read_tensors(path)
-    except (FileNotFoundError, UserError):
-        return None
-    return (tensors, metadata["facts"]) if metadata.get("same") == same else None
-
-
-def _made(
-    names: list[str], prepare: Callable[[Any], Callable[[str], Piece]], given: Any, threads: int
-) -> Iterator[tuple[str, Piece]]:
-    """Every name with its piece, as they come; with one thread in this process."""
-    if threads == 1 or len(names) < 2:
-        work = prepare(given) if names else None
-        for name in names:
-            assert work is not None
-            yield name, work(name)
-        return
-    with pool(threads, _start, prepare, given) as processes:
-        jobs = {processes.submit(_make, name): name for name in names}
-        try:
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a training process was killed, perhaps for want of memory. Run again with fewer --threads: finished "
-                "trainings are kept."
-            ) from None
-        finally:
-            processes.shutdown(cancel_futures=True)
+    found = read_if_whole(path)
+    return (found[0], found[1]["facts"]) if found is not None and found[1].get("same") == same else None
 
 
 def _start(prepare: Callable[[Any], Callable[[str], Piece]], given: Any) -> None:
