@@ -112,3 +112,13 @@ def test_what_is_held_out_has_no_part_in_its_prediction_and_artists_stay_togethe
     y[fold == fold[0]] += 100
     after = predictions(x, y, fold)
     np.testing.assert_array_equal(before[fold == fold[0]], after[fold == fold[0]])
+
+
+def test_a_feature_that_hardly_varies_in_training_does_no_harm():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((60, 4))
+    y = x[:, :1] + 0.1 * rng.standard_normal((60, 1))
+    x[:, 3] = 1e-7 * rng.standard_normal(60)
+    x[7, 3] = 1e-3
+    fold = np.arange(60) % 4
+    assert np.abs(predictions(x, y, fold) - y).max() < 1

@@ -2,8 +2,10 @@
 
 Reads and writes nothing. In each of FOLDS folds, which keep the videos of an artist together, the others' features are
 standardised and the strength of the ridge is chosen for every target by leaving one out among them (Golub, Heath &
-Wahba 1979, Technometrics 21; scikit-learn's RidgeCV). R² is that of all held-out predictions together; its interval is
-a percentile bootstrap over videos. It can be below 0: then the mean of all videos is the better prediction.
+Wahba 1979, Technometrics 21; scikit-learn's RidgeCV). Held-out features are clipped to the range of the others': what
+hardly varies among these would be thousands of their deviations away in a video that differs. R² is that of all
+held-out predictions together; its interval is a percentile bootstrap over videos. It can be below 0: then the mean of
+all videos is the better prediction.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 FOLDS = 5
 STRENGTHS = np.logspace(-3, 6, 19)
@@ -33,7 +35,7 @@ def predictions(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     found, known = np.empty(y.shape), ~np.isnan(y[:, 0])
     for number in np.unique(fold):
         train, out = known & (fold != number), fold == number
-        ridge = make_pipeline(StandardScaler(), RidgeCV(STRENGTHS, alpha_per_target=True))
+        ridge = make_pipeline(MinMaxScaler(clip=True), StandardScaler(), RidgeCV(STRENGTHS, alpha_per_target=True))
         ridge.fit(x[train].astype(np.float64), y[train])
         found[out] = ridge.predict(x[out].astype(np.float64)).reshape(-1, y.shape[1])  # of one target it drops the axis
     return found

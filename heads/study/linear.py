@@ -2,7 +2,8 @@
 
 Hotelling 1936, Biometrika 28; on so few videos the widths of the backbones would make every correlation 1, so each side
 is reduced to its leading principal components first. A direction counts by its canonical correlation, as in Gong et al.
-2014 (IJCV 106(2), "A multi-view embedding space"), so that those that found nothing weigh nothing.
+2014 (IJCV 106(2), "A multi-view embedding space"), so that those that found nothing weigh nothing. What is embedded is
+clipped to the range that was fitted on: a feature that hardly varied there would outweigh all others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Linear:
 def fit_linear(audio: np.ndarray, video: np.ndarray, components: int, seed: int) -> Linear:
     """Fit on pairs: row i of `audio` [n, a] belongs to row i of `video` [n, v]. At most n - 1 components are used."""
     keep = min(components, len(audio) - 1, audio.shape[1], video.shape[1])
-    sides = [make_pipeline(StandardScaler(), PCA(keep, whiten=True, random_state=seed)) for _ in range(2)]
+    sides = [
+        make_pipeline(MinMaxScaler(clip=True), StandardScaler(), PCA(keep, whiten=True, random_state=seed))
+        for _ in range(2)
+    ]
     white = [side.fit_transform(x) for side, x in zip(sides, (audio, video), strict=True)]
     left, correlations, right = np.linalg.svd(white[0].T @ white[1] / (len(audio) - 1))
     return Linear((sides[0], sides[1]), (left, right.T), correlations)
