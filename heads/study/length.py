@@ -134,7 +134,7 @@ def train(config: Config, threads: int = 1) -> None:
     for variant in settings.variants:
         path, name = trained_path(config, variant), variant.name
         counts = settings.counts_of(variant)
-        about: dict[str, Any] = {"keys": looks.keys[name], "videos": looks.names, "counts": counts}
+        about: dict[str, Any] = {"version": 2, "keys": looks.keys[name], "videos": looks.names, "counts": counts}
         about |= {"seeds": config.study.seeds, "folds": settings.folds, "components": settings.components}
         about["fitted"] = settings.least
         record[name] = about
