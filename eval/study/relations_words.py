@@ -20,9 +20,10 @@ METHOD = (
     "pictures; it uses both sides, so it is no column of the matrix. Descriptors are read from mean features by ridge "
     "regression (its strength by leaving one out, held-out features clipped to the range of the others) and judged by "
     "R² on held-out artists, for directions the mean of sine and cosine. Feature spaces, all standardised: linear CKA "
-    "(Kornblith et al. 2019) of the training segments; canonical correlations fitted on the training split, the ridge chosen on the validation split, "
-    "measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean features. Every "
-    "baseline pairs videos anew. Covariances and descriptors are computed over the whole cache with dask, a shard a "
+    "(Kornblith et al. 2019) of the training segments; canonical correlations fitted on the training split, the ridge "
+    "chosen on the validation split, measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) "
+    "of mean features. Every baseline pairs videos anew. Covariances and descriptors are computed over the whole cache "
+    "with dask, a shard a "
     "task."
 )
 LIMITS = [
