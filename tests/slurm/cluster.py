@@ -153,8 +153,9 @@ class Cluster:
     def left(self) -> list[int]:
         """Processes that have this cluster in their environment: its daemons, its users, its jobs.
 
-        Of a job whose node was given up some may still be there, which a daemon that tells processes by their parents
-        no longer finds. A real cluster has cgroups for them.
+        Of a job whose node was given up its Snakemake may still be there: told to end (SIGTERM) while it waits for
+        files, version 9.27 waits for ever, in `exit_gracefully`, for a lock that it holds itself. On a real cluster
+        SIGKILL follows; here Slurm tells processes by their parents, and no longer knows this one.
         """
         mark, found = os.fsencode(self.folder), []
         for folder in Path("/proc").glob("[0-9]*"):
