@@ -1,9 +1,10 @@
-"""Fixtures that several test files share: a small demo run once, and a copy of it to change."""
+"""Fixtures that several test files share: a small demo run once, a copy of it to change, and videos of every kind."""
 
 import shutil
 
 import pytest
 
+from tests.library import Files, maker
 from tests.workflow import COUNT, SHARD, VIDEOS, snakemake
 
 
@@ -42,3 +43,9 @@ def copied(demo, tmp_path):
         "heads": {"audio": "musicnn", "video": "musicnn"},
     }
     return tmp_path, config
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A function that makes a file of tests/library.py, once, and returns its path."""
+    return maker(tmp_path_factory.mktemp("videos"))
