@@ -141,7 +141,7 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     cores = cores or layout(settings.threads, device, engine_threads=engine(name, options) == "essentia")
     meter = Meter()
     with (
-        watched(job.progress),
+        watched(job.progress, job.patience),
         job.journal,
         staging(config.decoding.staging, job.paths.results) as folder,
         Pool(cores.decoders, config.decoding, stop) as pool,

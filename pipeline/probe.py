@@ -46,7 +46,7 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
-        with watched(job.progress), job.journal, Pool(1, config.decoding, stop) as pool:
+        with watched(job.progress, job.patience), job.journal, Pool(1, config.decoding, stop) as pool:
             job.note(outcomes(job, pool))
             job.leave(stop)
             job.finish()

@@ -20,6 +20,7 @@ from config.cli import Stopping, UserError, progress
 from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
+from pipeline.heartbeat import PATIENCE, alive
 from pipeline.journal import Journal
 from pipeline.plan import job_shards, read_plan, shard_rows
 from pipeline.readers import REASONS, MediaError, decoder_versions
@@ -73,6 +74,8 @@ class ShardJob:
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.progress = self.paths.progress(part, shard)
+        # Two tries of one video are no hang, however long a user lets a video take.
+        self.patience = max(PATIENCE, 3 * config.decoding.deadline_seconds)
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
         self._stored_rows: list[int] = []
@@ -122,6 +125,7 @@ class ShardJob:
         """
 
         def extra() -> tuple[str, dict[str, Any]]:
+            alive(self.patience)  # here, with each line of progress, for it costs a thread
             kinds = Counter(o.filtered for o in self.journal.outcomes.values() if isinstance(o, MediaError))
             words = f"{kinds[False]} failed"
             waiting, network = shares() if shares else (None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from heads import memory
 from heads.batches import count, cut, draw, steps
 from heads.features import Features, load_features
 from heads.memory import Data, load, open_data
+from tests.commands import execute
 
 POLICIES: list[SegmentPolicy] = ["one", "all", "mean"]
 policies = st.sampled_from(POLICIES)
@@ -221,4 +221,4 @@ if heads.train.best_device() == "cpu" and sys.argv[2] == "cpu":
 assert len(next(iter(data.batches("one", 10, 0, 1)))[0])
 """
     file = str(Path(cache[0].results) / "config.json")
-    subprocess.run([sys.executable, "-c", code, file, "cpu" if torch.version.cuda is None else "cuda"], check=True)
+    execute([sys.executable, "-c", code, file, "cpu" if torch.version.cuda is None else "cuda"], check=True)

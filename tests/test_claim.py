@@ -15,7 +15,7 @@ from config.cli import UserError
 from pipeline import claim
 from pipeline.claim import STALE, Claim
 from pipeline.journal import Journal
-from tests.workflow import ROOT
+from tests.commands import ROOT
 
 HOLD = """
 import sys, time, numpy as np

@@ -1,6 +1,7 @@
 """What shard jobs need on clusters, without one: resources, several shards a job, staging, signs of life, refusals."""
 
 import json
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,7 @@ from pipeline.records import Failure, Record, forget_done, write_job, write_reco
 from pipeline.staging import staged, staging
 from pipeline.status import status, words
 from pipeline.weights import prepare
+from tests.commands import execute
 from tests.simulate import simulate
 from tests.workflow import snakemake
 
@@ -145,10 +147,10 @@ def test_status_is_read_from_records_and_signs_of_life(tmp_path):
 def test_a_job_says_why_it_ends(tmp_path):
     path = tmp_path / "progress" / "0.jsonl"
     assert heartbeat.last(path) is None
-    with heartbeat.watched(path):
+    with heartbeat.watched(path, 60):
         assert heartbeat.last(path)["state"] == "started"
     for error, state in ((UserError("the disk is full\nreally"), "failed"), (SystemExit(143), "stopped")):
-        with pytest.raises(type(error)), heartbeat.watched(path):
+        with pytest.raises(type(error)), heartbeat.watched(path, 60):
             raise error
         assert heartbeat.last(path)["state"] == state
     assert heartbeat.last(path)["why"] == "143"
@@ -174,3 +176,26 @@ def test_a_job_downloads_no_weights(tmp_path, monkeypatch, backbone, source):
                       heads={"audio": backbone, "video": backbone})  # fmt: skip
     with pytest.raises(UserError, match=r"not tried inside a job .*17(.|\n)*--until weights"):
         prepare(settings, backbone)
+
+
+HANGING = """
+import ctypes, sys
+from pathlib import Path
+from pipeline.heartbeat import watched
+
+def stuck():
+    ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock held: no other thread of Python runs, no signal handler
+
+with watched(Path(sys.argv[1]), 1.0):
+    stuck()
+"""
+
+
+def test_a_job_that_hangs_ends_itself_and_says_where(tmp_path):
+    done = execute([sys.executable, "-c", HANGING, tmp_path / "0.jsonl"], seconds=30)
+    assert done.returncode == 1 and "in stuck" in done.stderr and done.stderr.startswith("Timeout")
+    fine = HANGING.replace("stuck()\n", "pass\n") + "import time\ntime.sleep(1.5)\n"
+    done = execute([sys.executable, "-c", fine, tmp_path / "1.jsonl"], seconds=30, check=True)
+    assert done.stderr == ""
+    with pytest.raises(AssertionError, match=r"longer than 1 s(.|\n)*: S+\n(.|\n)*in stuck"):
+        execute([sys.executable, "-c", HANGING.replace("1.0", "60.0"), tmp_path / "2.jsonl"], seconds=1)

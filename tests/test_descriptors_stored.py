@@ -1,7 +1,6 @@
 """Descriptors are two more arrays of the same store: extracted, failing, verified, exported like any backbone's."""
 
 import csv
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from config.paths import Paths
 from pipeline.backbones import descriptors
 from pipeline.extract import device_of
 from pipeline.features import open_features
+from tests.commands import execute
 from tests.workflow import COUNT, VIDEOS, snakemake
 
 NAMES = ("sound_descriptors", "picture_descriptors")
 
 
 def run(module: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    done = execute([sys.executable, "-m", module, *arguments])
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -8,7 +8,6 @@ import ctypes
 import os
 import resource
 import shutil
-import subprocess
 import tempfile
 import threading
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from bench.runs import ROOT, Run, write_table
 from config.files import read_json
 from config.model import Render
 from data.render import render_video
+from tests.commands import execute
 
 BACKBONES = {NAME: {"weights": "none"}}
 VIDEOS = 8
@@ -54,10 +54,6 @@ def placed(planned, results):
     """A copy of the planned results folder at `results`."""
     shutil.copytree(planned[0], results, dirs_exist_ok=True)
     return Run(results, planned[1], BACKBONES, shard_videos=VIDEOS)
-
-
-def execute(command, **named):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **named)
 
 
 def refused(run, done, *words):
@@ -137,7 +133,7 @@ def test_the_log_on_the_full_disk_too(planned):
         run = placed(planned, disk / "results")
         with open(disk / "log", "w") as log:
             fill(disk, 0)
-            done = subprocess.run(run.job("probe", 0), cwd=ROOT, stdout=log, stderr=log)
+            done = execute(run.job("probe", 0), stdout=log, stderr=log)
         assert done.returncode == 2
         (disk / "filler").unlink()
         goes_on(run, planned)

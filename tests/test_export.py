@@ -1,7 +1,6 @@
 """Selections of the cache in HDF5 and Parquet, opened by the formats' own libraries."""
 
 import json
-import subprocess
 import sys
 
 import h5py
@@ -16,6 +15,7 @@ from config.model import load
 from pipeline import export as module
 from pipeline.export import export
 from pipeline.features import open_features
+from tests.commands import execute
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def test_nothing_is_overwritten_and_mistakes_are_named(features, tmp_path):
 def test_command_line(features, tmp_path):
     file = tmp_path / "sound.parquet"
     command = [sys.executable, "-m", "pipeline.export", str(features.folder.parent), str(file), "--backbone", "musicnn"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = execute(command)
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(file).num_rows == len(features.rows(valid=["musicnn"]))
     assert "r2plus1d" not in pq.read_schema(file).names
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = execute(command)
     assert again.returncode == 2 and "exists" in again.stderr and "Traceback" not in again.stderr

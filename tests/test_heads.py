@@ -28,6 +28,7 @@ from heads.embed import embed, load_embeddings
 from heads.features import load_features
 from heads.runs import runs
 from heads.train import train
+from tests.commands import execute
 
 SMALL = {"hidden": [32], "embedding": 16, "batch": 64, "patience": 3, "max_epochs": 7}
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -206,7 +207,7 @@ def test_sigkill_and_again(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed"
     assert not (Paths(tmp_path / "a").heads("small") / "checkpoint.safetensors").exists()
-    subprocess.run(command, cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
+    execute(command, check=True, stderr=subprocess.DEVNULL)
     train(undisturbed, "small")
     assert outputs(config) == outputs(undisturbed)
 

@@ -7,7 +7,6 @@ without the float16 step of its front-end. The essentia engine runs in one proce
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from config.cli import UserError
 from pipeline.backbones import graphdef, mel, musicnn_essentia
 from pipeline.backbones.musicnn import MusicNN
 from pipeline.backbones.musicnn_weights import affine
+from tests.commands import execute
 from tests.weights_fixture import config_of, converted_musicnn
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "musicnn_synth.npz")
@@ -49,7 +49,7 @@ np.savez(sys.argv[3], **answers)
 def through_essentia(folder: Path, weights: Path, **arrays: np.ndarray) -> dict[str, np.ndarray]:
     np.savez(folder / "in.npz", **arrays)
     command = [sys.executable, "-c", ESSENTIA, str(weights), str(folder / "in.npz"), str(folder / "out.npz")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = execute(command)
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == "", "essentia or TensorFlow chatters"
     return dict(np.load(folder / "out.npz"))
@@ -217,7 +217,7 @@ def test_importing_it_imports_neither_torch_nor_essentia():
         "    load_class(name).request(options); load_class(name).preprocessing(options)\n"
         "print(sorted({'torch', 'torchvision', 'essentia', 'decord'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
+    assert execute([sys.executable, "-c", script]).stdout.strip() == "[]"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")

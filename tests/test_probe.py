@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -17,6 +16,7 @@ from pipeline.readers import MediaError, opening
 from pipeline.readers.audio import read_audio
 from pipeline.readers.probe import MediaInfo, probe
 from pipeline.readers.video import read_video
+from tests.commands import execute
 from tests.media import Audio, Video, regular, write
 
 
@@ -202,6 +202,6 @@ for read in (probe, lambda p: read_audio(p, [0.0], 2.0, 16000),
 """
     command = [sys.executable, "-c", script, str(tmp_path / "broken.mp4")]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    done = execute(command, cwd=root, seconds=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert "decode_error" in done.stdout

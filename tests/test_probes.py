@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from eval.probe.__main__ import AGAINST, probe
 from eval.probe.sets import load_task
 from heads.embed import embed
 from heads.train import train
+from tests.commands import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -151,6 +151,6 @@ def test_the_command_line(ready: Config) -> None:
     paths = Paths(Path(ready.results))
     before = (paths.eval("features") / "genre.json").read_bytes()
     command = [sys.executable, "-m", "eval.probe", "--config", str(paths.config), "--task", "genre"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = execute(command)
     assert done.returncode == 0 and "video MusicNN + R(2+1)D, linear: macro ROC-AUC" in done.stderr, done.stderr
     assert (paths.eval("features") / "genre.json").read_bytes() == before

@@ -11,7 +11,7 @@ import pytest
 
 from config.cli import UserError
 from config.processes import each
-from tests.workflow import ROOT
+from tests.commands import ROOT
 
 PARENT = """
 import os, time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -16,6 +15,7 @@ from config.paths import Paths
 from pipeline.backbones.r2plus1d import CROP, RESIZE, R2Plus1D
 from pipeline.backbones.torchvision_import import import_torchvision
 from pipeline.weights import prepare
+from tests.commands import execute
 from tests.weights_fixture import config_of
 
 OPTIONS = {"fps": 10.0}
@@ -178,5 +178,5 @@ print(len(t.kept_alive))
 
 @pytest.mark.parametrize(("defined", "libraries"), [(["nms", "qnms"], 0), (["nms"], 1), ([], 1)])
 def test_torchvision_is_helped_only_where_it_needs_help(defined, libraries):
-    done = subprocess.run([sys.executable, "-c", EXTENSION, *defined], capture_output=True, text=True)
+    done = execute([sys.executable, "-c", EXTENSION, *defined])
     assert done.stdout.strip() == str(libraries), done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from pipeline.readers.probe import probe
 from pipeline.readers.video import read_video
+from tests.commands import execute
 from tests.library import CROP, LIBRARY, RESIZE, Files
 from tests.media import Audio, Video, numbers, regular, write
 
@@ -44,14 +44,11 @@ Job = tuple[str, list[float], tuple[int, int]]
 
 def decord(jobs: list[Job], folder: Path) -> list[np.ndarray | list[str]]:
     """Read in a process of its own, where neither torch nor essentia is; clips, or the reason and message."""
-    done = subprocess.run(
+    done = execute(
         [sys.executable, "-c", DECORD, str(folder)],
         input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
         cwd=Path(__file__).parents[1],
-        timeout=300,
-        check=False,
+        seconds=300,
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)

@@ -1,7 +1,6 @@
 """The part `relations` from a cache to the answer, its plots and its words, on descriptors with planted relations."""
 
 import json
-import subprocess
 import sys
 import warnings
 
@@ -17,6 +16,7 @@ from eval.study.plots.relations import plots
 from pipeline.backbones.descriptors import DESCRIPTORS, WIDTHS, places
 from pipeline.features import open_features
 from pipeline.shards import Shards
+from tests.commands import execute
 from tests.simulate import simulate
 
 
@@ -108,5 +108,5 @@ def test_without_descriptors_it_says_what_to_add(tmp_path):
         relations.answer(config)
     few = described_cache(tmp_path / "few", 0.5, videos=30, unreadable=range(15))
     command = [sys.executable, "-m", "eval.study.relations", "--config", f"{few.results}/config.json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = execute(command)
     assert done.returncode == 2 and "15 videos have features" in done.stderr and "Traceback" not in done.stderr

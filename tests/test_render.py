@@ -19,6 +19,7 @@ from config.cli import UserError
 from config.model import Config, Render
 from data.render import latents, music, pictures, plan, render_video
 from data.render.__main__ import COLUMNS, RECORD, TABLE, render_all
+from tests.commands import execute
 
 SMALL = Render(videos=2, seed=3, seconds=(4.0, 5.0))
 
@@ -330,7 +331,7 @@ def test_command_line(tmp_path: Path) -> None:
     def call(config: Config) -> subprocess.CompletedProcess[str]:
         (tmp_path / "config.json").write_text(config.model_dump_json())
         command = [sys.executable, "-m", "data.render", "--config", str(tmp_path / "config.json")]
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+        return execute(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
 
     done = call(Config(results=str(tmp_path), render=Render(videos=1, seconds=(0.5, 0.5))))
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ import html.parser
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from eval.retrieval import retrieval
 from heads.embed import embed
 from heads.train import train
 from pipeline import index
+from tests.commands import execute
 from tests.media import Audio, Video, regular, write
 from tests.simulate import simulate
 
@@ -235,7 +235,7 @@ def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(folder
     command = [CHROMIUM, *(f"--{option}" for option in options.split()), "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += [f"--user-data-dir={folder.parent / 'browser'}", f"--log-net-log={log}", around.as_uri()]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = execute(command, seconds=120)
     finally:
         around.unlink()
     assert done.returncode == 0, done.stderr[-2000:]

@@ -14,7 +14,8 @@ import zarr
 
 from config.files import read_json
 from config.paths import Paths
-from tests.workflow import ROOT, SHARD, module, snakemake
+from tests.commands import ROOT, execute
+from tests.workflow import SHARD, module, snakemake
 
 
 def command(paths, part, shard=0):
@@ -67,7 +68,7 @@ def test_killed_again_and_again(extracted):
         assert size // record >= known  # never less than before
         known = size // record
     assert kills == 5 and known >= 10
-    done = subprocess.run(command(paths, "musicnn"), cwd=ROOT, capture_output=True, text=True, check=True)
+    done = execute(command(paths, "musicnn"), check=True)
     resumed = int(re.search(rf"{SHARD} videos, (\d+) of them done already", done.stderr)[1])
     assert known - 1 <= resumed <= known  # at most the record that was being written is lost
     assert read_json(paths.done("musicnn", 0)) == undisturbed
@@ -90,7 +91,7 @@ def test_asked_to_stop_it_writes_what_it_has(extracted, number, status):
     assert process.returncode == status and left, said
     assert children and not any(child.is_running() for child in children)
     assert not paths.done("musicnn", 0).exists()
-    done = subprocess.run(command(paths, "musicnn"), cwd=ROOT, capture_output=True, text=True, check=True)
+    done = execute(command(paths, "musicnn"), check=True)
     assert f"{SHARD} videos, {SHARD - int(left[1])} of them done already" in done.stderr  # not one torn record
     assert read_json(paths.done("musicnn", 0)) == undisturbed
 
@@ -125,10 +126,10 @@ def test_a_damaged_shard_is_found_and_repaired(extracted):
     data[1000] ^= 1
     path.write_bytes(data)
     verify = [sys.executable, "-m", "pipeline.verify", str(paths.results)]
-    assert subprocess.run(verify, cwd=ROOT, capture_output=True).returncode == 1
-    subprocess.run([*verify, "--repair"], cwd=ROOT, capture_output=True, check=True)
+    assert execute(verify).returncode == 1
+    execute([*verify, "--repair"], check=True)
     snakemake(folder, config, "extract")
-    assert subprocess.run(verify, cwd=ROOT, capture_output=True).returncode == 0
+    assert execute(verify).returncode == 0
     assert read_json(paths.done("musicnn", 0)) == undisturbed
 
 

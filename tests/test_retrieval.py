@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +21,7 @@ from eval.ranks import ranks, summary
 from eval.retrieval import DRAWS, load_test, mean_unit, retrieval
 from heads.embed import embed
 from heads.train import train
+from tests.commands import execute
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -148,11 +148,9 @@ def test_command_lines(related: Config, module: str, monkeypatch: pytest.MonkeyP
 
 def test_a_users_mistake_is_one_message(related: Config) -> None:
     config = str(Paths(Path(related.results)).config)
-    wrong = subprocess.run(
+    wrong = execute(
         [sys.executable, "-m", "eval.neighbours", "--config", config, "--experiment", "nosuch"],
         cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
     )
     assert wrong.returncode == 2
     assert wrong.stderr == "error: heads.experiments.nosuch: no such experiment; there are ['baseline']\n"

@@ -3,7 +3,6 @@
 essentia runs in one process of its own, as in the pipeline: beside decord it could not start.
 """
 
-import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from config.cli import UserError
 from pipeline.backbones import descriptors, load_class, resolve_options
 from pipeline.backbones.sound_descriptors import FIFTHS, QUIETEST, RATE, SoundDescriptors, clarity
+from tests.commands import execute
 
 NAME = "sound_descriptors"
 PLACES = descriptors.places(NAME)
@@ -82,9 +82,7 @@ def found(tmp_path_factory) -> dict[str, np.ndarray]:
     arrays = {name: signal[None].astype(np.float32) for name, signal in SIGNALS.items()}
     arrays["batch"] = np.concatenate([a for a in arrays.values() if a.shape[1] == len(time())])
     np.savez(folder / "in.npz", **arrays)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(folder / "in.npz"), str(folder / "out.npz")], capture_output=True, text=True
-    )
+    done = execute([sys.executable, "-c", RUN, str(folder / "in.npz"), str(folder / "out.npz")])
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == "", "essentia chatters"
     return dict(np.load(folder / "out.npz"))

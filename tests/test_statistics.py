@@ -1,7 +1,6 @@
 """Statistics of the whole cache against numpy's on the same numbers; threads and a dask cluster agree."""
 
 import pickle
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ from config.paths import Paths
 from pipeline.features import open_features
 from pipeline.shards import Shards
 from pipeline.statistics import Joined, compute, read_statistics, write_statistics
+from tests.commands import execute
 from tests.simulate import simulate
 
 GONE, DAMAGED = [3, 40, 41], [(5, 1), (90, 0), (90, 2)]
@@ -84,7 +84,7 @@ def test_what_cannot_be_read_is_named(config, tmp_path):
 
 def test_command_line(config):
     command = [sys.executable, "-m", "pipeline.statistics", "--config", f"{config.results}/config.json"]
-    done = subprocess.run([*command, "--backbone", "musicnn", "--split", "all"], capture_output=True, text=True)
+    done = execute([*command, "--backbone", "musicnn", "--split", "all"])
     assert done.returncode == 0 and "1200 segments of 400 videos (all)" in done.stderr
 
 

@@ -1,6 +1,5 @@
 """The cache: layout, whole-shard writes, growth, keys, checks; and that other Zarr readers open it without us."""
 
-import subprocess
 import sys
 
 import dask.array
@@ -16,6 +15,7 @@ from pipeline.plan import save_plan
 from pipeline.records import Failure, Record
 from pipeline.store import PROBE, finish_shard, read_array, stored_shard
 from pipeline.verify import check_shard
+from tests.commands import execute
 
 SHARD, SEGMENTS, DIM = 8, 2, 5
 
@@ -83,7 +83,7 @@ def test_opens_without_this_project(paths):
     save_plan(paths, plan)
     fill(paths, plan)
     code = "import sys, zarr; a = zarr.open_group(sys.argv[1], mode='r')['musicnn']; print(a.shape, a[8].dtype)"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code, paths.features], capture_output=True, text=True)
+    done = execute([sys.executable, "-W", "error", "-c", code, paths.features])
     assert done.stdout.strip() == f"(9, {SEGMENTS}, {DIM}) float16", done.stderr
 
 
@@ -186,14 +186,14 @@ def test_verify_names_what_is_wrong(paths):
     save_plan(paths, plan)
     fill(paths, plan)
     run = [sys.executable, "-m", "pipeline.verify", str(paths.results)]
-    assert subprocess.run(run, capture_output=True).returncode == 0
+    assert execute(run).returncode == 0
     (path,) = [p for p in (paths.features / "musicnn" / "c" / "1").rglob("*") if p.is_file()]
     path.unlink()
-    broken = subprocess.run(run, capture_output=True, text=True)
+    broken = execute(run)
     assert broken.returncode == 1 and "musicnn shard 1: its objects are missing" in broken.stdout
-    repaired = subprocess.run([*run, "--repair"], capture_output=True, text=True)
+    repaired = execute([*run, "--repair"])
     assert repaired.returncode == 0 and not paths.done("musicnn", 1).exists() and paths.done("musicnn", 0).exists()
-    nothing = subprocess.run([*run[:-1], str(paths.results / "none")], capture_output=True, text=True)
+    nothing = execute([*run[:-1], str(paths.results / "none")])
     assert nothing.returncode == 2 and "plan.json does not exist" in nothing.stderr and "Trace" not in nothing.stderr
 
 

@@ -20,6 +20,7 @@ from eval.study.answer import Answer, read_answer, write_answer
 from eval.study.plots import aggregation as pooling_plots
 from eval.study.plots import fusion as fusion_plots
 from heads.study import aggregation, fusion, pieces
+from tests.commands import execute
 
 RECIPE = {
     **{"hidden": [32], "embedding": 16, "output": "linear", "temperature": 0.1, "dropout": 0.1, "batch": 64},
@@ -181,7 +182,7 @@ def test_command_lines_and_what_they_refuse(tmp_path: Path) -> None:
 
     def call(module: str, *more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", module, "--config", str(tmp_path / "config.json"), *more]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return execute(command)
 
     early = call("eval.study.aggregation")
     assert early.returncode == 2 and "trained.safetensors does not exist" in early.stderr

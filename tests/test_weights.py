@@ -22,6 +22,7 @@ from pipeline.backbones import graphdef, musicnn_weights
 from pipeline.backbones.musicnn_weights import VARIABLES, affine, random_variables
 from pipeline.weights import digest, prepare
 from pipeline.weights_tf import read_checkpoint
+from tests.commands import execute
 from tests.weights_fixture import config_of, get, musicnn_wheel, refused
 
 MUSICNN_SHA256 = "46da3750e6a46a2cf9612a119a77efb6f738adfd7df59d8f8fd27c2b3a8803f9"
@@ -241,8 +242,8 @@ def test_command_line(tmp_path):
     config = config_of(tmp_path / "results", "musicnn", "random", seed=2)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     command = [sys.executable, "-m", "pipeline.weights", "--config", str(tmp_path / "config.json"), "--backbone"]
-    done = subprocess.run([*command, "musicnn"], capture_output=True, text=True)
+    done = execute([*command, "musicnn"])
     assert done.returncode == 0 and "RANDOM" in done.stderr
     assert json.loads(Paths(tmp_path / "results").weights_record("musicnn").read_text())["seed"] == 2
-    done = subprocess.run([*command, "r2plus1d"], capture_output=True, text=True)
+    done = execute([*command, "r2plus1d"])
     assert done.returncode == 2 and done.stderr.startswith("error:") and "['musicnn']" in done.stderr

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.workflow import COUNT, ROOT, SHARD, VIDEOS, module, snakemake
+from tests.commands import ROOT
+from tests.workflow import COUNT, SHARD, VIDEOS, module, snakemake
 
 
 def results(demo) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 
 from config.files import write_json
 from config.model import load
+from tests.commands import ROOT, execute
 
-ROOT = Path(__file__).parents[1]
 VIDEOS, SHARD, COUNT = 30, 12, 2
 """Size of the small demo: videos, videos a shard, segments a video."""
 
@@ -23,7 +23,7 @@ def snakemake(folder: Path, config: dict[str, Any], *arguments: str, check: bool
     # Targets come first: Snakemake takes what follows `--configfile FILE` for more configuration files.
     command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", ROOT / "Snakefile", "--directory", folder]
     command += ["--workflow-profile", ROOT / "profiles" / "default", "--cores", "2", "--configfile", file]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
+    done = execute(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
     assert done.returncode == 0 or not check, done.stdout[-6000:]
     return done.stdout
 
@@ -33,4 +33,4 @@ def module(config: dict[str, Any], name: str, *arguments: str) -> subprocess.Com
     path = Path(config["results"]) / "config.json"
     write_json(path, load(config).model_dump(mode="json"))
     command = [sys.executable, "-m", name, "--config", str(path), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return execute(command)

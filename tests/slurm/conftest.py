@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.commands import ROOT, execute
 from tests.slurm.cluster import Cluster, missing
-from tests.workflow import ROOT
 
 VIDEOS, SHARD = 12, 4
 
@@ -102,7 +102,7 @@ def videos(tmp_path_factory):
     config = {"results": str(folder), "render": {"videos": VIDEOS, "seconds": [6.5, 7.0]}}
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "data.render", "--config", folder / "config.json", "--threads", "2"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    execute(command, check=True)
     return folder / "rendered" / "videos.csv"
 
 

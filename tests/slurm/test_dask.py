@@ -13,8 +13,8 @@ from config.model import Dask, DaskSlurm
 from config.paths import Paths
 from pipeline.computing import computing
 from pipeline.statistics import write_statistics
+from tests.commands import ROOT
 from tests.simulate import simulate
-from tests.workflow import ROOT
 
 
 def test_statistics_by_workers_that_slurm_starts(tmp_path, cluster):
