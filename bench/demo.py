@@ -1,31 +1,25 @@
-"""The demo's outcome as a table in the README.
+"""The demo's outcome for the table in the README.
 
     make demo && make demo CORRELATION=0
     python -m bench.demo results/demo results/demo-correlation-0
 
-Reads both runs' config.json and eval/EXPERIMENT/retrieval.json. Writes bench/results/demo.json and, from it, the lines
-between the `demo` marks of README.md; without arguments only the latter.
+Reads both runs' config.json and eval/EXPERIMENT/retrieval.json. Writes bench/results/demo.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import measure
 from config.cli import UserError
-from config.files import read_json, write_json
+from config.files import read_json
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "bench" / "results" / "demo.json"
-MARKS = "<!-- demo: written by python -m bench.demo -->", "<!-- end of demo -->"
+COMMAND = "python -m bench.demo results/demo results/demo-correlation-0"
 
 
-def measure(folders: list[Path]) -> dict[str, Any]:
+def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
     """The true and published figures of each experiment of each run, over the full gallery of test segments."""
     rows = []
     for folder in folders:
@@ -46,8 +40,7 @@ def measure(folders: list[Path]) -> dict[str, Any]:
                             "published_formula": result["published_formula"],
                         }
                     )
-    versions = {name: version(name) for name in ("torch", "numpy", "av", "zarr")}
-    return {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions, "rows": rows}
+    return rows
 
 
 def table(result: dict[str, Any]) -> str:
@@ -69,22 +62,13 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str, result: dict[str, Any]) -> str:
-    """The README's text with the table between its marks."""
-    before, rest = readme.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return f"{before}{MARKS[0]}\n{table(result)}\n{MARKS[1]}{after}"
-
-
 def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("results", type=Path, nargs="*", help="results folders of finished demos")
-    folders = p.parse_args().results
-    if folders:
-        write_json(RESULT, measure(folders))
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), json.loads(RESULT.read_text())))
+    p.add_argument("results", type=Path, nargs="+", help="results folders of finished demos")
+    measure.save(
+        "demo", f"make demo && make demo CORRELATION=0 && {COMMAND}", {"rows": rows_of(p.parse_args().results)}
+    )
 
 
 if __name__ == "__main__":

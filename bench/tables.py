@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import (
     decode,
+    demo,
     extract_tables,
     media_table,
     modes,
@@ -33,6 +34,7 @@ from config.cli import UserError, run
 
 FILES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "bench" / "ROBUSTNESS.md")
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "demo": ("demo", demo.table),
     "decode": ("decode", decode.table),
     "extract": ("extract", extract_tables.extract_table),
     "baseline": ("extract", extract_tables.baseline_table),
