@@ -207,6 +207,7 @@ def _unexpected(harmful: list[Hostile], columns: dict[str, dict[str, str]]) -> I
 
 def musicnn_weights(folder: Path) -> str:
     """MusicNN's weights from the package index as a local file in `folder`, so that they are fetched once."""
+    folder.mkdir()
     run = Run(folder, write_table(folder / "none.parquet", [("x", folder)]), {"musicnn": {"weights": "wheel"}})
     run.prepare()
     return str(run.paths.weights("musicnn"))

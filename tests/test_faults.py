@@ -1,10 +1,13 @@
 """A small version of the fault campaign: two damaged files of each kind and the hostile ones, through the real jobs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.damage import DAMAGES, boxes, damaged
-from bench.faults import SEED, campaign, good_files
+from bench.faults import SEED, campaign, good_files, musicnn_weights
+from config.files import read_json
 
 
 def test_small_campaign(tmp_path):
@@ -16,6 +19,11 @@ def test_small_campaign(tmp_path):
     for name, outcomes in result["outcomes"].items():
         assert sum(outcomes.values()) == videos, name
         assert outcomes["ok"] >= result["good_neighbours"], name
+
+
+def test_the_whole_campaign_has_musicnns_weights(tmp_path):
+    record = Path(musicnn_weights(tmp_path / "weights")).with_suffix(".json")
+    assert read_json(record)["source"].startswith("PyPI wheel musicnn")
 
 
 @pytest.fixture(scope="module")
