@@ -14,7 +14,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 600.0
-"""No command of a test takes a tenth of it on two cores."""
+"""Several times what the slowest command of a test takes on two cores."""
 
 
 def execute(
