@@ -156,8 +156,8 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 def keep_freed_memory(largest: int = 8 << 20, most: int = 256 << 20) -> None:
     """Have glibc keep freed blocks of up to `largest` bytes, `most` in all, for the next batch's equal tensors.
 
-    By default it gives megabytes back to the system, which then maps and clears them anew, several times a batch,
-    thousands of page faults each. Other C libraries are left as they are.
+    By default it gives megabytes back to the system, which then maps and clears them anew, several times a batch.
+    Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

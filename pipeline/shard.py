@@ -125,7 +125,6 @@ class ShardJob:
         """
 
         def extra() -> tuple[str, dict[str, Any]]:
-            alive(self.patience)  # here, with each line of progress, for it costs a thread
             kinds = Counter(o.filtered for o in self.journal.outcomes.values() if isinstance(o, MediaError))
             words = f"{kinds[False]} failed"
             waiting, network = shares() if shares else (None, None)
@@ -139,6 +138,7 @@ class ShardJob:
             if isinstance(outcome, MediaError):
                 outcome.attempts += self._tried.get(row, 0)
             self.journal.add(row, outcome)
+            alive(self.patience)
 
     def leave(self, stop: Stopping) -> None:
         """Exit if a signal wishes it and videos are left to be done; the journal has the others."""

@@ -3,7 +3,6 @@
 import ast
 import sys
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +11,8 @@ from packaging.utils import canonicalize_name
 from config.cli import UserError, clock
 from config.model import SCHEMA, Config, load, schema_text
 from config.section import Section
+from tests.commands import ROOT
 
-ROOT = Path(__file__).parents[1]
 GOOD = {"results": "r", "videos": "v.csv"}
 
 

@@ -28,10 +28,9 @@ from heads.embed import embed, load_embeddings
 from heads.features import load_features
 from heads.runs import runs
 from heads.train import train
-from tests.commands import execute
+from tests.commands import ROOT, execute
 
 SMALL = {"hidden": [32], "embedding": 16, "batch": 64, "patience": 3, "max_epochs": 7}
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +199,7 @@ def test_sigkill_and_again(tmp_path: Path) -> None:
     file = str(Paths(tmp_path / "a").config)
     command = [sys.executable, "-m", "heads.train", "--config", file, "--experiment", "small"]
     state = Paths(tmp_path / "a").training("small", 0)
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -25,8 +25,6 @@ from heads.embed import embed
 from heads.train import train
 from tests.commands import execute
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def labelled(folder: Path, **settings: Any) -> Config:
     """A simulated run with an experiment, whose genre and tags can be seen in the sound's first features."""

@@ -44,12 +44,7 @@ Job = tuple[str, list[float], tuple[int, int]]
 
 def decord(jobs: list[Job], folder: Path) -> list[np.ndarray | list[str]]:
     """Read in a process of its own, where neither torch nor essentia is; clips, or the reason and message."""
-    done = execute(
-        [sys.executable, "-c", DECORD, str(folder)],
-        input=json.dumps(jobs),
-        cwd=Path(__file__).parents[1],
-        seconds=300,
-    )
+    done = execute([sys.executable, "-c", DECORD, str(folder)], input=json.dumps(jobs))
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
     return [answer or np.load(folder / f"{k}.npy") for k, answer in enumerate(answers)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -331,7 +330,7 @@ def test_command_line(tmp_path: Path) -> None:
     def call(config: Config) -> subprocess.CompletedProcess[str]:
         (tmp_path / "config.json").write_text(config.model_dump_json())
         command = [sys.executable, "-m", "data.render", "--config", str(tmp_path / "config.json")]
-        return execute(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
+        return execute(command)
 
     done = call(Config(results=str(tmp_path), render=Render(videos=1, seconds=(0.5, 0.5))))
     assert done.returncode == 0, done.stderr

@@ -235,7 +235,7 @@ def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(folder
     command = [CHROMIUM, *(f"--{option}" for option in options.split()), "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += [f"--user-data-dir={folder.parent / 'browser'}", f"--log-net-log={log}", around.as_uri()]
     try:
-        done = execute(command, seconds=120)
+        done = execute(command)
     finally:
         around.unlink()
     assert done.returncode == 0, done.stderr[-2000:]

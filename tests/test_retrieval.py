@@ -23,8 +23,6 @@ from heads.embed import embed
 from heads.train import train
 from tests.commands import execute
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 def prepared(folder: Path, correlation: float) -> Config:
     """The paper's baseline trained on 600 simulated videos of three segments, and embedded."""
@@ -150,7 +148,6 @@ def test_a_users_mistake_is_one_message(related: Config) -> None:
     config = str(Paths(Path(related.results)).config)
     wrong = execute(
         [sys.executable, "-m", "eval.neighbours", "--config", config, "--experiment", "nosuch"],
-        cwd=REPOSITORY,
     )
     assert wrong.returncode == 2
     assert wrong.stderr == "error: heads.experiments.nosuch: no such experiment; there are ['baseline']\n"

@@ -27,7 +27,6 @@ RECIPE = {
     **{"optimiser": "adamw", "learning_rate": 0.005, "schedule": "constant", "patience": 9, "max_epochs": 9},
 }
 VIDEOS = 400
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -14,6 +13,7 @@ import pytest
 from config.model import Decoding
 from pipeline.readers import MediaError
 from pipeline.workers import Pool, Task
+from tests.commands import ROOT
 
 SETTINGS = Decoding(deadline_seconds=3, memory_mb=1024)
 
@@ -123,8 +123,7 @@ with Pool(1, Decoding()) as pool:
 
 
 def test_a_killed_parent_leaves_no_orphan():
-    root = Path(__file__).parents[1]
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=root, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())
     time.sleep(0.3)  # the worker hangs in C by now
     os.kill(parent.pid, signal.SIGKILL)
@@ -150,9 +149,8 @@ stop.leave("one is left")
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_wait_for_a_worker_that_hangs(number, status):
-    root = Path(__file__).parents[1]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    parent = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=root, text=True, **pipes)
+    parent = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, text=True, **pipes)
     worker = int(parent.stdout.readline())
     parent.send_signal(number)
     said = parent.communicate()[1]

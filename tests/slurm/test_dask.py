@@ -1,6 +1,5 @@
 """Statistics of the whole cache by dask workers that are Slurm jobs: the same numbers as in threads here."""
 
-import subprocess
 import sys
 
 import numpy as np
@@ -13,7 +12,7 @@ from config.model import Dask, DaskSlurm
 from config.paths import Paths
 from pipeline.computing import computing
 from pipeline.statistics import write_statistics
-from tests.commands import ROOT
+from tests.commands import execute
 from tests.simulate import simulate
 
 
@@ -24,7 +23,7 @@ def test_statistics_by_workers_that_slurm_starts(tmp_path, cluster):
     workers = {"jobs": 2, "cores": 1, "memory_gb": 1, "walltime": "00:05:00", "interface": "lo"}
     write_json(paths.config, config.model_dump(mode="json") | {"dask": {"slurm": workers}})
     command = [sys.executable, "-m", "pipeline.statistics", "--config", str(paths.config), "--backbone", "musicnn"]
-    done = subprocess.run(command, cwd=ROOT, env=cluster.env, capture_output=True, text=True, timeout=120)
+    done = execute(command, env=cluster.env)
     assert done.returncode == 0, done.stderr
     there = load_file(paths.statistics("musicnn"))
     np.testing.assert_allclose(there["covariance"], here.covariance, atol=1e-5)  # BLAS with other threads
