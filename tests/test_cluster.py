@@ -11,7 +11,7 @@ import zarr
 
 from bench.workflow import SHARD, Collection
 from config.cli import UserError
-from config.files import read_json
+from config.files import read_json, write_json
 from config.model import load
 from config.paths import Paths
 from pipeline import heartbeat, resources
@@ -199,3 +199,26 @@ def test_a_job_that_hangs_ends_itself_and_says_where(tmp_path):
     assert done.stderr == ""
     with pytest.raises(AssertionError, match=r"longer than 1 s(.|\n)*: S+\n(.|\n)*in stuck"):
         execute([sys.executable, "-c", HANGING.replace("1.0", "60.0"), tmp_path / "2.jsonl"], seconds=1)
+
+
+SLOW = """
+import sys, time
+import numpy as np
+from config.model import read
+from pipeline.heartbeat import watched
+from pipeline.shard import ShardJob
+
+job = ShardJob(read(sys.argv[1]), "musicnn", 0, (3, 64), np.float16)
+job.patience = 4.0
+with watched(job.progress, job.patience), job.journal:
+    job.note((row, np.zeros((3, 64), np.float16)) for row in range(4) if not time.sleep(1.2))
+    print("all are there")
+"""
+
+
+def test_a_job_that_goes_on_is_left_alone_however_long_it_takes(tmp_path):
+    config = simulate(tmp_path / "results", videos=4)
+    file = Paths(tmp_path / "results").config
+    write_json(file, config.model_dump(mode="json"))
+    done = execute([sys.executable, "-c", SLOW, file])
+    assert done.returncode == 0 and done.stdout == "all are there\n", done.stderr
