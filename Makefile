@@ -7,7 +7,7 @@ CORRELATION ?= 1.0
 VIDEO_WEIGHTS ?= random
 RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
 
-.PHONY: help demo study test lint bench clean
+.PHONY: help demo study check test lint docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +22,21 @@ study: .venv/ready ## Answer the paper's open questions on rendered music videos
 		--config backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
 	@echo "The page: results/study/report/study.html"
 
-test: .venv/ready-test ## Run the tests
+check: lint ## Check style and types and run the unit tests
+	.venv/bin/python -m pytest -m unit
+
+test: .venv/ready-test ## Run all tests
 	.venv/bin/python -m pytest
 
 lint: .venv/ready-test ## Check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile config data pipeline heads eval study
+	.venv/bin/codespell README.md CHANGELOG.md CONTRIBUTING.md docs bench config data eval heads pipeline study tests
 	.venv/bin/mypy
+
+docs: .venv/ready-test ## Build the documentation as a site in results/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_FILES: where its 30 GB are kept)
 	.venv/bin/python -m bench.media '$(BENCH_FILES)'
@@ -40,6 +48,7 @@ bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_F
 	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
 	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'
+	.venv/bin/python -m bench.load
 	.venv/bin/python -m bench.ranks
 	test ! -e results/study/report/study.html || .venv/bin/python -m bench.study results/study
 	.venv/bin/python -m bench.tables

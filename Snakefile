@@ -1,45 +1,57 @@
 # The table of contents: data → pipeline → heads → eval. Every rule runs one `python -m <package>.<module>`.
 #
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
-#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract statistics
-#                                                                train evaluate report
+#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract train evaluate
+#                                                                report
 #   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
+
 
 include: "config/common.smk"
 include: "data/rules.smk"
 include: "pipeline/rules.smk"
 include: "heads/rules.smk"
 include: "eval/rules.smk"
-include: "heads/study/rules.smk"
-include: "eval/study/rules.smk"
+include: "study/rules.smk"
 
 
-localrules: all, manifest, labels, extract, statistics, train, evaluate, report, study
+localrules:
+    all,
+    manifest,
+    labels,
+    extract,
+    train,
+    evaluate,
+    report,
+    study,
 
 
+# The plan besides: Snakemake makes what a target names, but not what is missing behind an output that is there.
 rule all:
     default_target: True
-    input: rules.write_report.output
+    input:
+        rules.write_report.output,
+        PATHS.plan,
 
 
 rule manifest:
-    input: rules.write_manifest.output
+    input:
+        rules.write_manifest.output,
 
 
 rule labels:
-    input: [PATHS.labels_record(task) for task in CONFIG.labels.tasks]
+    input:
+        [PATHS.labels_record(task) for task in CONFIG.labels.tasks],
 
 
 rule extract:
-    input: checkpoints.index.rule.output
-
-
-rule statistics:
-    input: [PATHS.statistics(backbone) for backbone in CONFIG.backbones]
+    input:
+        checkpoints.index.rule.output,
+        PATHS.plan,
 
 
 rule train:
-    input: [PATHS.heads(e) / "embeddings.json" for e in CONFIG.heads.experiments]
+    input:
+        [PATHS.heads(e) / "embeddings.json" for e in CONFIG.heads.experiments],
 
 
 rule evaluate:
@@ -55,9 +67,12 @@ rule evaluate:
 
 
 rule report:
-    input: rules.write_report.output
+    input:
+        rules.write_report.output,
+        PATHS.plan,
 
 
 # Not part of `all`, and needs nothing of the heads and the report above: only the cache.
 rule study:
-    input: rules.write_study.output
+    input:
+        rules.write_study.output,

@@ -19,7 +19,7 @@ FPS, WINDOW = 10.0, 30
 
 
 def run(path: Path, starts: list[float], weights: Path, limit: float | None = None) -> dict[str, Any]:
-    """Processor seconds of this thread for one video, torch having one thread.
+    """Return processor seconds of this thread for one video, torch having one thread.
 
     `pictures`: decoding and transforming every frame. `segments`: the network on the segments that we look at;
     `clip`: one of them. `limit` stops after so many seconds of video.
@@ -41,15 +41,15 @@ def run(path: Path, starts: list[float], weights: Path, limit: float | None = No
             assert frame.time is not None
             if limit is not None and frame.time > limit:
                 break
-            picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255
-            small = F.interpolate(picture[None], (128, 171), mode="bilinear", align_corners=False)[0]
+            image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).float() / 255
+            small = F.interpolate(image[None], (128, 171), mode="bilinear", align_corners=False)[0]
             frames.append((((small - mean) / std)[:, 8:120, 30:142]).clone())
             times.append(frame.time)
-        pictures = time.thread_time() - clock
+        decoding = time.thread_time() - clock
         clock = time.thread_time()
         for start in starts:
             wanted = start + np.arange(round(SECONDS * FPS)) / FPS
             index = np.maximum(np.searchsorted(times, wanted + 5e-4, side="right") - 1, 0)
             net(torch.stack([frames[i] for i in index], 1)[None])
     segments = time.thread_time() - clock
-    return {"pictures": pictures, "segments": segments, "clip": segments / len(starts), "frames": len(frames)}
+    return {"pictures": decoding, "segments": segments, "clip": segments / len(starts), "frames": len(frames)}

@@ -43,7 +43,7 @@ def flipped(data: bytes, rng: Rng) -> bytes:
 
 def flipped_header(data: bytes, rng: Rng) -> bytes:
     """1 to 30 bytes changed where the header is: in `moov`, or in the first kilobytes."""
-    first, size = next(((at, n) for at, n, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096)))
+    first, size = next(((start, n) for start, n, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096)))
     out = np.frombuffer(data, np.uint8).copy()
     where = first + rng.integers(0, size, int(rng.integers(1, 31)))
     out[where] ^= rng.integers(1, 256, len(where), np.uint8)
@@ -51,8 +51,8 @@ def flipped_header(data: bytes, rng: Rng) -> bytes:
 
 
 def _any_box(data: bytes, rng: Rng) -> tuple[int, int] | None:
-    found = [(at, size) for at, size, _ in boxes(data)]
-    return found[int(rng.integers(len(found)))] if len(found) > 3 else None
+    spans = [(start, size) for start, size, _ in boxes(data)]
+    return spans[int(rng.integers(len(spans)))] if len(spans) > 3 else None
 
 
 def removed_atom(data: bytes, rng: Rng) -> bytes:
@@ -86,9 +86,11 @@ def wrong_length(data: bytes, rng: Rng) -> bytes:
 
 def extreme_number(data: bytes, rng: Rng) -> bytes:
     """A number in one of the header's tables replaced by an extreme one: counts, offsets, durations, dimensions."""
-    leaves = [(at, size) for at, size, kind in boxes(data) if kind not in PARENTS | {b"mdat", b"ftyp"} and size >= 16]
-    at, size = leaves[int(rng.integers(len(leaves)))] if leaves else (0, min(len(data), 1024))
-    where = at + 8 + 4 * int(rng.integers((size - 8) // 4))
+    leaves = [
+        (start, size) for start, size, kind in boxes(data) if kind not in PARENTS | {b"mdat", b"ftyp"} and size >= 16
+    ]
+    start, size = leaves[int(rng.integers(len(leaves)))] if leaves else (0, min(len(data), 1024))
+    where = start + 8 + 4 * int(rng.integers((size - 8) // 4))
     return data[:where] + int(rng.choice(EXTREME)).to_bytes(4) + data[where + 4 :]
 
 
@@ -99,8 +101,8 @@ def garbage(data: bytes, rng: Rng) -> bytes:
 
 def zeros(data: bytes, rng: Rng) -> bytes:
     """Up to 64 KiB of zeros somewhere, as a download that was preallocated and never finished has."""
-    at, length = int(rng.integers(len(data))), int(2 ** rng.uniform(4, 16))
-    return data[:at] + bytes(min(length, len(data) - at)) + data[at + length :]
+    start, length = int(rng.integers(len(data))), int(2 ** rng.uniform(4, 16))
+    return data[:start] + bytes(min(length, len(data) - start)) + data[start + length :]
 
 
 def cut_out(data: bytes, rng: Rng) -> bytes:
@@ -111,8 +113,8 @@ def cut_out(data: bytes, rng: Rng) -> bytes:
 
 def inserted(data: bytes, rng: Rng) -> bytes:
     """Random bytes pushed in somewhere."""
-    at = int(rng.integers(len(data)))
-    return data[:at] + rng.bytes(int(2 ** rng.uniform(0, 14))) + data[at:]
+    start = int(rng.integers(len(data)))
+    return data[:start] + rng.bytes(int(2 ** rng.uniform(0, 14))) + data[start:]
 
 
 def all_zero(data: bytes, rng: Rng) -> bytes:
@@ -133,9 +135,9 @@ def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[str, int
     """(kind, number of the good file, damaged bytes): `count` of them, the kinds and files in turn."""
     kinds = list(DAMAGES)
     for i in range(count):
-        which = i // len(kinds) % len(good)
+        index = i // len(kinds) % len(good)
         yield (
             kinds[i % len(kinds)],
-            which,
-            DAMAGES[kinds[i % len(kinds)]](good[which], np.random.default_rng([seed, i])),
+            index,
+            DAMAGES[kinds[i % len(kinds)]](good[index], np.random.default_rng([seed, i])),
         )

@@ -1,4 +1,4 @@
-"""The picture decoders compared: processor seconds and bytes read for one video's segments.
+"""The video decoders compared: processor seconds and bytes read for one video's segments.
 
     python -m bench.decode FOLDER [--repeats 3] [--seconds 240]
 
@@ -8,8 +8,6 @@ measurement is a process of its own, importing done before the clock starts; dec
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 
-from bench.measure import SECONDS, SEGMENTS, child, measured, save, starts_of, summary
+from bench.measure import SECONDS, SEGMENTS, child, markdown, measured, save, start, starts_of, summary
 from bench.media import SECONDS as DURATION
 from bench.media import path_of, render
-from config.cli import run
+from config.cli import parser
 
 FPS, RESIZE, CROP = 10.0, (128, 171), (112, 112)
 DECODERS = {
@@ -30,7 +28,7 @@ DECODERS = {
 }
 
 
-def _frames(decoder: str, path: str, starts: list[float]) -> np.ndarray:
+def frames_of(decoder: str, path: str, starts: list[float]) -> np.ndarray:
     from pipeline.readers import video, video_pyav
 
     skipping = () if decoder == "plain" else video_pyav.SKIPPING
@@ -39,8 +37,8 @@ def _frames(decoder: str, path: str, starts: list[float]) -> np.ndarray:
         return video.read_video(path, starts, SECONDS, fps=FPS, resize=RESIZE, crop=CROP, decoder=reader)
 
 
-def one(decoder: str, path: str, duration: float) -> dict[str, Any]:
-    """One measurement in this process: processor seconds, wall seconds, bytes; or why the decoder refuses the file."""
+def measure(decoder: str, path: str, duration: str) -> dict[str, Any]:
+    """Measure once, in this process: processor seconds, wall seconds, bytes; or why the decoder refuses the file."""
     from pipeline.readers import MediaError
 
     if decoder == "decord":
@@ -48,24 +46,24 @@ def one(decoder: str, path: str, duration: float) -> dict[str, Any]:
     from pipeline.readers import video, video_pyav  # noqa: F401
 
     try:
-        clips, cost = measured(lambda: _frames(decoder, path, starts_of(duration)))
+        clips, cost = measured(lambda: frames_of(decoder, path, starts_of(float(duration))))
     except MediaError as error:
         return {"refused": str(error)}
     return {**cost, "frames": int(np.prod(clips.shape[:2])), "mean": float(clips.mean())}
 
 
 def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
-    """Rows by file and decoder."""
+    """Measure every file with every decoder, `repeats` times by turns; return the result file's content."""
     files = render(folder, duration)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    measurements: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for _ in range(repeats):
         for file in files:
             for decoder in DECODERS:
-                found[file.name, decoder].append(
+                measurements[file.name, decoder].append(
                     child("bench.decode", decoder, str(path_of(folder, file)), str(duration))
                 )
     rows = []
-    for (name, decoder), runs in found.items():
+    for (name, decoder), runs in measurements.items():
         row: dict[str, Any] = {"file": next(f.words for f in files if f.name == name), "decoder": decoder}
         if "refused" in runs[0]:
             row["refused"] = runs[0]["refused"]
@@ -77,13 +75,15 @@ def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The Markdown table."""
-    files = list(dict.fromkeys(row["file"] for row in result["rows"]))
-    lines = ["| decoder | " + " | ".join(files) + " |", "|---" * (len(files) + 1) + "|"]
-    for decoder, words in DECODERS.items():
-        cells = [_cell(row) for row in result["rows"] if row["decoder"] == decoder]
-        lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """Return the costs as Markdown: a decoder a line, a file a column."""
+    files = dict.fromkeys(row["file"] for row in result["rows"])
+    return markdown(
+        ["decoder", *files],
+        [
+            [words, *(_cell(row) for row in result["rows"] if row["decoder"] == decoder)]
+            for decoder, words in DECODERS.items()
+        ],
+    )
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -94,24 +94,15 @@ def _cell(row: dict[str, Any]) -> str:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.decode", config=False)
     p.add_argument("folder", type=Path, help="where the bench's files are kept")
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
-    arguments = p.parse_args()
-    found = bench(arguments.folder, arguments.seconds, arguments.repeats)
-    save("decode", f"python -m bench.decode FOLDER --repeats {arguments.repeats}", found)
-    print(table(found))
-
-
-def _child(decoder: str, path: str, duration: str) -> None:
-    print(json.dumps(one(decoder, path, float(duration))))
+    args = p.parse_args()
+    result = bench(args.folder, args.seconds, args.repeats)
+    save("decode", f"python -m bench.decode FOLDER --repeats {args.repeats}", result)
+    print(table(result))
 
 
 if __name__ == "__main__":
-    import sys
-
-    if sys.argv[1:2] == ["--child"]:
-        _child(*sys.argv[2:])
-    else:
-        run(main)
+    start(main, measure)

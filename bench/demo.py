@@ -8,28 +8,27 @@ Reads both runs' config.json and eval/EXPERIMENT/retrieval.json. Writes bench/re
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from bench import measure
-from config.cli import UserError
+from config.cli import UserError, parser
 from config.files import read_json
 
 COMMAND = "python -m bench.demo results/demo results/demo-correlation-0"
 
 
 def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
-    """The true and published figures of each experiment of each run, over the full gallery of test segments."""
+    """Read the true and published figures of each experiment of each run, over the full gallery of test segments."""
     rows = []
     for folder in folders:
         config = read_json(folder / "config.json")
         for name in (config or {"heads": {"experiments": [""]}})["heads"]["experiments"]:
-            found = read_json(folder / "eval" / name / "retrieval.json")
-            if config is None or found is None:
+            retrieval = read_json(folder / "eval" / name / "retrieval.json")
+            if config is None or retrieval is None:
                 raise UserError(f"{folder} is not a finished demo; run `make demo` and `make demo CORRELATION=0`")
             about = {"correlation": config["render"]["correlation"], "experiment": name}
-            for result in found["results"]:
+            for result in retrieval["results"]:
                 if (result["level"], result["gallery"]) == ("segment", "full"):
                     rows.append(
                         about
@@ -44,27 +43,23 @@ def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The README's table as Markdown: an experiment a line."""
-    lines = [
-        "| correlation | heads | sound → picture | picture → sound | guessing | published formula |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Return the README's table as Markdown: an experiment a line."""
+    lines = []
     rows = {(row["correlation"], row["experiment"], row["direction"]): row for row in result["rows"]}
     for correlation, name in dict.fromkeys((row["correlation"], row["experiment"]) for row in result["rows"]):
         there, back = (rows[correlation, name, way] for way in ("audio_to_video", "video_to_audio"))
-        ranks = " | ".join(
-            f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in (there["median_rank"], back["median_rank"])
-        )
-        lines.append(
-            f"| {correlation:g} | {name} | {ranks} | {there['median_rank']['chance']:g} of {there['gallery']} "
-            f"| {there['published_formula']:.0f}, {back['published_formula']:.0f} |"
-        )
-    return "\n".join(lines)
+        medians = (there["median_rank"], back["median_rank"])
+        ranks = [f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in medians]
+        formula = f"{there['published_formula']:.0f}, {back['published_formula']:.0f}"
+        chance = f"{there['median_rank']['chance']:g} of {there['gallery']}"
+        lines.append([f"{correlation:g}", name, *ranks, chance, formula])
+    header = ["correlation", "experiment", "audio → video", "video → audio", "chance", "published formula"]
+    return measure.markdown(header, lines)
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.demo", config=False)
     p.add_argument("results", type=Path, nargs="+", help="results folders of finished demos")
     measure.save(
         "demo", f"make demo && make demo CORRELATION=0 && {COMMAND}", {"rows": rows_of(p.parse_args().results)}
@@ -72,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    measure.start(main)

@@ -14,7 +14,6 @@ so only there can the whole be as fast as the slower of the two alone.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -27,22 +26,22 @@ from typing import Any
 import numpy as np
 
 from bench.decode import FPS
-from bench.extract_tables import baseline_table, extract_table
-from bench.measure import RATE, ROOT, SECONDS, SEGMENTS, child, measured, save, summary
+from bench.measure import BACKBONES, RATE, ROOT, SECONDS, SEGMENTS, child, markdown, measured, save, start, summary
 from bench.media import SECONDS as DURATION
 from bench.media import path_of, render
 from bench.network import backbone, musicnn_gflop, peak_gflops, r2plus1d_gflop
-from config.cli import run
+from config.cli import parser
 from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
 from pipeline.forward import Layout, layout
 
-PARTS = {"r2plus1d": "video", "musicnn": "audio"}
+PARTS = tuple(reversed(BACKBONES))
+"""The dearest first."""
 
 
 def cores_of(name: str) -> tuple[int, Layout]:
-    """The number of cores of a way to share them, and the layout."""
+    """Return the number of cores of a way to share them, and the layout."""
     if name == "1+1":
         return 2, Layout(decoders=1, ahead=2, passes=1, threads=1)
     return int(name), layout(int(name), "cpu")
@@ -55,14 +54,14 @@ def _config(folder: Path, part: str, threads: int) -> Config:
 
 
 def prepare(folder: Path, files: list[Path], copies: int) -> None:
-    """A results folder with everything but features, for `copies` links to each file."""
+    """Make a results folder with everything but features, for `copies` links to each file."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "videos").mkdir(parents=True)
     for copy in range(copies):
         for file in files:
             os.link(file, folder / "videos" / f"{file.stem}-{copy}{file.suffix}")
     config = _config(folder, "musicnn", 1)
-    path = Paths(Path(config.results)).config
+    path = config.paths.config
     write_json(path, config.model_dump(mode="json"))
     weights = [["pipeline.weights", "--backbone", name] for name in PARTS]
     for module, *arguments in (["data.manifest"], *weights, ["pipeline.plan"], ["pipeline.probe", "--shard", "0"]):
@@ -72,7 +71,7 @@ def prepare(folder: Path, files: list[Path], copies: int) -> None:
 
 def _forget(config: Config, part: str) -> None:
     """Let the shard be done from nothing again."""
-    shutil.rmtree(Paths(Path(config.results)).ledger(part, 0, "key").parents[1], ignore_errors=True)
+    shutil.rmtree(config.paths.ledger(part, 0, "key").parents[1], ignore_errors=True)
 
 
 def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
@@ -88,7 +87,7 @@ def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
 
 
 def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
-    """pipeline.extract on the shard, from its first task to its last feature."""
+    """Time pipeline.extract on the shard, from its first task to its last feature."""
     from pipeline.backbones import load_class
     from pipeline.extract import extract
 
@@ -96,7 +95,7 @@ def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
     config = _config(folder, part, threads)
     _forget(config, part)
     load_class(part)  # importing is start-up
-    backbone(part, Paths(Path(config.results)).weights(part))
+    backbone(part, config.paths.weights(part))
     meter, cost = measured(lambda: extract(config, part, 0, cores))
     wall = meter.decode + meter.network
     return {
@@ -108,7 +107,7 @@ def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
 
 
 def decode(folder: Path, part: str, way: str) -> dict[str, Any]:
-    """The decoding processes alone, as many as the extraction has."""
+    """Time the decoding processes alone, as many as the extraction has."""
     from pipeline.workers import Pool
 
     threads, cores = cores_of(way)
@@ -124,7 +123,7 @@ def decode(folder: Path, part: str, way: str) -> dict[str, Any]:
 
 
 def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
-    """The forward passes alone, as many at a time as the extraction has, on the same segments in memory."""
+    """Time the forward passes alone, as many at a time as the extraction has, on the same segments in memory."""
     from importlib import import_module
 
     from pipeline.forward import Meter, outcomes
@@ -143,7 +142,7 @@ def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
 
 
 def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
-    """bench.baseline on the whole file: every frame, every clip one after the other."""
+    """Time bench.baseline on the whole file: every frame, every clip one after the other."""
     import torch
 
     from bench.baseline import run as run_baseline
@@ -155,10 +154,10 @@ def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
 
 
 def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) -> dict[str, Any]:
-    """All runs, then the ratios of their medians."""
+    """Do all runs, then take the ratios of their medians; return the result file's content."""
     files = [path_of(folder, file) for file in render(folder, duration)][:count]
-    # Sound takes a tenth of the time, so ten times the videos, lest starting the worker be most of it.
-    videos = {part: copies * len(files) * (10 if modality == "audio" else 1) for part, modality in PARTS.items()}
+    # Audio takes a tenth of the time, so ten times the videos, lest starting the worker be most of it.
+    videos = {part: copies * len(files) * (10 if BACKBONES[part].modality == "audio" else 1) for part in PARTS}
     for part in PARTS:
         prepare(folder / "work" / part, files, videos[part] // len(files))
     cores = len(os.sched_getaffinity(0))
@@ -168,9 +167,9 @@ def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) 
     for _ in range(repeats):
         for part, way in layouts:
             for kind in ("whole", "decode", "forward"):
-                found = child("bench.extract", kind, str(folder / "work" / part), part, way)
-                runs[part, way, kind].append(found)
-                print(part, way, kind, json.dumps(found), flush=True)
+                cost = child("bench.extract", kind, str(folder / "work" / part), part, way)
+                runs[part, way, kind].append(cost)
+                print(part, way, kind, json.dumps(cost), flush=True)
     slow = child("bench.extract", "baseline", str(folder / "work" / "r2plus1d"), str(files[0]), str(duration))
     gflop = {
         "r2plus1d": r2plus1d_gflop(round(SECONDS * FPS)),
@@ -194,9 +193,11 @@ def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) 
 
 
 def _row(part: str, way: str, runs: Any, videos: int, gflop: float) -> dict[str, Any]:
-    """One line of the result. `of_slower`: the slower floor's time over ours; `of_cores`: (decode + forward processor
-    seconds) / cores over ours, the floor where both share the same cores."""
+    """Return one line of the result.
 
+    `of_slower`: the slower floor's time over ours. `of_cores`: (decode + forward processor seconds) / cores over ours,
+    the floor where both share the same cores.
+    """
     threads = cores_of(way)[0]
 
     def median(kind: str, what: str) -> float:
@@ -225,33 +226,58 @@ def _row(part: str, way: str, runs: Any, videos: int, gflop: float) -> dict[str,
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """Return the extraction beside its floors as Markdown."""
+    header = ["backbone, cores", "core s a video", "decode alone", "network alone", "of both alone"]
+    return markdown(
+        [*header, "of the slower, wall", "segments/s a core", "of float32 peak"],
+        [
+            [
+                f"{row['backbone']}, {row['cores']}",
+                f"{row['core_seconds_a_video']['median']:.2f}",
+                f"{row['decode_cpu_a_video']:.2f}",
+                f"{row['forward_cpu_a_video']:.2f}",
+                f"{row['of_cpu']['median']:.2f}",
+                f"{row['of_slower']['median']:.2f}",
+                f"{row['segments_a_second_a_core']:.1f}",
+                f"{row['of_peak']:.0%}",
+            ]
+            for row in result["rows"]
+        ],
+    )
+
+
+def baseline_table(result: dict[str, Any]) -> str:
+    """Return this pipeline beside the baseline as Markdown."""
+    slow = result["baseline"]
+    row = next(row for row in result["rows"] if (row["backbone"], row["cores"]) == ("r2plus1d", "1"))
+    rows = [["this pipeline", f"{row['core_seconds_a_video']['median']:.1f}", "1"]]
+    for kind, words in (("same_segments", "same six clips"), ("every_clip", "every clip")):
+        times = f"{slow[f'times_as_slow_{kind}']:.1f}"
+        rows.append([f"whole file decoded, {words}", f"{slow[kind]['seconds']:.0f}", times])
+    return markdown(["R(2+1)D, one core", "s a video", "times as slow"], rows)
+
+
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.extract", config=False)
     p.add_argument("folder", type=Path, help="where the bench's files are kept")
     p.add_argument("--repeats", type=int, default=2)
     p.add_argument("--copies", type=int, default=2, help="videos of each file")
     p.add_argument("--files", type=int, default=4, help="how many of the four files")
     p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
     a = p.parse_args()
-    found = bench(a.folder.resolve(), a.seconds, a.repeats, a.copies, a.files)
+    result = bench(a.folder.resolve(), a.seconds, a.repeats, a.copies, a.files)
     save(
-        "extract", f"python -m bench.extract FOLDER --repeats {a.repeats} --copies {a.copies} --files {a.files}", found
+        "extract", f"python -m bench.extract FOLDER --repeats {a.repeats} --copies {a.copies} --files {a.files}", result
     )
-    print(extract_table(found), baseline_table(found), sep="\n\n")
+    print(table(result), baseline_table(result), sep="\n\n")
 
 
-def _child(kind: str, folder: str, *arguments: str) -> None:
-    if kind == "baseline":
-        found = baseline(Path(folder), *arguments)
-    else:
-        work = {"whole": whole, "decode": decode, "forward": forward}[kind]
-        found = work(Path(folder), arguments[0], arguments[1])
-    print(json.dumps(found))
+def _answer(kind: str, folder: str, *arguments: str) -> dict[str, Any]:
+    works = {"whole": whole, "decode": decode, "forward": forward, "baseline": baseline}
+    return works[kind](Path(folder), *arguments)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        _child(*sys.argv[2:])
-    else:
-        run(main)
+    start(main, _answer)

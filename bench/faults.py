@@ -1,4 +1,4 @@
-"""The fault campaign: damaged and hostile files among good ones, through the real jobs and both picture decoders.
+"""The fault campaign: damaged and hostile files among good ones, through the real jobs and both video decoders.
 
     python -m bench.faults                      1,100 damaged files; writes bench/results/faults.json
     python -m bench.faults --damaged 30 --good 4 --no-result --folder DIR
@@ -11,7 +11,6 @@ from `--musicnn FILE`.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import socket
 import sys
@@ -29,7 +28,8 @@ from bench.damage import damaged
 from bench.hostile import Hostile, hostile
 from bench.measure import save
 from bench.runs import Run, show, write_table
-from config.model import Render
+from config.cli import parser
+from config.pipeline import Render
 from data.render import render_video
 from pipeline.readers import REASONS
 
@@ -38,16 +38,22 @@ DEADLINE = 10.0
 PATIENCE = 120.0
 """Seconds without a new outcome after which a job is hung: two tries of a few tasks in turn, and a slow start."""
 REMUXED = ("mkv", "ts", "flv", "mov")
+VIDEO_BACKBONES = {"pyav": "r2plus1d", "decord": "r2plus1d"}
+"""The backbone that sees the frames of each decoder."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "r2plus1d": {"weights": "random", "options": {"fps": 1.0}},
+    "picture_descriptors": {"weights": "none"},
+}
 
 
 def good_files(folder: Path, count: int) -> list[Path]:
     """Render `count` short music videos (mp4, every eighth webm) and put further copies into other containers."""
     folder.mkdir()
     render = Render(videos=count, seconds=(4.0, 6.0), seed=SEED)
-    made = [render_video(render, i, folder) for i in range(count - 1)]
-    made.append(render_video(render, 7, folder) if count <= 7 else render_video(render, count - 1, folder))
-    copies = [remuxed(made[i % (count - 1)], suffix) for i, suffix in enumerate(REMUXED)]
-    return [*made, *copies, recoded(made[0])]
+    rendered = [render_video(render, i, folder) for i in range(count - 1)]
+    rendered.append(render_video(render, 7, folder) if count <= 7 else render_video(render, count - 1, folder))
+    copies = [remuxed(rendered[i % (count - 1)], suffix) for i, suffix in enumerate(REMUXED)]
+    return [*rendered, *copies, recoded(rendered[0])]
 
 
 def remuxed(path: Path, suffix: str) -> Path:
@@ -66,18 +72,18 @@ def recoded(path: Path) -> Path:
     """MPEG-4 and PCM in AVI, beside the file: codecs and a container that the others do not have."""
     target = path.with_suffix(".avi")
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
-        picture, sound = source.streams.video[0], source.streams.audio[0]
-        video: Any = out.add_stream("mpeg4", rate=picture.average_rate)
-        video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
-        audio: Any = out.add_stream("pcm_s16le", rate=sound.rate, layout="mono")
-        for frame in source.decode(picture, sound):
+        frames, samples = source.streams.video[0], source.streams.audio[0]
+        video: Any = out.add_stream("mpeg4", rate=frames.average_rate)
+        video.width, video.height, video.pix_fmt = frames.width, frames.height, "yuv420p"
+        audio: Any = out.add_stream("pcm_s16le", rate=samples.rate, layout="mono")
+        for frame in source.decode(frames, samples):
             if isinstance(frame, av.VideoFrame):
                 packets = video.encode(av.VideoFrame.from_ndarray(frame.to_ndarray(), format="yuv420p"))
             elif isinstance(frame, av.AudioFrame):
                 packets = audio.encode(frame)
             out.mux(packets)
-        for to in (video, audio):
-            out.mux(to.encode(None))
+        for stream in (video, audio):
+            out.mux(stream.encode(None))
     return target
 
 
@@ -109,16 +115,26 @@ def mixed(good: list[tuple[str, Path]], bad: list[tuple[str, Path]]) -> list[tup
 
 
 def campaign(
-    folder: Path, count: int, goods: int, musicnn: str, shard: int, seed: int, huge: bool = True
+    folder: Path,
+    count: int,
+    goods: int,
+    musicnn: str,
+    shard: int,
+    seed: int,
+    huge: bool = True,
+    video_backbones: dict[str, str] = VIDEO_BACKBONES,
 ) -> dict[str, Any]:
-    """Make the files in `folder`, run everything, and count. The result is what bench/results/faults.json holds."""
+    """Make the files in `folder`, run everything, and count. The result is what bench/results/faults.json holds.
+
+    `video_backbones`: the backbone of each decoder, one of SETTINGS; `picture_descriptors` is the cheaper.
+    """
     good = good_files(folder / "good", goods)
     neighbours = [(f"good {path.name}", path) for path in good]
     bad, kinds = [], {}
     (folder / "bad").mkdir()
     contents = [path.read_bytes() for path in good]
-    for i, (kind, which, data) in enumerate(damaged(contents, count, seed)):
-        path = folder / "bad" / f"{i:05d}{good[which].suffix}"
+    for i, (kind, index, data) in enumerate(damaged(contents, count, seed)):
+        path = folder / "bad" / f"{i:05d}{good[index].suffix}"
         path.write_bytes(data)
         bad.append((f"bad {i:05d}", path))
         kinds[bad[-1][0]] = kind
@@ -126,9 +142,9 @@ def campaign(
         harmful = hostile(folder / "hostile", good[0], port, huge)
         bad += [(f"hostile {h.name}", h.path) for h in harmful]
         videos = mixed(neighbours, bad)
-        runs = [_run(folder, neighbours, videos, shard, musicnn, decoder) for decoder in ("pyav", "decord")]
+        runs = [_run(folder, neighbours, videos, shard, musicnn, *pair) for pair in video_backbones.items()]
     problems = [p for run in runs for p in run.pop("problems")] + [f"a call from {c}" for c in calls]
-    columns = {name: found for run in runs for name, found in run["outcomes"].items()}
+    columns = {name: outcomes for run in runs for name, outcomes in run["outcomes"].items()}
     problems += list(_unexpected(harmful, columns))
     return {
         "seed": seed,
@@ -141,21 +157,26 @@ def campaign(
         "longest_standstill_seconds": round(max(run["standstill"] for run in runs), 1),
         "network_calls": len(calls),
         "problems": problems,
-        "outcomes": {name: dict(Counter(found.values()).most_common()) for name, found in columns.items()},
-        "by_damage": {name: _by_kind(kinds, found) for name, found in columns.items()},
+        "outcomes": {name: dict(Counter(outcomes.values()).most_common()) for name, outcomes in columns.items()},
+        "by_damage": {name: _by_kind(kinds, outcomes) for name, outcomes in columns.items()},
         "hostile": {
-            h.name: {name: found[f"hostile {h.name}"] for name, found in columns.items()}
+            h.name: {name: outcomes[f"hostile {h.name}"] for name, outcomes in columns.items()}
             for h in harmful
         },
     }  # fmt: skip
 
 
 def _run(
-    folder: Path, neighbours: list[tuple[str, Path]], videos: list[tuple[str, Path]], shard: int, musicnn: str, how: str
+    folder: Path,
+    neighbours: list[tuple[str, Path]],
+    videos: list[tuple[str, Path]],
+    shard: int,
+    musicnn: str,
+    how: str,
+    backbone: str,
 ) -> dict[str, Any]:
-    """One decoder: the good files alone, then everything. Sound is the same for both, and is read in one only."""
-    network = {"weights": "random", "options": {"fps": 1.0}}
-    backbones: dict[str, dict[str, Any]] = {"r2plus1d": network}
+    """One decoder: the good files alone, then everything. Audio is the same for both, and is read in one only."""
+    backbones: dict[str, dict[str, Any]] = {backbone: SETTINGS[backbone]}
     if how == "pyav":
         backbones["musicnn"] = {"weights": musicnn}
     settings = {
@@ -177,30 +198,30 @@ def _run(
                 )
     outcomes = {}
     for part in dirty.parts:
-        name = f"{part}/{how}" if part == "r2plus1d" else part
-        found, alone = dirty.outcomes(part), clean.outcomes(part)
-        problems += [f"{name}: {v} is {o}" for v, o in found.items() if o not in {"ok", *REASONS}]
+        name = f"{part}/{how}" if part == backbone else part
+        together, alone = dirty.outcomes(part), clean.outcomes(part)
+        problems += [f"{name}: {v} is {o}" for v, o in together.items() if o not in {"ok", *REASONS}]
         with_others, without = dirty.features(part), clean.features(part)
         for video, _ in neighbours:
-            if (found[video], with_others[video]) != (alone[video], without[video]):
+            if (together[video], with_others[video]) != (alone[video], without[video]):
                 problems.append(
-                    f"{name}: {video} is {found[video]} among bad files, {alone[video]} without, or differs"
+                    f"{name}: {video} is {together[video]} among bad files, {alone[video]} without, or differs"
                 )
-        outcomes[name] = found
+        outcomes[name] = together
     return {"problems": problems, "jobs": jobs, "standstill": standstill, "outcomes": outcomes}
 
 
-def _by_kind(kinds: dict[str, str], found: dict[str, str]) -> dict[str, dict[str, int]]:
+def _by_kind(kinds: dict[str, str], outcomes: dict[str, str]) -> dict[str, dict[str, int]]:
     table: dict[str, Counter[str]] = {}
     for video, kind in kinds.items():
-        table.setdefault(kind, Counter())[found[video]] += 1
+        table.setdefault(kind, Counter())[outcomes[video]] += 1
     return {kind: dict(counts.most_common()) for kind, counts in table.items()}
 
 
 def _unexpected(harmful: list[Hostile], columns: dict[str, dict[str, str]]) -> Iterator[str]:
     for h in harmful:
-        for name, found in columns.items():
-            outcome = found[f"hostile {h.name}"]
+        for name, outcomes in columns.items():
+            outcome = outcomes[f"hostile {h.name}"]
             if (h.expected == "ok") != (outcome == "ok") and h.expected != "any":
                 yield f"{name}: the hostile file “{h.name}” should be {h.expected} and is {outcome}"
 
@@ -215,7 +236,7 @@ def musicnn_weights(folder: Path) -> str:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.faults", config=False)
     p.add_argument("--damaged", type=int, default=1100)
     p.add_argument("--good", type=int, default=12, help="rendered videos; five more containers are made from them")
     p.add_argument("--shard", type=int, default=400, help="videos a shard")

@@ -7,12 +7,11 @@ failures.csv and features.json. 550,000 videos are 13.3 GB. What comes after ext
 it can be tried at full size on any machine. One shard a process is in memory, beside 16 factors for every video.
 
 What is planted: every video has latent factors, of which its artist, its genre and its tags tell something; each of its
-segments has factors around them; sound and picture see the same ones to a known degree, each through a random layer.
+segments has factors around them; audio and video see the same ones to a known degree, each through a random layer.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,26 +23,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from config.cli import UserError, progress, run
+from bench.measure import BACKBONES, start
+from config.cli import UserError, parser, progress
 from config.files import write_json
 from config.model import Config, load
-from config.paths import Paths
 from data.manifest import merge, write_manifest
 from data.segments import segment_starts
-from pipeline.plan import key_of, save_plan, shard_rows
-from pipeline.records import Failure, Record
-from pipeline.store import FORMAT, PROBE, finish_shard
+from pipeline.backbones import load_class
+from pipeline.plan import key_of, save_plan
+from pipeline.records import PROBE, Failure, Plan, PlannedBackbone, Record
+from pipeline.store import FORMAT, finish_shard
 
 GENRES, TAGS = 20, 50
 SHARES = {"missing": 0.005, "no_audio_stream": 0.002, "decode_error": 0.008}
 """Videos that nobody, that MusicNN and that R(2+1)D could not read, as shares of all."""
+DIMS = {name: load_class(name).dim for name in BACKBONES}
+"""Width of the features, by backbone, audio first."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What is planted: `correlation` of the two sides' factors, noise as a standard deviation beside tanh's ±1.
+    """What is planted: `correlation` of the two modalities' factors, noise as a standard deviation beside tanh's ±1.
 
-    `dims` and `keys` are {backbone: width of its features} and {backbone: cache key}, sound first.
+    `dims` and `keys` are {backbone: width of its features} and {backbone: cache key}, audio first.
     """
 
     dims: dict[str, int]
@@ -54,50 +56,50 @@ class Planted:
     seed: int = 0
 
     def draws(self, *stream: int) -> np.random.Generator:
-        """An independent generator for each stream (numbers): a shard does not depend on who made the others."""
+        """Return an independent generator for each stream (numbers): a shard does not depend on who made the others."""
         return np.random.Generator(np.random.SFC64(np.random.SeedSequence((self.seed, *stream))))
 
 
 def video_factors(planted: Planted, artists: np.ndarray) -> np.ndarray:
-    """[2, videos, factors] float32 of unit variance: what a video's segments share, on either side.
+    """Draw what a video's segments share, in either modality: float32 [2, videos, factors] of unit variance.
 
     artists: int64 [videos]; half of the variance is the artist's. Those without one (-1) have factors of their own.
     """
     rng = planted.draws(0)
-    own = rng.standard_normal((2, len(artists), planted.factors), np.float32)
-    theirs = rng.standard_normal((2, artists.max(initial=-1) + 1, planted.factors), np.float32)
+    individual = rng.standard_normal((2, len(artists), planted.factors), np.float32)
+    artists_factors = rng.standard_normal((2, artists.max(initial=-1) + 1, planted.factors), np.float32)
     known = artists >= 0
-    own[:, known] = (own[:, known] + theirs[:, artists[known]]) / np.float32(np.sqrt(2))
-    return own
+    individual[:, known] = (individual[:, known] + artists_factors[:, artists[known]]) / np.float32(np.sqrt(2))
+    return individual
 
 
 def segment_features(
     planted: Planted, common: np.ndarray, segments: int, shard: int, dtype: type[np.floating[Any]] = np.float16
 ) -> list[np.ndarray]:
-    """Both sides' features of a shard, [videos, segments, dim] each; `common` is its part of `video_factors`.
+    """Draw both modalities' features of a shard, [videos, segments, dim] each; `common`: its part of `video_factors`.
 
-    Half of the variance of a segment's factors is its video's. Each side sees its factors through a random layer.
+    Half of the variance of a segment's factors is its video's. Each modality sees its factors through a random layer.
     """
     rng, layers = planted.draws(1, shard), planted.draws(2)
-    own = rng.standard_normal((2, common.shape[1], segments, planted.factors), np.float32)
-    sound, other = (common[:, :, None] + own) / np.float32(np.sqrt(2))
+    individual = rng.standard_normal((2, common.shape[1], segments, planted.factors), np.float32)
+    audio, independent = (common[:, :, None] + individual) / np.float32(np.sqrt(2))
     shared = np.float32(planted.correlation)
-    picture = shared * sound + np.sqrt(1 - shared**2) * other
-    sides = []
-    for latent, dim in zip((sound, picture), planted.dims.values(), strict=True):
+    video = shared * audio + np.sqrt(1 - shared**2) * independent
+    modalities = []
+    for latent, dim in zip((audio, video), planted.dims.values(), strict=True):
         layer = layers.standard_normal((planted.factors, dim), np.float32) / np.float32(np.sqrt(planted.factors))
-        seen = rng.standard_normal((*latent.shape[:2], dim), np.float32)
-        seen *= np.float32(planted.noise)
-        seen += np.tanh(latent @ layer)
-        sides.append(seen.astype(dtype))
-    return sides
+        features = rng.standard_normal((*latent.shape[:2], dim), np.float32)
+        features *= np.float32(planted.noise)
+        features += np.tanh(latent @ layer)
+        modalities.append(features.astype(dtype))
+    return modalities
 
 
 def videos_table(planted: Planted, videos: int) -> tuple[pa.Table, np.ndarray]:
-    """A table of videos with labels, and their factors (see `video_factors`).
+    """Make a table of videos with labels, and their factors (see `video_factors`).
 
     A fifth has no artist, and about 5.5 videos share each; a fifth has no genre. Genre and tags follow from the
-    factors of the sound, the tags with frequencies from a fifth of the videos down to a thousandth.
+    factors of the audio, the tags with frequencies from a fifth of the videos down to a thousandth.
     """
     rng = planted.draws(3)
     artists = np.where(rng.random(videos) < 0.8, rng.integers(max(videos // 7, 1), size=videos), -1)
@@ -121,31 +123,32 @@ def videos_table(planted: Planted, videos: int) -> tuple[pa.Table, np.ndarray]:
     return table, common
 
 
-def planned(config: Config, planted: Planted, videos: int) -> dict[str, Any]:
-    """The plan of such a cache. R(2+1)D's weights are said to be random, so that every output says so."""
-    return {
-        "format": FORMAT,
-        "videos": videos,
-        "shard_videos": config.shard_videos,
-        "shards": -(-videos // config.shard_videos),
-        "segments": config.segments.model_dump(),
-        "segment_key": "s" * 64,
-        "backbones": {
-            name: {
-                "key": planted.keys[name],
-                "dim": dim,
-                "weights": {"source": "planted"},
-                "random_weights": name == "r2plus1d",
-                "preprocessing": {},
-            }
-            for name, dim in planted.dims.items()
+def planned(config: Config, planted: Planted, videos: int) -> Plan:
+    """Return the plan of such a cache. R(2+1)D's weights are called random, so that every output says so."""
+    return Plan(
+        format=FORMAT,
+        videos=videos,
+        shard_videos=config.shard_videos,
+        shards=-(-videos // config.shard_videos),
+        segments=config.segments,
+        segment_key="s" * 64,
+        backbones={
+            name: PlannedBackbone(
+                key=planted.keys[name],
+                dim=dim,
+                modality=modality,
+                weights={"source": "planted"},
+                random_weights=name == "r2plus1d",
+                preprocessing={},
+            )
+            for (name, dim), modality in zip(planted.dims.items(), ("audio", "video"), strict=True)
         },
-    }
+    )
 
 
 @dataclass(frozen=True)
 class Cache:
-    """All that writing a shard needs: `ids` of the videos, `common` as `video_factors` gives it.
+    """What writing a shard needs: `ids` of the videos, `common` as `video_factors` gives it.
 
     `failed` has for the probe and the backbones, in this order, {row: reason}, and `damaged` (row, segment) of R(2+1)D.
     """
@@ -157,26 +160,26 @@ class Cache:
     failed: tuple[dict[int, str], ...]
     damaged: tuple[tuple[int, int], ...] = ()
 
-    def create(self) -> dict[str, Any]:
+    def create(self) -> Plan:
         """Make the store as large as it has to be; return the plan. Its shards are still to be written."""
         plan = planned(self.config, self.planted, len(self.ids))
-        save_plan(Paths(Path(self.config.results)), plan)
+        save_plan(self.config.paths, plan)
         return plan
 
-    def write_shard(self, plan: dict[str, Any], shard: int) -> None:
+    def write_shard(self, plan: Plan, shard: int) -> None:
         """Write one shard of the probe and of both backbones, with its records."""
-        paths, rows, spec = Paths(Path(self.config.results)), shard_rows(plan, shard), self.config.segments
+        paths, rows, spec = self.config.paths, plan.rows(shard), self.config.segments
         rng = self.planted.draws(4, shard)
         durations = rng.uniform(120, 360, len(rows)).astype(np.float32)
         starts = np.array([segment_starts(self.ids[r], float(s), spec) for r, s in zip(rows, durations, strict=True)])
-        sides = segment_features(self.planted, self.common[:, rows.start : rows.stop], spec.count, shard)
+        features = segment_features(self.planted, self.common[:, rows.start : rows.stop], spec.count, shard)
         for row, segment in self.damaged:
             if row in rows:
-                sides[1][row - rows.start, segment] = np.nan
+                features[1][row - rows.start, segment] = np.nan
         parts = {PROBE: [starts.astype(np.float32), durations]} | {
-            name: [side, np.ones(len(rows), bool)] for name, side in zip(self.planted.dims, sides, strict=True)
+            name: [block, np.ones(len(rows), bool)] for name, block in zip(self.planted.dims, features, strict=True)
         }
-        keys = [plan["segment_key"], *self.planted.keys.values()]
+        keys = [plan.segment_key, *self.planted.keys.values()]
         for (part, blocks), key, failed in zip(parts.items(), keys, self.failed, strict=True):
             failures = [Failure(r, self.ids[r], failed[r], "planted") for r in rows if r in failed]
             lost = [failure.row - rows.start for failure in failures]
@@ -191,7 +194,7 @@ class Cache:
 
 def fill(config: Config, planted: Planted, videos: int, processes: int) -> None:
     """Write the whole results folder. UserError if there is a cache in it already."""
-    paths = Paths(Path(config.results))
+    paths = config.paths
     if paths.plan.exists():
         raise UserError(f"{paths.plan} exists: there is a cache in this folder already; choose another, or delete it")
     table, common = videos_table(planted, videos)
@@ -205,15 +208,15 @@ def fill(config: Config, planted: Planted, videos: int, processes: int) -> None:
     cache = Cache(config, planted, table["video_id"].to_pylist(), common, tuple(failed))
     plan = cache.create()
     with ProcessPoolExecutor(processes, initializer=_take, initargs=(cache, plan)) as pool:
-        for _ in progress(pool.map(_shard, range(plan["shards"])), plan["shards"], "fill", "shards"):
+        for _ in progress(pool.map(_shard, range(plan.shards)), plan.shards, "fill", "shards"):
             pass
     subprocess.run([sys.executable, "-m", "pipeline.index", "--config", str(paths.config)], check=True)
 
 
-_mine: tuple[Cache, dict[str, Any]]
+_mine: tuple[Cache, Plan]
 
 
-def _take(cache: Cache, plan: dict[str, Any]) -> None:
+def _take(cache: Cache, plan: Plan) -> None:
     global _mine
     _mine = cache, plan
 
@@ -225,9 +228,7 @@ def _shard(shard: int) -> None:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.fill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = parser(__doc__, "bench.fill", config=False)
     p.add_argument("folder", type=Path, help="the results folder to write")
     p.add_argument("--videos", type=int, default=550_000)
     p.add_argument("--segments", type=int, default=6)
@@ -240,11 +241,10 @@ def main() -> None:
         raise UserError(f"--correlation {args.correlation} is not between 0 and 1")
     settings = {"shard_videos": args.shard_videos, "segments": {"count": args.segments}}
     config = load({"results": str(args.folder), "videos": "videos.csv", **settings})
-    dims = {"musicnn": 1506, "r2plus1d": 512}
     spec = {"seed": args.seed, "correlation": args.correlation, "segments": args.segments}
-    keys = {name: key_of({"backbone": name, **spec}) for name in dims}
-    fill(config, Planted(dims, keys, args.correlation, seed=args.seed), args.videos, args.processes)
+    keys = {name: key_of({"backbone": name, **spec}) for name in DIMS}
+    fill(config, Planted(DIMS, keys, args.correlation, seed=args.seed), args.videos, args.processes)
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -52,16 +52,16 @@ class Hostile:
     expected: Literal["ok", "fail", "any"]
 
 
-def hostile(folder: Path, good: Path, port: int, pictures: bool = True) -> list[Hostile]:
+def hostile(folder: Path, good: Path, port: int, huge: bool = True) -> list[Hostile]:
     """Write all of them below `folder`. `good` is a good mp4 in another place, `port` one where nobody may call.
 
-    `pictures=False` leaves out the huge pictures, which take seconds each.
+    `huge=False` leaves out the videos with huge frames, which take seconds each.
     """
     folder.mkdir()
-    made = [*_names(folder, good), *_playlists(folder, good, port), *_special(folder, good), *_bombs(folder, good)]
-    made += _huge(folder) if pictures else []
-    assert len({h.name for h in made}) == len(made)
-    return made
+    files = [*_names(folder, good), *_playlists(folder, good, port), *_special(folder, good), *_bombs(folder, good)]
+    files += _huge(folder) if huge else []
+    assert len({h.name for h in files}) == len(files)
+    return files
 
 
 def _names(folder: Path, good: Path) -> Iterator[Hostile]:
@@ -100,7 +100,7 @@ def _playlists(folder: Path, good: Path, port: int) -> Iterator[Hostile]:
     }
     for i, (name, text) in enumerate(texts.items()):
         path = folder / f"list{i:02d}{'.mp4' if i % 2 else '.m3u8'}"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         yield Hostile(name, path, "fail")
 
 
@@ -123,9 +123,9 @@ def _special(folder: Path, good: Path) -> Iterator[Hostile]:
     (where / "secret.mp4").chmod(0)
     yield Hostile("no permission", where / "secret.mp4", "ok" if os.geteuid() == 0 else "fail")
     with socket.socket(socket.AF_UNIX) as server:
-        here = os.open(where, os.O_RDONLY)  # a socket's address may have 108 bytes only
-        server.bind(f"/proc/self/fd/{here}/socket.mp4")
-        os.close(here)
+        descriptor = os.open(where, os.O_RDONLY)  # a socket's address may have 108 bytes only
+        server.bind(f"/proc/self/fd/{descriptor}/socket.mp4")
+        os.close(descriptor)
     yield Hostile("socket", where / "socket.mp4", "fail")
     yield Hostile("below a file", good / "x.mp4", "fail")
     yield Hostile("long name", where / ("n" * 300 + ".mp4"), "fail")
@@ -148,23 +148,23 @@ def _bombs(folder: Path, good: Path) -> Iterator[Hostile]:
 
 
 def _huge(folder: Path) -> Iterator[Hostile]:
-    # FFmpeg itself refuses pictures from 16,384 × 16,384 on; what it lets through is worse.
+    # FFmpeg itself refuses frames from 16,384 × 16,384 on; what it lets through is worse.
     yield Hostile("16000×16000 from the start", _pngs(folder / "start16000.mov", [16000] * 4, 16000), "fail")
     yield Hostile("8000×8000 from the start", _pngs(folder / "start8000.mov", [8000] * 4, 8000), "any")
-    for side in (16000, 30000):
-        grown = _pngs(folder / f"later{side}.mov", [64, 64, side, side], 64)
-        yield Hostile(f"{side}×{side} later", grown, "any")
+    for width in (16000, 30000):
+        grown = _pngs(folder / f"later{width}.mov", [64, 64, width, width], 64)
+        yield Hostile(f"{width}×{width} later", grown, "any")
 
 
 def _claims(data: bytes) -> Iterator[tuple[str, bytes]]:
     """A good mp4 whose tables claim what is not there."""
 
     def patched(kind: bytes, *changes: tuple[int, str, int]) -> bytes:
-        out, at = bytearray(data), data.find(kind)
-        while at >= 0:  # in every track
+        out, position = bytearray(data), data.find(kind)
+        while position >= 0:  # in every track
             for offset, form, value in changes:
-                struct.pack_into(form, out, at + 4 + offset, value)
-            at = data.find(kind, at + 4)
+                struct.pack_into(form, out, position + 4 + offset, value)
+            position = data.find(kind, position + 4)
         return bytes(out)
 
     # Offsets count from behind the box's type; versions and flags are its first four bytes.
@@ -181,31 +181,31 @@ def _claims(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "0×0 in avc1", patched(b"avc1", (24, ">H", 0), (26, ">H", 0))
 
 
-def _png(side: int) -> bytes:
-    """A black grey picture of side × side as PNG: `side`² bytes in about a thousandth of that."""
-    packer, row = zlib.compressobj(1), bytes(1 + side)
-    packed = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+def _png(width: int) -> bytes:
+    """A black PNG image of width × width pixels: `width`² bytes in about a thousandth of that."""
+    packer, row = zlib.compressobj(1), bytes(1 + width)
+    packed = b"".join([*(packer.compress(row) for _ in range(width)), packer.flush()])
+    header = struct.pack(">IIBBBBB", width, width, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
     body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def _pngs(path: Path, sides: list[int], declared: int) -> Path:
-    """A video of one PNG a second with these sides; the container declares one size."""
-    pictures = {side: _png(side) for side in sides}
+def _pngs(path: Path, widths: list[int], declared: int) -> Path:
+    """A video of one PNG a second with these widths (= heights); the container declares one size."""
+    images = {width: _png(width) for width in widths}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("png", rate=1)
         stream.width = stream.height = declared
         stream.pix_fmt = "gray"
         container.start_encoding()
-        for second, side in enumerate(sides):
-            _mux(container, stream, pictures[side], second)
+        for second, width in enumerate(widths):
+            _mux(container, stream, images[width], second)
     return path
 
 
 def _streams(path: Path, count: int) -> Path:
-    """A file with many sound streams, each with four seconds of silence."""
+    """A file with many audio streams, each with four seconds of silence."""
     with av.open(str(path), "w") as container:
         streams: list[Any] = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(count)]
         container.start_encoding()

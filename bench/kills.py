@@ -14,7 +14,6 @@ anything is torn, lost or different. Writes into a temporary folder.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -31,8 +30,9 @@ from typing import Any
 from bench.light import NAME
 from bench.measure import ROOT, save
 from bench.runs import Run, show, size_of, write_table
+from config.cli import parser
 from config.files import read_json, write_json
-from config.model import Render
+from config.pipeline import Render
 from data.render import render_video
 
 SIZES = (10, 14)
@@ -70,7 +70,7 @@ class Campaign:
         run.prepare()
         records = {}
         for part in run.parts:
-            for shard in range(run.plan["shards"]):
+            for shard in range(run.plan.shards):
                 began = time.monotonic()
                 subprocess.run(run.job(part, shard), cwd=ROOT, check=True, capture_output=True)
                 self.job_seconds[part] = max(self.job_seconds.get(part, 0.0), time.monotonic() - began)
@@ -80,7 +80,7 @@ class Campaign:
     def check(self, run: Run, when: str) -> None:
         """No done record without its shard, byte for byte. Called after every kill."""
         for part in run.parts:
-            for shard in range(run.plan["shards"]):
+            for shard in range(run.plan.shards):
                 if run.torn(part, shard):
                     self.problems.append(f"torn: {part} shard {shard} {when}")
 
@@ -91,7 +91,7 @@ class Campaign:
             run = self.run(results, table)
             run.prepare()
             for part in run.parts:
-                for shard in range(run.plan["shards"]):
+                for shard in range(run.plan.shards):
                     self._killed_until_done(run, part, shard, enough)
             self._compare(run, stage)
         shutil.rmtree(results)
@@ -109,15 +109,13 @@ class Campaign:
             self.check(run, f"after a kill while {mode}")
             if size_of(journal) < before and run.record(part, shard) is None and not self._in_ledger(run, part, shard):
                 self.problems.append(f"lost: the journal of {part} shard {shard} shrank after a kill while {mode}")
-        done = subprocess.run(run.job(part, shard), cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            self.problems.append(f"died: {part} shard {shard}: {done.stderr[-2000:]}")
+        process = subprocess.run(run.job(part, shard), cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+        if process.returncode:
+            self.problems.append(f"died: {part} shard {shard}: {process.stderr[-2000:]}")
 
     @staticmethod
     def _in_ledger(run: Run, part: str, shard: int) -> bool:
-        plan = run.plan
-        key = plan["backbones"][part]["key"] if part in plan["backbones"] else plan["segment_key"]
-        return run.paths.ledger(part, shard, key).exists()
+        return run.paths.ledger(part, shard, run.plan.key(part)).exists()
 
     def _kill(self, run: Run, part: str, shard: int, mode: str) -> bool:
         """Start a job and kill it. False if it ended before."""
@@ -153,7 +151,7 @@ class Campaign:
                 os.killpg(process.pid, signal.SIGKILL)
                 self.kills["workflow"] += 1
             process.wait()
-            if run.plan:
+            if run.paths.plan.exists():
                 self.check(run, "after the workflow was killed")
             self._snakemake(run, "--unlock").wait()
         if self._snakemake(run).wait():
@@ -172,7 +170,7 @@ class Campaign:
         # Snakemake starts `python -m …` from PATH; a `sitecustomize` on the path registers the backbone there.
         shim = self.folder / "shim"
         shim.mkdir(exist_ok=True)
-        (shim / "sitecustomize.py").write_text("import bench.light\nbench.light.register()\n")
+        (shim / "sitecustomize.py").write_text("import bench.light\nbench.light.register()\n", encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": f"{shim}{os.pathsep}{ROOT}"}
         command = [sys.executable, "-m", "snakemake", "extract", *arguments, "--cores", "2", "--quiet", "all"]
         command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(self.folder)]
@@ -189,7 +187,7 @@ class Campaign:
         self.check(run, "at the end of a round")
         verify = subprocess.run(
             [sys.executable, "-m", *(["bench.light"] if run.light else []), "pipeline.verify", str(run.paths.results)],
-            cwd=ROOT, capture_output=True, text=True,
+            cwd=ROOT, capture_output=True, text=True, encoding="utf-8",
         )  # fmt: skip
         if verify.returncode:
             self.problems.append(f"verify: {verify.stdout[-1000:]}{verify.stderr[-1000:]}")
@@ -204,7 +202,7 @@ class Campaign:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.kills", config=False)
     p.add_argument("--kills", type=int, default=200, help="kills of jobs run by hand")
     p.add_argument("--workflow-kills", type=int, default=9, help="kills of whole workflows")
     p.add_argument("--seed", type=int, default=3)

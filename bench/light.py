@@ -2,7 +2,7 @@
 
     python -m bench.light pipeline.extract --config … --backbone light --shard 0
 
-`light` reads sound like MusicNN, `light_video` pictures like R(2+1)D; the features are the loudness or brightness of 8
+`light` reads audio like MusicNN, `light_video` frames like R(2+1)D; the features are the loudness or brightness of 8
 equal parts of a segment. Everything around them (probe, decoding processes, journal, store) is the real thing, and a
 job starts in a second, because torch is not imported. Reads and writes what the module does.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from pipeline.backbones import REGISTRY, Entry
 from pipeline.backbones.base import Backbone
+from pipeline.readers import AudioRequest, VideoRequest
 
 NAME = "light"
 NAMES = (NAME, "light_video")
@@ -44,9 +46,9 @@ class Light(Backbone):
         return {"rate": 16000}
 
     @staticmethod
-    def request(options: dict[str, Any]) -> dict[str, Any]:
-        """Sound as MusicNN reads it."""
-        return {"rate": 16000}
+    def request(options: dict[str, Any]) -> AudioRequest | VideoRequest:
+        """Return audio as MusicNN reads it."""
+        return AudioRequest(16000)
 
     def features(self, segments: np.ndarray) -> np.ndarray:
         """[n, samples] → [n, 8] root mean squares."""
@@ -62,12 +64,12 @@ class LightVideo(Light):
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
         """What is decoded."""
-        return LightVideo.request(options)
+        return asdict(LightVideo.request(options))
 
     @staticmethod
-    def request(options: dict[str, Any]) -> dict[str, Any]:
-        """Pictures of R(2+1)D's size, one a second."""
-        return {"fps": 1.0, "resize": (128, 171), "crop": (112, 112)}
+    def request(options: dict[str, Any]) -> VideoRequest:
+        """Return frames of R(2+1)D's size, one a second."""
+        return VideoRequest(1.0, (128, 171), (112, 112))
 
     def features(self, segments: np.ndarray) -> np.ndarray:
         """[n, frames, height, width, 3] → [n, 8] brightnesses within 1."""
@@ -76,8 +78,8 @@ class LightVideo(Light):
 
 def register() -> None:
     """Let the configuration of this process know the backbones."""
-    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio", DIM, {})
-    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video", DIM, {})
+    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio")
+    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video")
 
 
 def main() -> None:

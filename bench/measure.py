@@ -1,4 +1,4 @@
-"""Measuring for the benches: child processes with their own clocks, and what to say about machine and versions.
+"""Measuring for the benches: child processes with their own clocks, result files, tables in Markdown.
 
 Reads /proc/self/io; writes nothing but the result files under bench/results that it is given.
 """
@@ -20,17 +20,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from config.files import write_json
+from config.cli import run
+from config.files import read_json, write_json
+from config.model import Config
+from pipeline.backbones import Entry, entry
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 SEGMENTS, SECONDS, RATE = 6, 3.0, 16000
 """The paper's segments, and the sampling rate (Hz) of MusicNN."""
+BACKBONES: dict[str, Entry] = {name: entry(name) for name in Config.model_fields["backbones"].default}
+"""The backbones that a configuration has by default, audio first."""
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers depend on: processor, cores, Python and library versions."""
+    """Return what the numbers depend on: processor, cores, Python and library versions."""
     names = ("torch", "torchvision", "numpy", "zarr", "av", "decord", "soxr", "snakemake")
     return {
         "processor": _processor(),
@@ -43,15 +48,15 @@ def machine() -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def starts_of(duration: float) -> list[float]:
-    """Where the bench's segments of a video begin (s): the paper's six."""
-    from config.model import Segments
+    """Return where the bench's segments of a video of `duration` seconds begin (s): the paper's six."""
+    from config.pipeline import Segments
     from data.segments import segment_starts
 
     starts = segment_starts("bench", duration, Segments())
@@ -59,46 +64,63 @@ def starts_of(duration: float) -> list[float]:
     return [float(s) for s in starts]
 
 
+def start(main: Callable[[], None], answer: Callable[..., dict[str, Any]] | None = None) -> None:
+    """Run a bench's `main` as a command; as the process of `child`, print the JSON of `answer(*arguments)` instead."""
+    if answer is not None and sys.argv[1:2] == ["--child"]:
+        print(json.dumps(answer(*sys.argv[2:])))
+    else:
+        run(main)
+
+
 def child(module: str, *arguments: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run `python -m module --child arguments`; its last line of output is JSON. RuntimeError with its words."""
+    """Run `python -m module --child arguments`; return the JSON of its last line. RuntimeError with its stderr."""
     command = [sys.executable, "-m", module, "--child", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, encoding="utf-8"
+    )
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}:\n{process.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """Run `work`; return its result and its wall seconds."""
+    clock = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - clock
 
 
 def measured(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
-    """Run `work`; its result, and wall and processor seconds (children that ended included) and bytes read."""
-    cpu, read, clock = _cpu(), _bytes_read(), time.perf_counter()
-    result = work()
-    wall = time.perf_counter() - clock
+    """Run `work`; return its result, its wall and processor seconds (with ended children) and the bytes read."""
+    cpu, read = _cpu(), _bytes_read()
+    result, wall = timed(work)
     return result, {"wall": wall, "cpu": _cpu() - cpu, "read": _bytes_read() - read}
 
 
 def _cpu() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    usages = (resource.getrusage(usage_of) for usage_of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _bytes_read() -> int:
-    lines = Path("/proc/self/io").read_text().splitlines()
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
 
 
 def summary(values: Iterable[float], digits: int = 3) -> dict[str, float]:
-    """Median, smallest and largest of repeated measurements: the spread is the noise."""
-    found = list(values)
-    return {k: round(f(found), digits) for k, f in (("median", statistics.median), ("min", min), ("max", max))}
+    """Return median, smallest and largest of repeated measurements, rounded: the spread is the noise."""
+    measurements = list(values)
+    return {k: round(f(measurements), digits) for k, f in (("median", statistics.median), ("min", min), ("max", max))}
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The p of cost ≈ c · size^p, by least squares on logarithms: 1 is linear, 2 quadratic growth."""
+    """Fit cost ≈ c · size^p by least squares on logarithms; return p (1: linear growth, 2: quadratic)."""
     return round(float(np.polyfit(np.log(sizes), np.log(costs), 1)[0]), 3)
 
 
 def bar(measure: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
-    """One line of a result's `bars`: what was measured, the bar it has to reach, and whether it did."""
+    """Return one line of a result's `bars`: what was measured, the bar it has to reach, and whether it did."""
     if (at_least is None) == (at_most is None):
         raise ValueError("a bar is either a least or a greatest value")
     met = value >= at_least if at_least is not None else at_most is not None and value <= at_most
@@ -106,13 +128,18 @@ def bar(measure: str, value: float, *, at_least: float | None = None, at_most: f
     return {"measure": measure, "value": round(value, 4), "bar": words, "met": met}
 
 
-def save(name: str, command: str, found: dict[str, Any]) -> None:
+def save(name: str, command: str, result: dict[str, Any]) -> None:
     """Write bench/results/<name>.json with the machine and the command beside the numbers."""
-    write_json(RESULTS / f"{name}.json", {"command": command, **machine(), **found})
+    write_json(RESULTS / f"{name}.json", {"command": command, **machine(), **result})
     print(f"wrote bench/results/{name}.json")
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """A committed result, or None."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """Return a committed result, or None."""
+    return read_json(RESULTS / f"{name}.json")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    first, *lines = (f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows))
+    return "\n".join([first, "|---" * len(header) + "|", *lines])

@@ -2,15 +2,14 @@
 
     python -m bench.media FOLDER [--seconds 240]
 
-1280×720 at 25 frames a second: a detailed picture under a moving, slowly shaking camera with grain, cut every 3 to 7 s,
-with sound. Encoding is most of the work, so BLOCK seconds are encoded and their packets are repeated with later time
+1280×720 at 25 frames a second: detailed frames under a moving, slowly shaking camera with grain, cut every 3 to 7 s,
+with audio. Encoding is most of the work, so BLOCK seconds are encoded and their packets are repeated with later time
 stamps (every block begins with a keyframe); a decoder has the same work as for a file without repeats. Files that exist
 are kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from typing import Any
 import av
 import numpy as np
 
-from config.cli import UserError, run
+from config.cli import UserError, parser, run
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 SECONDS = 240.0
 BLOCK = 40.0
-"""Seconds of pictures that are encoded."""
+"""Seconds of video that are encoded."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class File:
     codec: str
     options: dict[str, str]
     gop: int
-    sound: str
+    audio_codec: str
     rate: int
     words: str
 
@@ -86,7 +85,7 @@ def path_of(folder: Path, file: File) -> Path:
 def render(folder: Path, seconds: float = SECONDS) -> list[File]:
     """Render what is missing; return the files that this PyAV can encode. OSError when the disk is full."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    rendered = []
     for file in FILES:
         try:
             av.Codec(file.codec, "w")
@@ -95,42 +94,42 @@ def render(folder: Path, seconds: float = SECONDS) -> list[File]:
             continue
         if not path_of(folder, file).exists():
             _write(folder, file, seconds)
-        made.append(file)
-    if not made:
+        rendered.append(file)
+    if not rendered:
         raise UserError("this PyAV has no encoder at all; install the pinned wheel (requirements.txt)")
-    return made
+    return rendered
 
 
-def pictures(count: int, seed: int = 1) -> Iterator[np.ndarray]:
-    """`count` pictures as yuv420p [HEIGHT · 3 / 2, WIDTH] uint8: textures of all scales under a moving camera."""
+def frames(count: int, seed: int = 1) -> Iterator[np.ndarray]:
+    """`count` frames as yuv420p [HEIGHT · 3 / 2, WIDTH] uint8: textures of all scales under a moving camera."""
     random = np.random.default_rng(seed)
     grain = random.normal(0, 2.5, (HEIGHT + 64, WIDTH + 64)).astype(np.int16)
-    world, left = _world(random), 0
-    at, speed, centre = np.zeros(2), np.zeros(2), np.zeros(2)
+    world, frames_left = _world(random), 0
+    position, speed, centre = np.zeros(2), np.zeros(2), np.zeros(2)
     for number in range(count):
-        if left == 0:
-            left = int(random.integers(3 * FPS, 7 * FPS))
+        if frames_left == 0:
+            frames_left = int(random.integers(3 * FPS, 7 * FPS))
             world = [np.roll(plane, random.integers(0, plane.shape[1]), 1) for plane in world]
-            at, speed = random.uniform(100, 300, 2), random.uniform(-2.5, 2.5, 2)
-        left -= 1
-        at = np.clip(at + speed, 8, 500)
+            position, speed = random.uniform(100, 300, 2), random.uniform(-2.5, 2.5, 2)
+        frames_left -= 1
+        position = np.clip(position + speed, 8, 500)
         shake = 3 * np.array([np.sin(number / 7), np.cos(number / 11)])
-        y, x = (2 * ((at + shake) // 2)).astype(int)
+        y, x = (2 * ((position + shake) // 2)).astype(int)
         planes = [
             world[k][y // s : y // s + HEIGHT // s, x // s : x // s + WIDTH // s].copy()
             for k, s in ((0, 1), (1, 2), (2, 2))
         ]
         # Something that moves against the background, as people do in front of a stage.
         centre += random.uniform(-4, 5, 2)
-        top, side = int(centre[0]) % (HEIGHT // 2) // 2 * 2, int(centre[1]) % (WIDTH // 2) // 2 * 2
-        planes[0][top : top + 320, side : side + 200] = 255 - planes[0][top : top + 320, side : side + 200][::-1]
+        top, edge = int(centre[0]) % (HEIGHT // 2) // 2 * 2, int(centre[1]) % (WIDTH // 2) // 2 * 2
+        planes[0][top : top + 320, edge : edge + 200] = 255 - planes[0][top : top + 320, edge : edge + 200][::-1]
         noise = grain[(gy := random.integers(64)) : gy + HEIGHT, (gx := random.integers(64)) : gx + WIDTH]
         luma = np.clip(planes[0] + noise, 16, 235).astype(np.uint8)
         yield np.concatenate([luma, *(plane.reshape(HEIGHT // 4, WIDTH) for plane in planes[1:])])
 
 
 def _world(random: np.random.Generator) -> list[np.ndarray]:
-    """A large picture, Y [·, ·] and U, V of half its size: octaves of noise, so that there are edges at every scale."""
+    """A large image, Y [·, ·] and U, V of half its size: octaves of noise, so that there are edges at every scale."""
     size = 1792, 2048
     planes = []
     for scale, octaves in ((1, (4, 8, 16, 64, 256)), (2, (32, 128)), (2, (32, 128))):
@@ -143,7 +142,7 @@ def _world(random: np.random.Generator) -> list[np.ndarray]:
     return planes
 
 
-def _sound(rate: int, seconds: float) -> np.ndarray:
+def _samples(rate: int, seconds: float) -> np.ndarray:
     """[2, samples] float32: chords with a beat."""
     t = np.arange(round(rate * seconds)) / rate
     root = 110 * 2 ** (np.floor(t / 2) % 5 / 12)
@@ -159,12 +158,12 @@ def _write(folder: Path, file: File, seconds: float) -> None:
     with av.open(str(partial), "w", format=file.suffix) as out:
         options = {**file.options, **({"svtav1-params": f"keyint={file.gop}"} if file.codec == "libsvtav1" else {})}
         video: Any = out.add_stream(file.codec, rate=FPS, options=options)
-        audio: Any = out.add_stream(file.sound, rate=file.rate)
+        audio: Any = out.add_stream(file.audio_codec, rate=file.rate)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         video.codec_context.gop_size, video.codec_context.thread_count = file.gop, 0
         audio.codec_context.layout, audio.bit_rate = "stereo", 128_000
-        pictures = list(_video(video, block))
-        copies = [(n * block, packet) for n in range(round(seconds / block)) for packet in pictures]
+        encoded = list(_video(video, block))
+        copies = [(n * block, packet) for n in range(round(seconds / block)) for packet in encoded]
         packets = [_later(packet, shift, video) for shift, packet in copies] + list(_audio(audio, file, seconds))
         for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
             out.mux(packet)
@@ -180,31 +179,31 @@ def _later(packet: Any, seconds: float, stream: Any) -> Any:
 
 
 def _video(stream: Any, seconds: float) -> Iterator[Any]:
-    for number, picture in enumerate(pictures(round(seconds * FPS))):
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+    for number, image in enumerate(frames(round(seconds * FPS))):
+        frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
         frame.pts, frame.time_base = number, Fraction(1, FPS)
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
 def _audio(stream: Any, file: File, seconds: float) -> Iterator[Any]:
-    sound = _sound(file.rate, seconds)
-    for at in range(0, sound.shape[1], file.rate):
-        part = sound[:, at : at + file.rate]
-        if file.sound == "libopus":
+    samples = _samples(file.rate, seconds)
+    for start in range(0, samples.shape[1], file.rate):
+        part = samples[:, start : start + file.rate]
+        if file.audio_codec == "libopus":
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(part.T.reshape(1, -1)), format="flt", layout="stereo"
             )
         else:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), format="fltp", layout="stereo")
-        frame.sample_rate, frame.pts, frame.time_base = file.rate, at, Fraction(1, file.rate)
+        frame.sample_rate, frame.pts, frame.time_base = file.rate, start, Fraction(1, file.rate)
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.media", config=False)
     p.add_argument("folder", type=Path, help="where the files are kept")
     p.add_argument("--seconds", type=float, default=SECONDS, help="length of each file, a multiple of 40 s if longer")
     arguments = p.parse_args()

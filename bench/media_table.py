@@ -1,4 +1,4 @@
-"""What becomes of each file in a folder: both backbones, both picture decoders, as a table for people.
+"""What becomes of each file in a folder: both backbones, both video decoders, as a table for people.
 
     python -m bench.media_table FOLDER        writes bench/results/media_table.json
 
@@ -8,7 +8,6 @@ Runs the real jobs with two short segments a video; only the files' names are ke
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,12 +17,13 @@ import av
 
 from bench.measure import save
 from bench.runs import Run, write_table
+from config.cli import parser
 from pipeline.readers import MediaError
 from pipeline.readers.opening import open_media
 
-COLUMNS = {"sound": "sound (MusicNN)", "pyav": "pictures, `pyav`", "decord": "pictures, `decord`"}
+COLUMNS = {"sound": "audio (MusicNN)", "pyav": "video, `pyav`", "decord": "video, `decord`"}
 ONE_SECOND = 1.0
-"""A segment for pictures, so that the short files count too; MusicNN needs three."""
+"""A segment for video, so that the short files count too; MusicNN needs three."""
 
 
 def contents(path: Path) -> str:
@@ -80,15 +80,15 @@ def table(result: dict[str, Any]) -> str:
     for name, row in result["files"].items():
         cells = []
         for column in COLUMNS:
-            found = row[column]
-            cells.append(f"**{found['outcome']}**: {found['message']}" if found["message"] else found["outcome"])
+            cell = row[column]
+            cells.append(f"**{cell['outcome']}**: {cell['message']}" if cell["message"] else cell["outcome"])
         lines.append(f"| `{name}` | {row['contents']} | {' | '.join(c.replace('|', '/') for c in cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.media_table", config=False)
     p.add_argument("folder", type=Path, help="a folder of media files")
     p.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
     a = p.parse_args()

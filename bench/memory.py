@@ -2,7 +2,7 @@
 
     python -m bench.memory            writes bench/results/memory.json
 
-A few rendered videos are listed 2,000 times and read for real: sound by PyAV, pictures by PyAV and by decord, with the
+A few rendered videos are listed 2,000 times and read for real: audio by PyAV, video by PyAV and by decord, with the
 light backbones of `bench.light`, so that what grows is the pipeline's. Reported are the resident set of the job and of
 its largest worker (MiB), and the slope of a straight line through the job's, start left out. Writes into a temporary
 folder.
@@ -10,7 +10,6 @@ folder.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +22,8 @@ import psutil
 
 from bench.measure import ROOT, save
 from bench.runs import Run, show, size_of, write_table
-from config.model import Render
+from config.cli import parser
+from config.pipeline import Render
 from data.render import render_video
 
 STAGES = (("light", "pyav"), ("light_video", "pyav"), ("light_video", "decord"))
@@ -57,11 +57,11 @@ def measure(run: Run, part: str, videos: int) -> dict[str, Any]:
     if job.wait():
         raise RuntimeError(f"{part} ended with {job.returncode}")
     grown, main, worker = np.array(rows).T
-    done = grown / grown.max() * videos
+    decoded = grown / grown.max() * videos
     # The journal is gone while the shard is written, which is not decoding.
-    settled = (done > SETTLED * videos) & (np.arange(len(done)) <= grown.argmax())
-    slope = np.polyfit(done[settled] / 1000, main[settled], 1)[0]
-    marks = [int(np.abs(done - videos * i / 10).argmin()) for i in range(1, 11)]
+    settled = (decoded > SETTLED * videos) & (np.arange(len(decoded)) <= grown.argmax())
+    slope = np.polyfit(decoded[settled] / 1000, main[settled], 1)[0]
+    marks = [int(np.abs(decoded - videos * i / 10).argmin()) for i in range(1, 11)]
     return {
         "samples": len(rows),
         "job_mib_every_tenth": [round(float(main[i]), 1) for i in marks],
@@ -74,7 +74,7 @@ def measure(run: Run, part: str, videos: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.memory", config=False)
     p.add_argument("--videos", type=int, default=2000)
     p.add_argument(
         "--recycle", type=int, default=500, help="decoding.recycle; as many as --videos shows decoders' leaks"

@@ -4,13 +4,12 @@
 
 Reads a file of bench.media in FOLDER, and weights (`--weights`: safetensors of `pipeline.weights`; otherwise random
 ones, written into FOLDER). Writes bench/results/modes.json. Processor seconds on one core, one clip of 30 frames at a
-time, the modes taking turns; the cosine is the lowest over six clips, as it is and after each side's mean over the
-clips is taken off.
+time, the modes taking turns; the cosine is the lowest over six clips, as it is and after the mean over the clips
+is subtracted from both.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.decode import _frames
-from bench.measure import save, starts_of, summary
+from bench.decode import frames_of
+from bench.measure import markdown, save, start, starts_of, summary
 from bench.media import SECONDS as DURATION
 from bench.media import path_of, render
 from bench.network import backbone, random_weights
-from config.cli import run
+from config.cli import parser
 
 BAR = 0.9999
 
 
 def modes(weights: Path) -> tuple[dict[str, tuple[Callable[[Any], Any], str]], dict[str, str]]:
-    """{mode: (network, words)}, and {mode: why it cannot be run here}."""
+    """Return {mode: (network, words)}, and {mode: why it cannot be run here}."""
     import torch
     from safetensors.torch import load_file
 
@@ -45,7 +44,7 @@ def modes(weights: Path) -> tuple[dict[str, tuple[Callable[[Any], Any], str]], d
     last: Any = {"memory_format": torch.channels_last_3d}
     half = torch.bfloat16
     bf16, bf16_fast = fold(plain()).to(half), backbone("r2plus1d", weights).net.to(half)
-    found = {
+    networks = {
         "torchvision": (plain(), "as it is"),
         "channels_last": (plain().to(**last), "channels-last"),
         "folded": (fold(plain()), "folded normalisation"),
@@ -59,42 +58,42 @@ def modes(weights: Path) -> tuple[dict[str, tuple[Callable[[Any], Any], str]], d
         compiled = torch.compile(fold(plain()).to(**last))
         with torch.inference_mode():
             compiled(torch.zeros(1, 3, 30, 112, 112))
-        found["compiled"] = (compiled, "folded, channels-last, torch.compile")
+        networks["compiled"] = (compiled, "folded, channels-last, torch.compile")
     except Exception as error:  # whatever a compiler that is missing or too old makes torch raise
         missing["compiled"] = f"torch.compile fails here: {type(error).__name__} {str(error)[:150]!r}"
-    return found, missing
+    return networks, missing
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """The lowest cosine between rows."""
+    """Return the lowest cosine between rows of two arrays [n, dim]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
 def bench(folder: Path, duration: float, repeats: int, weights: Path | None) -> dict[str, Any]:
-    """Rows by mode."""
+    """Measure every mode, `repeats` times by turns; return the result file's content."""
     import torch
 
     torch.set_num_threads(1)
     file = render(folder, duration)[0]
-    clips = _frames("pyav", str(path_of(folder, file)), starts_of(duration))
+    clips = frames_of("pyav", str(path_of(folder, file)), starts_of(duration))
     used = weights or random_weights(folder / "weights", "r2plus1d")
     normalise = backbone("r2plus1d", used)._normalised
     inputs = [normalise(torch.from_numpy(clip[None])) for clip in clips]
-    found, missing = modes(used)
+    networks, missing = modes(used)
     features, seconds = {}, defaultdict(list)
     with torch.inference_mode():
-        for name, (net, _) in found.items():
+        for name, (net, _) in networks.items():
             features[name] = np.concatenate([net(x).float().numpy() for x in inputs])
         for repeat in range(repeats):
-            for name, (net, _) in found.items():
+            for name, (net, _) in networks.items():
                 clock = time.thread_time()
                 net(inputs[repeat % len(inputs)])
                 seconds[name].append(time.thread_time() - clock)
     reference = features["torchvision"]
     slowest = min(seconds["torchvision"])
     rows: list[dict[str, Any]] = []
-    for name, (_, words) in found.items():
+    for name, (_, words) in networks.items():
         rows.append(
             {
                 "mode": name,
@@ -112,31 +111,29 @@ def bench(folder: Path, duration: float, repeats: int, weights: Path | None) -> 
 
 
 def table(result: dict[str, Any]) -> str:
-    """The Markdown table."""
-    lines = ["| mode | s a clip | times as fast | lowest cosine | centred |", "|---|---|---|---|---|"]
-    for row in result["rows"]:
+    """Return the modes as Markdown, one a line."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
         if "refused" in row:
-            lines.append(f"| {row['words']} | {row['refused']} | | | |")
-        else:
-            lines.append(
-                f"| {row['words']} | {row['seconds_a_clip']['median']:.2f} | {row['times_as_fast']:.2f} "
-                f"| {row['cosine']:.6f} | {row['cosine_centred']:.6f} |"
-            )
-    return "\n".join(lines)
+            return [row["words"], row["refused"], "", "", ""]
+        speed = [f"{row['seconds_a_clip']['median']:.2f}", f"{row['times_as_fast']:.2f}"]
+        return [row["words"], *speed, f"{row['cosine']:.6f}", f"{row['cosine_centred']:.6f}"]
+
+    return markdown(["mode", "s a clip", "times as fast", "lowest cosine", "centred"], map(cells, result["rows"]))
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.modes", config=False)
     p.add_argument("folder", type=Path, help="where the bench's files are kept")
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
     p.add_argument("--weights", type=Path, help="safetensors of r2plus1d; default: random ones")
-    arguments = p.parse_args()
-    found = bench(arguments.folder, arguments.seconds, arguments.repeats, arguments.weights)
-    save("modes", f"python -m bench.modes FOLDER --repeats {arguments.repeats}", found)
-    print(table(found))
+    args = p.parse_args()
+    result = bench(args.folder, args.seconds, args.repeats, args.weights)
+    save("modes", f"python -m bench.modes FOLDER --repeats {args.repeats}", result)
+    print(table(result))
 
 
 if __name__ == "__main__":
-    run(main)
+    start(main)

@@ -10,8 +10,6 @@ checksums, no float16. Reads the folder; writes nothing into it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bench import measure
+from config.cli import parser
 from config.paths import Paths
 from pipeline.features import open_features
 from pipeline.shards import Shards
@@ -32,36 +31,31 @@ THREADS = 2
 
 
 def bare(block: np.ndarray, times: int) -> float:
-    """Seconds of so many products of a block, float32 [segments, dim], with itself, on THREADS threads."""
+    """Return the seconds of so many products of a block, float32 [segments, dim], with itself, on THREADS threads."""
     clock = time.perf_counter()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda _: block.T @ block, range(times)))
     return time.perf_counter() - clock
 
 
-def one(folder: str, backbone: str, videos: int) -> dict[str, Any]:
-    """One backbone and size, in this process."""
-    paths = Paths(Path(folder))
+def one_size(folder: str, backbone: str, size: str) -> dict[str, Any]:
+    """Measure one backbone and number of videos, in this process."""
+    paths, videos = Paths(Path(folder)), int(size)
     features, shards = open_features(paths), Shards.open(paths.features / backbone)
     rows = features.rows("train", valid=[backbone])
     rows = rows[rows < videos]
-    clock = time.perf_counter()
-    found = compute(shards, rows, scheduler="threads", num_workers=THREADS)
-    seconds = time.perf_counter() - clock
+    moments, seconds = measure.timed(lambda: compute(shards, rows, scheduler="threads", num_workers=THREADS))
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     block = segments_of(shards, rows[rows < shards.shard_rows])
-    floor = bare(block, round(found.count / len(block)))
-    size = found.count * shards.shape[2] * 2
-    return {"backbone": backbone, "videos": videos, "segments": found.count, "bytes": size} | {
-        "seconds": seconds,
-        "floor": floor,
-        "rss": rss,
-    }
+    floor = bare(block, round(moments.count / len(block)))
+    about = {"backbone": backbone, "videos": videos, "segments": moments.count}
+    return about | {"bytes": moments.count * shards.shape[2] * 2, "seconds": seconds, "floor": floor, "rss": rss}
 
 
 def measure_all(folder: str) -> dict[str, Any]:
-    """Everything for the result file."""
-    cases = [("musicnn", size) for size in SIZES] + [("r2plus1d", SIZES[-1])]
+    """Measure all sizes of the first backbone, the largest of the others; return the result file's content."""
+    first, *others = measure.BACKBONES
+    cases = [(first, size) for size in SIZES] + [(name, SIZES[-1]) for name in others]
     runs = [measure.child("bench.moments", folder, name, str(size)) for name, size in cases]
     curve = runs[: len(SIZES)]
     rate = measure.exponent([r["videos"] for r in curve], [r["seconds"] for r in curve])
@@ -73,32 +67,30 @@ def measure_all(folder: str) -> dict[str, Any]:
     return {"threads": THREADS, "runs": runs, "exponent": rate, "bars": bars}
 
 
-def table(found: dict[str, Any]) -> str:
-    """The runs as Markdown."""
-    lines = [
-        "| backbone | videos | features | seconds | bare product, s | share | peak RSS |",
-        "|---|---|---|---|---|---|---|",
+def table(result: dict[str, Any]) -> str:
+    """Return the runs as Markdown."""
+    rows = [
+        [
+            r["backbone"],
+            f"{r['videos']:,}",
+            f"{r['bytes'] / 1e9:.2f} GB",
+            f"{r['seconds']:.1f}",
+            f"{r['floor']:.1f}",
+            f"{r['floor'] / r['seconds']:.2f}",
+            f"{r['rss'] / 1e9:.2f} GB",
+        ]
+        for r in result["runs"]
     ]
-    for r in found["runs"]:
-        lines.append(
-            f"| {r['backbone']} | {r['videos']:,} | {r['bytes'] / 1e9:.2f} GB | {r['seconds']:.1f} | {r['floor']:.1f} "
-            f"| {r['floor'] / r['seconds']:.2f} | {r['rss'] / 1e9:.2f} GB |"
-        )
-    return "\n".join(lines) + f"\n\nTime grows as videos^{found['exponent']:.2f}."
+    header = ["backbone", "videos", "features", "seconds", "bare product, s", "share", "peak RSS"]
+    return f"{measure.markdown(header, rows)}\n\nTime grows as videos^{result['exponent']:.2f}."
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.moments", config=False)
     p.add_argument("folder", help="a results folder that bench.fill made")
-    p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    p.add_argument("case", nargs="*", help=argparse.SUPPRESS)
-    args = p.parse_args()
-    if args.child:
-        print(json.dumps(one(args.folder, args.case[0], int(args.case[1]))))
-    else:
-        measure.save("moments", "python -m bench.moments FOLDER", measure_all(args.folder))
+    measure.save("moments", "python -m bench.moments FOLDER", measure_all(p.parse_args().folder))
 
 
 if __name__ == "__main__":
-    main()
+    measure.start(main, one_size)

@@ -27,14 +27,14 @@ def random_weights(folder: Path, name: str) -> Path:
 
 
 def backbone(name: str, weights: Path, threads: int = 1) -> Any:
-    """The backbone on the CPU."""
+    """Load the backbone on the CPU."""
     from pipeline.backbones import load_class, resolve_options
 
     return load_class(name)(weights, resolve_options(name, {}), "cpu", threads)
 
 
 def peak_gflops(threads: int, size: int = 2048, repeats: int = 3) -> float:
-    """The machine's float32 matrix rate in GFLOP/s of processor time: best of numpy's, torch's and oneDNN's product.
+    """Measure the machine's float32 matrix rate, GFLOP/s of processor time: the best of numpy, torch and oneDNN.
 
     Torch's own library is MKL, which on processors of other makers leaves out their widest instructions.
     """
@@ -42,11 +42,11 @@ def peak_gflops(threads: int, size: int = 2048, repeats: int = 3) -> float:
 
     torch.set_num_threads(threads)
     a, b = torch.randn(size, size), torch.randn(size, size)
-    pictures, kernel = a.T.reshape(1, size, 32, size // 32).contiguous(), b.reshape(size, size, 1, 1)
+    images, kernel = a.T.reshape(1, size, 32, size // 32).contiguous(), b.reshape(size, size, 1, 1)
     products: tuple[Callable[[], Any], ...] = (
         lambda: a @ b,
         lambda: a.numpy() @ b.numpy(),
-        lambda: torch.mkldnn_convolution(pictures, kernel, None, (0, 0), (1, 1), (1, 1), 1),
+        lambda: torch.mkldnn_convolution(images, kernel, None, (0, 0), (1, 1), (1, 1), 1),
     )
     best = 0.0
     for product in products:
@@ -58,17 +58,17 @@ def peak_gflops(threads: int, size: int = 2048, repeats: int = 3) -> float:
 
 
 def gflop(net: Any, example: Any) -> float:
-    """GFLOP of one forward pass of a network of plain torch operations (a multiplication and an addition are two)."""
+    """Count GFLOP of one forward pass of plain torch operations (a multiplication and an addition are two)."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(example)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops() / 1e9)
 
 
 def r2plus1d_gflop(frames: int) -> float:
-    """GFLOP of a clip of so many frames of 112×112 (folded or not, the convolutions are the same)."""
+    """Count GFLOP of a clip of so many frames of 112×112 (folded or not, the convolutions are the same)."""
     import torch
 
     from pipeline.backbones.r2plus1d import _network
@@ -78,7 +78,7 @@ def r2plus1d_gflop(frames: int) -> float:
 
 
 def musicnn_gflop(weights: Path) -> float:
-    """GFLOP of one patch of 187 frames."""
+    """Count GFLOP of one patch of 187 frames."""
     import torch
 
     return gflop(backbone("musicnn", weights).engine.net, torch.zeros(1, 187, 96))

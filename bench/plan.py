@@ -9,7 +9,6 @@ and one core, on the first videos of the user's own table or folder. Writes noth
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,14 +18,11 @@ from typing import Any
 
 import pyarrow.csv as pacsv
 
-from bench.measure import ROOT, load
-from config.cli import UserError, clock, run
+from bench.measure import BACKBONES, ROOT, child, load, start
+from config.cli import UserError, clock, parser
 from config.files import write_json
 from config.model import load as configuration
-from config.paths import Paths
-from data.manifest import read_videos
-
-PARTS = ("musicnn", "r2plus1d")
+from data.videos import read_videos
 
 
 def from_results(result: dict[str, Any]) -> dict[str, float]:
@@ -36,36 +32,35 @@ def from_results(result: dict[str, Any]) -> dict[str, float]:
 
 def from_sample(sample: Path, limit: int) -> dict[str, float]:
     """Core seconds a video by backbone, measured on the sample's first videos. UserError if none can be read."""
-    from bench.measure import child
-
     videos = read_videos(sample).slice(0, limit)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pacsv.write_csv(videos.select(["video_id", "path"]), folder / "videos.csv")
-        backbones = {part: {"weights": "random"} for part in PARTS}
+        backbones = {part: {"weights": "random"} for part in BACKBONES}
         raw = {"results": str(folder / "results"), "videos": str(folder / "videos.csv"), "backbones": backbones}
         config = configuration(raw)
-        path = Paths(Path(config.results)).config
+        path = config.paths.config
         write_json(path, config.model_dump(mode="json"))
-        weights = [["pipeline.weights", "--backbone", part] for part in PARTS]
+        weights = [["pipeline.weights", "--backbone", part] for part in BACKBONES]
         for module, *arguments in (["data.manifest"], *weights, ["pipeline.plan"], ["pipeline.probe", "--shard", "0"]):
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", module, "--config", str(path), *arguments],
                 cwd=ROOT,
                 stderr=subprocess.PIPE,
                 text=True,
+                encoding="utf-8",
             )
-            if done.returncode:
-                raise UserError(f"the sample {sample} cannot be measured: {done.stderr[-800:]}")
-        found = {part: child("bench.plan", str(path), part) for part in PARTS}
-        for part, each in found.items():
-            if not each["valid"]:
+            if process.returncode:
+                raise UserError(f"the sample {sample} cannot be measured: {process.stderr[-800:]}")
+        measured = {part: child("bench.plan", str(path), part) for part in BACKBONES}
+        for part, cost in measured.items():
+            if not cost["valid"]:
                 raise UserError(f"the sample {sample}: none of its first {videos.num_rows} videos has {part} features")
-            print(f"{part}: {each['valid']} of {videos.num_rows} videos of the sample have features")
-        return {part: each["seconds"] for part, each in found.items()}
+            print(f"{part}: {cost['valid']} of {videos.num_rows} videos of the sample have features")
+        return {part: cost["seconds"] for part, cost in measured.items()}
 
 
-def one(config_file: str, part: str) -> dict[str, float]:
+def cost_of_sample(config_file: str, part: str) -> dict[str, float]:
     """Run the extraction of the sample with one core: seconds for a video that has features, start-up left out.
 
     Videos without features cost little; counting them would make a collection of good ones look cheap.
@@ -76,7 +71,7 @@ def one(config_file: str, part: str) -> dict[str, float]:
 
     config = read(config_file)
     meter = extract(config, part, 0)
-    record = read_record(Paths(Path(config.results)).done(part, 0))
+    record = read_record(config.paths.done(part, 0))
     valid = record.valid if record else 0
     return {"seconds": (meter.decode + meter.network) / max(valid, 1), "valid": valid}
 
@@ -84,8 +79,8 @@ def one(config_file: str, part: str) -> dict[str, float]:
 def words(seconds: dict[str, float], videos: int, cores: int) -> str:
     """The cost as lines of text."""
     lines = []
-    for part, each in seconds.items():
-        lines.append(f"{part:10} {each:7.2f} core seconds a video  {each * videos / 3600:10,.0f} core hours")
+    for part, cost in seconds.items():
+        lines.append(f"{part:10} {cost:7.2f} core seconds a video  {cost * videos / 3600:10,.0f} core hours")
     total = sum(seconds.values()) * videos
     lines.append(f"{'together':10} {sum(seconds.values()):7.2f} core seconds a video  {total / 3600:10,.0f} core hours")
     lines.append(f"{videos:,} videos on {cores} cores: {clock(total / cores)} ({total / cores / 86400:,.1f} days)")
@@ -104,14 +99,14 @@ def readme_table(result: dict[str, Any], videos: int = 550_000) -> str:
     """The README's table of costs."""
     lines = [f"| backbone | core s a video | core hours for {videos:,} videos |", "|---|---|---|"]
     seconds = from_results(result)
-    for part, each in [*seconds.items(), ("together", sum(seconds.values()))]:
-        lines.append(f"| {part} | {each:.2f} | {each * videos / 3600:,.0f} |")
+    for part, cost in [*seconds.items(), ("together", sum(seconds.values()))]:
+        lines.append(f"| {part} | {cost:.2f} | {cost * videos / 3600:,.0f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.plan", config=False)
     p.add_argument("--videos", type=int, default=550_000, help="how many videos the collection has")
     p.add_argument(
         "--sample",
@@ -131,14 +126,5 @@ def main() -> None:
     print(source, words(seconds, a.videos, a.cores), gpu_words(load("extract_gpu"), a.videos), sep="\n")
 
 
-def _child(config_file: str, part: str) -> None:
-    import json
-
-    print(json.dumps(one(config_file, part)))
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        _child(*sys.argv[2:])
-    else:
-        run(main)
+    start(main, cost_of_sample)

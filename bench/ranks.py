@@ -10,11 +10,9 @@ that the cache holds float16: the ranks of 55,000 planted videos by features as 
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import threading
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from bench import measure
-from bench.fill import Planted, segment_features, video_factors
+from bench.fill import DIMS, Planted, segment_features, video_factors
+from config.cli import parser
 from eval.bootstrap import intervals
 from eval.ranks import TILE, _grid, _similarities, exact_counts, ranks
 
@@ -35,19 +34,22 @@ FITTED, KINDS = 6_000, ("float32", "float16")
 
 
 def embeddings(n: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Float16 [n, 256] each: `spread` over the sphere, `sigmoid` (no negative coordinate), or `collapsed`."""
+    """Draw embeddings of audio and video, float16 [n, 256] each.
+
+    `spread` over the sphere, `sigmoid` (no negative coordinate), or `collapsed`.
+    """
     rng = np.random.default_rng(0)
     audio: np.ndarray = rng.normal(size=(n, WIDTH)).astype(np.float32)
     video: np.ndarray = 0.15 * audio + rng.normal(size=(n, WIDTH)).astype(np.float32)
     if kind == "sigmoid":
-        audio, video = (1 / (1 + np.exp(-side)) for side in (audio, video))
+        audio, video = (1 / (1 + np.exp(-values)) for values in (audio, video))
     if kind == "collapsed":
-        audio, video = (1 + 1e-3 * side for side in (audio, video))
+        audio, video = (1 + 1e-3 * values for values in (audio, video))
     return audio.astype(np.float16), video.astype(np.float16)
 
 
 def bare(audio: np.ndarray, video: np.ndarray, threads: int) -> None:
-    """All similarities in float32, tile after tile, and nothing else."""
+    """Compute all similarities in float32, tile after tile, and nothing else."""
     a, v = audio.astype(np.float32), video.astype(np.float32)
     starts = range(0, len(a), TILE)
 
@@ -62,25 +64,18 @@ def bare(audio: np.ndarray, video: np.ndarray, threads: int) -> None:
         list(pool.map(panel, [starts[i::threads] for i in range(threads)]))
 
 
-def timed(work: Any, *arguments: Any) -> tuple[Any, float]:
-    """Result and wall seconds."""
-    clock = time.perf_counter()
-    result = work(*arguments)
-    return result, time.perf_counter() - clock
-
-
-def growth() -> tuple[Any, int]:
-    """A function that stops watching and returns the largest resident size since, in bytes, less the one now."""
-    stop, most = threading.Event(), [0]
+def growth() -> Callable[[], int]:
+    """Watch this process's memory; return a function that stops it and returns the largest growth since, in bytes."""
+    stop, largest = threading.Event(), [0]
 
     def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
 
     begin = resident()
 
     def watch() -> None:
         while not stop.wait(0.01):
-            most[0] = max(most[0], resident())
+            largest[0] = max(largest[0], resident())
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -88,65 +83,66 @@ def growth() -> tuple[Any, int]:
     def done() -> int:
         stop.set()
         thread.join()
-        return most[0] - begin
+        return largest[0] - begin
 
-    return done, begin
+    return done
 
 
-def one(n: int, kind: str, threads: int) -> dict[str, Any]:
-    """One size and kind, in this process."""
+def one_size(n: int, kind: str, threads: int) -> dict[str, Any]:
+    """Measure one size and kind of embeddings, in this process."""
     torch.set_num_threads(threads)
     audio, video = embeddings(n, kind)
     ranks(audio[:2000], video[:2000])  # the first product loads its library's kernels
-    _, before = timed(bare, audio, video, threads)
-    done, _ = growth()
-    found, seconds = timed(ranks, audio, video)
+    _, before = measure.timed(lambda: bare(audio, video, threads))
+    done = growth()
+    exact, seconds = measure.timed(lambda: ranks(audio, video))
     grown = done()
-    _, after = timed(bare, audio, video, threads)
+    _, after = measure.timed(lambda: bare(audio, video, threads))
     result = {"n": n, "kind": kind, "seconds": seconds, "bare": min(before, after), "bare_spread": [before, after]}
-    result |= {"grown_mb": grown / 1e6, "median": float(np.median(found[0]))}
+    result |= {"grown_mb": grown / 1e6, "median": float(np.median(exact[0]))}
     if n == PEER:
         a, v = _grid(audio), _grid(video)
-        own = _similarities(a, v)
-        counted, result["float64"] = timed(exact_counts, a, v, own, TILE, "cpu")
-        result["equal"] = all(np.array_equal((c + 1) / 2, f) for c, f in zip(counted, found, strict=True))
+        positives = _similarities(a, v)
+        counted, result["float64"] = measure.timed(lambda: exact_counts(a, v, positives, TILE, "cpu"))
+        result["equal"] = all(np.array_equal((c + 1) / 2, r) for c, r in zip(counted, exact, strict=True))
     if n == max(SIZES) and kind == "spread":
-        result |= _bootstrap(found[0])
+        result |= _bootstrap(exact[0])
     return result
 
 
 def _bootstrap(rank: np.ndarray) -> dict[str, Any]:
-    """Seconds of a bootstrap of 1,000 resamples: as many videos as ranks, and six times the ranks."""
+    """Time a bootstrap of 1,000 resamples: as many videos as ranks, and six times the ranks."""
     n = len(rank)
-    _, videos = timed(intervals, rank, np.arange(n), 1000, 0)
-    _, segments = timed(intervals, np.repeat(rank, SEGMENTS), np.repeat(np.arange(n), SEGMENTS), 1000, 0)
+    _, videos = measure.timed(lambda: intervals(rank, np.arange(n), 1000, 0))
+    repeated = np.repeat(rank, SEGMENTS), np.repeat(np.arange(n), SEGMENTS)
+    _, segments = measure.timed(lambda: intervals(*repeated, 1000, 0))
     return {"bootstrap": videos, "bootstrap_segments": segments}
 
 
 def precision(n: int, threads: int) -> dict[str, Any]:
-    """Median ranks of n planted videos with float32 features and with the same rounded to float16, in this process.
+    """Return median ranks of n planted videos with float32 features and with the same rounded to float16.
 
-    One segment each; the sound is mapped onto the pictures by least squares, fitted on other videos.
+    One segment each; audio is mapped onto video by least squares, fitted on other videos.
     """
     torch.set_num_threads(threads)
-    planted = Planted({"musicnn": 1506, "r2plus1d": 512}, {}, correlation=0.5)
+    planted = Planted(DIMS, {}, correlation=0.5)
     factors = video_factors(planted, np.full(n + FITTED, -1))
-    sound, pictures = (side[:, 0] for side in segment_features(planted, factors, 1, 0, np.float32))
-    fitted, *_ = np.linalg.lstsq(sound[n:], pictures[n:], rcond=None)
-    found = {}
+    audio, video = (features[:, 0] for features in segment_features(planted, factors, 1, 0, np.float32))
+    fitted, *_ = np.linalg.lstsq(audio[n:], video[n:], rcond=None)
+    medians = {}
     for kind in (np.float32, np.float16):
-        a, v = (side[:n].astype(kind).astype(np.float32) for side in (sound, pictures))
+        a, v = (features[:n].astype(kind).astype(np.float32) for features in (audio, video))
         rank = ranks(a @ fitted, v)[0]
         low, high = intervals(rank, np.arange(n), 1000, 0)["median"]
-        found[kind.__name__] = {"median": float(np.median(rank)), "low": low, "high": high}
-    return {"n": n, **found}
+        medians[kind.__name__] = {"median": float(np.median(rank)), "low": low, "high": high}
+    return {"n": n, **medians}
 
 
 def measure_all(threads: int) -> dict[str, Any]:
-    """Everything for the result file."""
+    """Measure all sizes and kinds; return the result file's content."""
     cases = [(n, "spread") for n in SIZES] + [(PEER, "sigmoid"), (PEER, "collapsed")]
-    found = [measure.child("bench.ranks", str(n), kind, str(threads)) for n, kind in cases]
-    curve = found[: len(SIZES)]
+    runs = [measure.child("bench.ranks", str(n), kind, str(threads)) for n, kind in cases]
+    curve = runs[: len(SIZES)]
     largest = curve[-1]
     rate = measure.exponent([r["n"] for r in curve], [r["seconds"] for r in curve])
     peer = next(r for r in curve if r["n"] == PEER)
@@ -156,7 +152,7 @@ def measure_all(threads: int) -> dict[str, Any]:
     return {
         "threads": threads,
         "width": WIDTH,
-        "runs": found,
+        "runs": runs,
         "exponent": rate,
         "times_float64": peer["float64"] / peer["seconds"],
         "precision": rounded,
@@ -170,24 +166,20 @@ def measure_all(threads: int) -> dict[str, Any]:
     }
 
 
-def _share(run: dict[str, Any]) -> float:
+def _share(run: dict[str, float]) -> float:
     return run["bare"] / run["seconds"]
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of bench/README.md."""
-    lines = [
-        "| n × n, embeddings | ranks, s | bare product, s | share | float64, s | memory, MB |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Return the runs as Markdown, with a sentence on growth, bootstrap and precision."""
+    rows = []
     for r in result["runs"]:
         peer = f"{r['float64']:.2f}" if "float64" in r else ""
-        lines.append(
-            f"| {r['n']:,}, {r['kind']} | {r['seconds']:.2f} | {r['bare']:.2f} | {_share(r):.2f} | {peer} "
-            f"| {r['grown_mb']:.0f} |"
-        )
+        seconds = [f"{r['seconds']:.2f}", f"{r['bare']:.2f}", f"{_share(r):.2f}", peer]
+        rows.append([f"{r['n']:,}, {r['kind']}", *seconds, f"{r['grown_mb']:.0f}"])
+    header = ["n × n, embeddings", "ranks, s", "bare product, s", "share", "float64, s", "memory, MB"]
     far, largest = result["extrapolated"], next(r for r in result["runs"] if "bootstrap" in r)
-    said = (
+    text = (
         f"\nTime grows as n^{result['exponent']:.2f}. Extrapolated as n², not measured: {far['n']:,} × {far['n']:,} in "
         f"{far['seconds'] / 60:.0f} minutes on these {result['threads']} cores. A bootstrap of 1,000 resamples of the "
         f"{largest['n']:,} ranks takes {largest['bootstrap']:.1f} s, of the {SEGMENTS * largest['n']:,} of all their "
@@ -195,22 +187,21 @@ def table(result: dict[str, Any]) -> str:
     )
     p = result["precision"]
     exact, stored = (f"{p[kind]['median']:,g} [{p[kind]['low']:,g}, {p[kind]['high']:,g}]" for kind in KINDS)
-    said += f" With float32 features the median rank of {p['n']:,} planted videos is {exact}, with float16 {stored}."
-    return "\n".join(lines) + "\n" + said
+    text += f" With float32 features the median rank of {p['n']:,} planted videos is {exact}, with float16 {stored}."
+    return f"{measure.markdown(header, rows)}\n{text}"
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.ranks", config=False)
     p.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
-    p.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    args = p.parse_args()
-    if args.child:
-        n, kind, threads = int(args.child[0]), args.child[1], int(args.child[2])
-        print(json.dumps(precision(n, threads) if kind == "precision" else one(n, kind, threads)))
-    else:
-        measure.save("ranks", f"python -m bench.ranks --threads {args.threads}", measure_all(args.threads))
+    threads = p.parse_args().threads
+    measure.save("ranks", f"python -m bench.ranks --threads {threads}", measure_all(threads))
+
+
+def _answer(n: str, kind: str, threads: str) -> dict[str, Any]:
+    return precision(int(n), int(threads)) if kind == "precision" else one_size(int(n), kind, int(threads))
 
 
 if __name__ == "__main__":
-    main()
+    measure.start(main, _answer)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+FAULTS = {
+    "F5": "clock starts again",
+    "F6": "hole in the clock",
+    "F7": "below zero, wrap",
+    "F8": "wrong duration",
+    "F9": "decoding stamps",
+    "F18": "still image",
+}
 STREAMLESS = ("no_video_stream", "no_audio_stream")
 
 
@@ -16,21 +24,21 @@ def faults(result: dict[str, Any]) -> str:
         f"longest standstill {result['longest_standstill_seconds']} s (the deadline is "
         f"{result['deadline_seconds']:g} s), {result['network_calls']} network calls. Outcomes of all {files:,} files:"
     )
-    counts = {name: _streams_together(found) for name, found in result["outcomes"].items()}
+    counts = {name: _streams_together(outcomes) for name, outcomes in result["outcomes"].items()}
     reasons = sorted(
-        {r for found in counts.values() for r in found}, key=lambda r: -sum(c.get(r, 0) for c in counts.values())
+        {r for outcomes in counts.values() for r in outcomes}, key=lambda r: -sum(c.get(r, 0) for c in counts.values())
     )
     lines = [f"| | {' | '.join(reasons)} |", "|---|" + "---|" * len(reasons)]
-    for name, found in counts.items():
-        lines.append(f"| {name} | {' | '.join(str(found.get(r, '')) for r in reasons)} |")
+    for name, outcomes in counts.items():
+        lines.append(f"| {name} | {' | '.join(str(outcomes.get(r, '')) for r in reasons)} |")
     return "\n".join([words, "", *lines])
 
 
-def _streams_together(found: dict[str, int]) -> dict[str, int]:
+def _streams_together(outcomes: dict[str, int]) -> dict[str, int]:
     """Counts with both missing streams as one reason."""
-    kept = {reason: count for reason, count in found.items() if reason not in STREAMLESS}
-    without = sum(found.get(reason, 0) for reason in STREAMLESS)
-    return kept | ({"no stream": without} if without else {})
+    others = {reason: count for reason, count in outcomes.items() if reason not in STREAMLESS}
+    without = sum(outcomes.get(reason, 0) for reason in STREAMLESS)
+    return others | ({"no stream": without} if without else {})
 
 
 def kills(result: dict[str, Any]) -> str:
@@ -43,6 +51,36 @@ def kills(result: dict[str, Any]) -> str:
         f"in between: {result['torn']} torn shards after any kill, {result['lost']} videos lost, "
         f"{result['different']} records or features different from an undisturbed run."
     )
+
+
+def timelines(result: dict[str, Any]) -> str:
+    """The counts of bench.timelines, a table container × fault with the outcomes, and what the probe costs."""
+    files = result["files"]
+    faults = sorted({f["fault"] for f in files}, key=lambda fault: int(fault[1:]))
+    lines = [f"| | {' | '.join(FAULTS[fault] for fault in faults)} |", "|---|" + "---|" * len(faults)]
+    for container in sorted({f["container"] for f in files}):
+        cells = []
+        for fault in faults:
+            reached = [f["outcome"] for f in files if (f["container"], f["fault"]) == (container, fault)]
+            counts = {
+                outcome: reached.count(outcome) for outcome in sorted(set(reached), key=lambda o: (o != "right", o))
+            }
+            cells.append(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+        lines.append(f"| {container} | {' | '.join(cells)} |")
+    right, wrong = (sum(f["outcome"] == outcome for f in files) for outcome in ("right", "WRONG"))
+    worst = max(f.get("worst", 0.0) for f in files if f["outcome"] == "right")
+    unused = [f for f in files if f["outcome"] == "right" and f["seconds"] < 0.9 * f["content"]]
+    words = (
+        f"{len(files)} files: {right} right, {wrong} wrong, {len(files) - right - wrong} with a reason. Audio and "
+        f"video are at most {worst:.2f} s apart. Of {len(unused)} a part is not used"
+    )
+    words += (
+        "".join(f" ({f['words']}, {f['container']}: {f['seconds']:.0f} of {f['content']:.0f} s)" for f in unused) + "."
+    )
+    if result["healthy"]:
+        costs = (f"{name} {c['probe_ms']:.1f} ({c['open_ms']:.1f})" for name, c in result["healthy"].items())
+        words += f" Probing files that are right takes, in ms (opening alone): {', '.join(costs)}."
+    return "\n".join([words, "", *lines])
 
 
 def memory(result: dict[str, Any]) -> str:

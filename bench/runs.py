@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 
 from bench.light import NAMES as LIGHT
 from bench.measure import ROOT
-from config.files import read_json, write_json
+from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
 from data.manifest import read_manifest
-from pipeline.records import Record, read_record
-from pipeline.store import PROBE, objects_digest, part_arrays, read_array
+from pipeline.records import PROBE, Plan, Record, read_plan, read_record
+from pipeline.store import objects_digest, part_arrays, read_array
 
 TINY_SEGMENTS = {"count": 1, "seconds": 3.0, "window": 3.2}
 """One segment a video, as short as MusicNN allows."""
@@ -67,9 +67,9 @@ class Run:
         return [PROBE, *self.config.backbones]
 
     @property
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Plan:
         """The plan as it is now."""
-        return read_json(self.paths.plan) or {}
+        return read_plan(self.paths)
 
     def command(self, module: str, *arguments: str) -> list[str]:
         """The command line of a module of the pipeline."""
@@ -86,22 +86,22 @@ class Run:
         """Manifest, weights and plan; again after the table has grown."""
         weights = [("pipeline.weights", "--backbone", name) for name in self.config.backbones]
         for module, *arguments in [("data.manifest",), *weights, ("pipeline.plan",)]:
-            done = subprocess.run(self.command(module, *arguments), cwd=ROOT, capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{module} failed:\n{done.stderr}")
+            process = subprocess.run(
+                self.command(module, *arguments), cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+            )
+            if process.returncode:
+                raise RuntimeError(f"{module} failed:\n{process.stderr}")
 
     def extract(self, patience: float) -> dict[tuple[str, int], Ended]:
         """Run every job. One without a new outcome for `patience` seconds counts as hung and is stopped."""
         return {
-            (part, shard): self.watch(part, shard, patience)
-            for part in self.parts
-            for shard in range(self.plan["shards"])
+            (part, shard): self.watch(part, shard, patience) for part in self.parts for shard in range(self.plan.shards)
         }
 
     def watch(self, part: str, shard: int, patience: float) -> Ended:
         """Run one job to its end, watching its journal."""
         journal = self.paths.work(part, shard) / "journal"
-        with tempfile.TemporaryFile("w+") as text:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as text:
             process = subprocess.Popen(self.job(part, shard), cwd=ROOT, stdout=text, stderr=text)
             size, moved, longest, status = -1, time.monotonic(), 0.0, None
             while (status := process.poll()) is None:
@@ -129,18 +129,18 @@ class Run:
     def outcomes(self, part: str) -> dict[str, str]:
         """{video_id: "ok" or the reason}; "lost" where neither the arrays nor the ledger know the video."""
         ids = read_manifest(self.paths.manifest)["video_id"].to_pylist()
-        found = dict.fromkeys(ids, "lost")
+        outcomes = dict.fromkeys(ids, "lost")
         name = "duration" if part == PROBE else f"{part}_valid"
         values = np.asarray(read_array(self.paths, name)[:])
         valid = np.isfinite(values) if part == PROBE else values
-        for shard in range(self.plan["shards"]):
+        for shard in range(self.plan.shards):
             record = self.record(part, shard)
             for failure in record.failures if record else ():
-                found[failure.video_id] = failure.reason
+                outcomes[failure.video_id] = failure.reason
         for video_id, ok in zip(ids, valid, strict=True):
             if ok:  # neither lost nor twice: in the arrays and in the ledger would be a contradiction
-                found[video_id] = "ok" if found[video_id] == "lost" else f"both ok and {found[video_id]}"
-        return found
+                outcomes[video_id] = "ok" if outcomes[video_id] == "lost" else f"both ok and {outcomes[video_id]}"
+        return outcomes
 
     def features(self, part: str) -> dict[str, bytes]:
         """{video_id: the bytes of its features, or of its starts}, NaN included."""

@@ -2,9 +2,9 @@
 
     python -m bench.slurm [--parts submitted executed] [--videos 550000] [--jobs 60] [--kills 6]
 
-Starts the one-host Slurm of `tests/slurm/cluster.py` (`apt-get install slurmctld slurmd slurm-client munge`). First the
-node is drained, so that jobs are submitted and none begins: made-up videos, the real Snakefile and profile, without its
-limit of 200 jobs in the queue; beside it plain `sbatch`. Then Snakemake is killed, and what a next one does first,
+Starts the one-host Slurm of `tests/support/cluster.py` (`apt-get install slurmctld slurmd slurm-client munge`). First
+the node is drained, so that jobs are submitted and none begins: made-up videos, the real Snakefile and profile, without
+its limit of 200 jobs in the queue; beside it plain `sbatch`. Then Snakemake is killed, and what a next one does first,
 cancelling what is left, is timed. After that the node works on small shards of real files with `bench.light`, while
 running jobs are killed at random, by turns as `scancel` does it (SIGTERM, SIGKILL after 5 s) and by SIGKILL at once. At
 the end every video has to have the features of a run without Slurm. Writes bench/results/slurm.json, and a temporary
@@ -13,7 +13,6 @@ folder.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shlex
@@ -32,13 +31,13 @@ from bench.light import NAME
 from bench.measure import ROOT, bar, load, save, summary
 from bench.runs import Run, show, write_table
 from bench.workflow import SHORT, Collection
-from config.cli import UserError, run
+from config.cli import UserError, parser, run
 from config.files import write_json
-from config.model import Render
+from config.pipeline import Render
 from config.scheduler import cancel_leftovers, job_prefix
 from data.render import render_video
-from pipeline.store import PROBE
-from tests.slurm.cluster import NODE, Cluster, missing, until
+from pipeline.records import PROBE
+from tests.support.cluster import NODE, Cluster, missing, until
 
 PARTS = ("submitted", "executed")
 PLAIN, LOOKS = 200, 20
@@ -66,16 +65,16 @@ def started(folder: Path, program: str, *arguments: str, path: tuple[Path, ...] 
 
 def printed(folder: Path) -> str:
     """What Snakemake has printed."""
-    return (folder / "printed.txt").read_text()
+    return (folder / "printed.txt").read_text(encoding="utf-8")
 
 
 def submitting(cluster: Cluster, folder: Path, videos: int) -> dict[str, Any]:
     """Submit all extraction jobs of a collection of so many videos to a node that takes none."""
-    made = Collection(folder, videos - SHORT)
+    prepared = Collection(folder, videos - SHORT)
     for module in ("data.manifest", "pipeline.plan"):
-        made.module(module)
-    made.pretend_done(PROBE)
-    jobs = 2 * -(-made.videos // made.config.shard_videos)
+        prepared.module(module)
+    prepared.pretend_done(PROBE)
+    jobs = 2 * -(-prepared.videos // prepared.config.shard_videos)
     cluster.ask("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=bench")
     plain = plain_submissions(cluster)
 
@@ -92,15 +91,15 @@ def submitting(cluster: Cluster, folder: Path, videos: int) -> dict[str, Any]:
         until(lambda: count() == jobs, 600, f"{jobs} submissions")
         last = time.perf_counter() - began
         # VmHWM is the peak (kB) of what the process has had in memory.
-        status = Path(f"/proc/{process.pid}/status").read_text()
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         poll = looking(cluster, jobs)
     clock = time.perf_counter()
-    cancel_leftovers(job_prefix(made.paths.results))
+    cancel_leftovers(job_prefix(prepared.paths.results))
     cancelling = time.perf_counter() - clock
     cluster.ask("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
     return {
-        "videos": made.videos,
+        "videos": prepared.videos,
         "jobs": jobs,
         "first_seconds": round(first, 2),
         "last_seconds": round(last, 2),
@@ -144,15 +143,15 @@ def collection(folder: Path, results: str, shards: int) -> Run:
     media.mkdir(exist_ok=True)
     files = [render_video(Render(videos=4, seconds=(4.0, 5.0), seed=1), i, media) for i in range(4)]
     table = write_table(folder / "videos.parquet", [(f"v{i:04d}", files[i % 4]) for i in range(shards * SHARD)])
-    made = Run(folder / results, table, {NAME: {"weights": "none"}}, shard_videos=SHARD)
-    made.prepare()
-    by_hand(made, "pipeline.probe", shards)
-    return made
+    prepared = Run(folder / results, table, {NAME: {"weights": "none"}}, shard_videos=SHARD)
+    prepared.prepare()
+    by_hand(prepared, "pipeline.probe", shards)
+    return prepared
 
 
-def by_hand(made: Run, module: str, shards: int, *arguments: str) -> None:
+def by_hand(prepared: Run, module: str, shards: int, *arguments: str) -> None:
     """Run a part on all shards in one process."""
-    command = made.command(module, *arguments, "--shard", "0", "--shards", str(shards))
+    command = prepared.command(module, *arguments, "--shard", "0", "--shards", str(shards))
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
@@ -163,7 +162,7 @@ def executing(cluster: Cluster, folder: Path, shards: int, kills: int) -> dict[s
     by_hand(undisturbed, "pipeline.extract", shards, "--backbone", NAME)
     fire = collection(folder, "results", shards)
     write_json(folder / "config.yaml", fire.config.model_dump(mode="json", exclude_none=True))
-    (folder / "sitecustomize.py").write_text("import bench.light\nbench.light.register()\n")
+    (folder / "sitecustomize.py").write_text("import bench.light\nbench.light.register()\n", encoding="utf-8")
 
     def done() -> int:
         return sum(fire.paths.done(NAME, shard).exists() for shard in range(shards))
@@ -173,7 +172,7 @@ def executing(cluster: Cluster, folder: Path, shards: int, kills: int) -> dict[s
     killed: Counter[str] = Counter()
     began = time.perf_counter()
     fast = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5")
-    with started(folder, "tests.slurm.poll", *fast, path=(folder,)) as process:
+    with started(folder, "tests.support.poll", *fast, path=(folder,)) as process:
         while process.poll() is None:
             time.sleep(chance.uniform(0.2, 1.5))
             running = [job["id"] for job in cluster.jobs("R")]
@@ -202,18 +201,45 @@ def executing(cluster: Cluster, folder: Path, shards: int, kills: int) -> dict[s
 
 def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The bars of the parts that there are."""
-    found = []
+    lines = []
     if submitted := result["submitted"]:
-        found.append(bar("shard jobs submitted to Slurm, 550,000 videos", submitted["jobs"], at_least=1100))
+        lines.append(bar("shard jobs submitted to Slurm, 550,000 videos", submitted["jobs"], at_least=1100))
     if executed := result["executed"]:
         wrong = sum(executed[what] for what in ("lost", "different", "torn", "left_in_work"))
-        found.append(bar("videos lost or different, files torn or left, Slurm jobs killed at random", wrong, at_most=0))
-    return found
+        lines.append(bar("videos lost or different, files torn or left, Slurm jobs killed at random", wrong, at_most=0))
+    return lines
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a line about the queue and a sentence about the kills, for docs/performance.md."""
+    s = result["submitted"]
+    cells = {
+        "jobs": f"{s['jobs']:,}",
+        "first submitted": f"{s['first_seconds']:.1f} s",
+        "last": f"{s['last_seconds']:.1f} s",
+        "a second": f"{s['a_second']:.1f}",
+        "plain `sbatch` a second": f"{s['plain_a_second']:.1f}",
+        "Snakemake's peak": f"{s['snakemake_mb']} MB",
+        "one status poll": f"{1000 * s['poll_seconds']['median']:.0f} ms",
+        "cancelling all": f"{s['cancelling_seconds']:.1f} s",
+    }
+    line = f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|\n| {' | '.join(cells.values())} |\n\n"
+    return line + (_kills(result["executed"]) if result["executed"] else "The kills have not been measured yet.")
+
+
+def _kills(part: dict[str, Any]) -> str:
+    states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(part["states"].items()))
+    kills = ", ".join(f"{n} by {way}" for way, n in sorted(part["kills"].items()))
+    return (
+        f"{part['jobs']} jobs executed in {part['seconds']:.0f} s, killed {kills}: {states}. Of {part['videos']} "
+        f"videos {part['lost']} lost, {part['different']} with other features than without Slurm, {part['torn']} "
+        "shards torn."
+    )
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.slurm", config=False)
     p.add_argument("--videos", type=int, default=550_000, help="of the collection whose jobs are submitted")
     p.add_argument("--jobs", type=int, default=60, help="that are executed")
     p.add_argument("--kills", type=int, default=6, help="of running jobs")

@@ -4,13 +4,12 @@
 
 Reads a finished cache, such as `bench.fill` writes; writes copies in other formats to the folder WORK (as large as the
 backbone's array, twice), deletes them again, and writes bench/results/store.json. Everything is read from a warm page
-cache, each side into new memory, and the fastest of several runs is taken: others on the machine only slow one down.
+cache, each reader into new memory, and the fastest of several runs is taken: others on the machine only slow one down.
 `--real` is a cache of a real network's features, for what compression gains; planted ones have noise in every bit.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import time
@@ -22,13 +21,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from bench.measure import bar, exponent, save
+from bench.measure import BACKBONES, bar, exponent, save
 from bench.store_timing import cold, fastest, random_rows, raw
 from bench.store_variants import chunk_sizes, codecs, rust_pipeline
-from config.cli import run
+from config.cli import parser, run
 from config.paths import Paths
 from pipeline.features import Features, open_features
-from pipeline.plan import read_plan
+from pipeline.records import read_plan
 from pipeline.shards import Shards
 from pipeline.verify import check_shards
 
@@ -47,7 +46,7 @@ def bare(array: Shards, files: list[Path]) -> dict[str, float]:
         "ours, 1 thread": lambda: array.read(threads=1),
     }
     rounds = [{name: fastest(work, 1) for name, work in works.items()} for _ in range(3)]
-    return {name: min(each[name] for each in rounds) for name in works}
+    return {name: min(seconds[name] for seconds in rounds) for name in works}
 
 
 def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
@@ -56,8 +55,8 @@ def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
     files = [array.path(shard) for shard in range(-(-features.videos // array.shard_rows))]
     load = bare(array, files)
     load["zarr"] = fastest(lambda: features.zarr(backbone)[:], 1)
-    with rust_pipeline() as there:
-        if there:
+    with rust_pipeline() as available:
+        if available:
             load["zarr with zarrs"] = fastest(lambda: features.zarr(backbone)[:], 1)
     shape, flat, hdf = array.shape, work / "flat.f16", work / "copy.h5"
     with open(flat, "wb") as file, h5py.File(hdf, "w") as h5:
@@ -100,14 +99,14 @@ def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
 def checking(paths: Paths, shards: int) -> dict[str, Any]:
     """Seconds of `pipeline.verify` over the first shards of every part, and reading the same bytes, cold and warm."""
     plan = read_plan(paths)
-    shards = min(shards, plan["shards"])
+    shards = min(shards, plan.shards)
     files = [
         Shards.open(paths.features / name).path(shard)
-        for name in ("start", "duration", *(n for b in plan["backbones"] for n in (b, f"{b}_valid")))
+        for name in ("start", "duration", *(n for b in plan.backbones for n in (b, f"{b}_valid")))
         for shard in range(shards)
     ]
     cores = len(os.sched_getaffinity(0))
-    jobs = [(part, shard) for part in ("probe", *plan["backbones"]) for shard in range(shards)]
+    jobs = [(part, shard) for part in plan.parts for shard in range(shards)]
 
     def check() -> None:
         assert all(problem is None for *_, problem in check_shards(paths, plan, jobs, cores))
@@ -122,14 +121,72 @@ def checking(paths: Paths, shards: int) -> dict[str, Any]:
     }
 
 
+def load_table(result: dict[str, Any]) -> str:
+    """Loading the whole array."""
+    load, size = result["load"], result["bytes"]
+    lines = ["| | s | GB/s | of raw reading |", "|---|---|---|---|"]
+    for name, seconds in load.items():
+        lines.append(f"| {name} | {seconds:.2f} | {size / seconds / 1e9:.2f} | {load['raw'] / seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def rows_table(result: dict[str, Any]) -> str:
+    """Gathering random rows."""
+    gather = result["gather"]
+    lines = ["| | from disk, ms | times memmap | from the page cache, ms | times memmap |", "|---|---|---|---|---|"]
+    for name, seconds in gather.items():
+        cells = [f"{1000 * seconds[w]:.1f} | {seconds[w] / gather['memmap'][w]:.2f}" for w in ("disk", "cached")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def chunk_table(result: dict[str, Any]) -> str:
+    """Chunk sizes."""
+    lines = [
+        "| rows a chunk | KB | load, ms | with Zarr | 1,000 rows from disk, ms | cached | with Zarr |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["chunks"]:
+        seconds = [row["load"], row["load_zarr"], row["gather"]["disk"], row["gather"]["cached"]]
+        cells = " | ".join(f"{1000 * s:.0f}" for s in (*seconds, row["gather_zarr"]))
+        lines.append(f"| {row['rows']} | {row['kb']:.0f} | {cells} |")
+    return "\n".join(lines)
+
+
+def codec_table(result: dict[str, Any]) -> str:
+    """Codecs, on planted and on real features."""
+    lines = [
+        "| features | codec | bytes, of the numbers' | write, MB/s | read, MB/s | with zarrs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, packed in result["codecs"].items():
+        for row in packed["codecs"]:
+            speeds = [packed["bytes"] / row[k] / 1e6 if k in row else None for k in ("write", "load", "load_zarrs")]
+            cells = " | ".join("" if s is None else f"{s:.0f}" for s in speeds)
+            lines.append(f"| {kind} | {row['codec']} | {row['size']:.2f} | {cells} |")
+    return "\n".join(lines)
+
+
+def growth_words(result: dict[str, Any]) -> str:
+    """The scaling curve, opening and checking, in words."""
+    curve, checked = result["curve"], result["verify"]
+    points = ", ".join(f"{n:,}: {s:.2f} s" for n, s in zip(curve["videos"], curve["seconds"], strict=True))
+    return (
+        f"Loading by number of videos: {points}; exponent {curve['exponent']:.2f}. Opening the cache of "
+        f"{result['videos']:,} videos with all its records takes {1000 * result['open']:.0f} ms. Checking "
+        f"{checked['shards']} shards ({checked['bytes'] / 1e9:.1f} GB) takes {checked['verify']:.1f} s from disk, "
+        f"where reading alone takes {checked['raw']:.1f} s; from the page cache {checked['verify_warm']:.1f} s and "
+        f"{checked['raw_warm']:.1f} s."
+    )
+
+
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.store", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = parser(__doc__, "bench.store", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="a finished cache")
     p.add_argument("work", type=Path, metavar="WORK", help="a folder for copies, on the same disk")
-    p.add_argument("--backbone", default="r2plus1d")
+    audio, video = BACKBONES
+    p.add_argument("--backbone", default=video, help=f"whose array is read; default: {video}")
     p.add_argument("--real", type=Path, help="a cache of a real network's features")
     args = p.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -139,36 +196,32 @@ def main() -> None:
     opening = time.perf_counter() - start
     array = Shards.open(features.folder / args.backbone)
     block = array[: SAMPLE * array.shard_rows]
-    found = whole(features, args.backbone, args.work)
+    measured = whole(features, args.backbone, args.work)
     chunks = chunk_sizes(args.work, block, array.shard_rows)
     packed = {"planted": codecs(args.work, block, array.shard_rows)}
     if args.real:
         real = open_features(args.real)
-        packed["real musicnn"] = codecs(args.work, real.numpy("musicnn", real.rows(valid=["musicnn"])), 50)
+        packed[f"real {audio}"] = codecs(args.work, real.numpy(audio, real.rows(valid=[audio])), 50)
     for name in ("chunks", "codecs"):
         shutil.rmtree(args.work / name)
     checked = checking(Paths(args.results), CHECKED)
-    load, gather, disk = found["load"], found["gather"], checked["raw"] / checked["verify"]
+    load, gather, disk = measured["load"], measured["gather"], checked["raw"] / checked["verify"]
     times = {where: gather["ours"][where] / gather["memmap"][where] for where in ("disk", "cached")}
     save(
         "store",
         "python -m bench.store RESULTS WORK",
         {
             "open": opening,
-            **found,
+            **measured,
             "chunks": chunks,
             "codecs": packed,
             "verify": checked,
             "bars": [
                 bar("checking shards, of the speed at which the disk reads them", disk, at_least=0.8),
                 bar("loading a backbone's array, of raw reading's speed", load["raw"] / load["ours"], at_least=0.8),
-                bar(
-                    "random 1,000 rows from disk, times memmap",
-                    times["disk"],
-                    at_most=3,
-                ),
+                bar("random 1,000 rows from disk, times memmap", times["disk"], at_most=3),
                 bar("the same from the page cache", times["cached"], at_most=3),
-                bar("loading grows with the videos to the power of", found["curve"]["exponent"], at_most=1.1),
+                bar("loading grows with the videos to the power of", measured["curve"]["exponent"], at_most=1.1),
             ],
         },
     )

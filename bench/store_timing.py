@@ -57,13 +57,12 @@ def raw(files: list[Path], threads: int) -> np.ndarray:
     ends = np.cumsum(sizes).tolist()
     out = np.empty(ends[-1], np.uint8)
 
-    def read(each: tuple[Path, int, int]) -> None:
-        path, size, end = each
-        at = end - size
+    def read(path: Path, size: int, end: int) -> None:
+        position = end - size
         with open(path, "rb", buffering=0) as file:
-            while at < end:  # the kernel gives 2 GiB at most at a time
-                at += file.readinto(out[at:end].data)
+            while position < end:  # the kernel gives 2 GiB at most at a time
+                position += file.readinto(out[position:end].data)
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(read, zip(files, sizes, ends, strict=True)))
+        list(pool.map(read, files, sizes, ends))
     return out

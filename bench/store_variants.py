@@ -53,11 +53,11 @@ def variant(folder: Path, block: np.ndarray, shard: int, chunk: int, chain: list
 def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
     """Loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
     rows = np.random.default_rng(0).integers(len(block), size=ROWS)
-    found = []
+    results = []
     for chunk in (c for c in CHUNKS if shard % c == 0):
         array, _ = variant(work / "chunks", block, shard, chunk, [Crc32cCodec()])
         ours = Shards.open(work / "chunks")
-        found.append(
+        results.append(
             {
                 "rows": chunk,
                 "kb": round(chunk * block[0].nbytes / 1000, 1),
@@ -67,23 +67,23 @@ def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any
                 "gather_zarr": fastest(partial(array.oindex.__getitem__, rows), 1),
             }
         )
-    return found
+    return results
 
 
 def codecs(work: Path, block: np.ndarray, shard: int) -> dict[str, Any]:
     """Bytes and seconds of each codec, through Zarr; loading with the Rust pipeline too, if it is installed."""
-    found = []
+    results = []
     for name, chain in CODECS.items():
         array, seconds = variant(work / "codecs", block, shard, 50, chain)
         size = sum(file.stat().st_size for file in (work / "codecs").rglob("*") if file.is_file())
         load = fastest(partial(array.__getitem__, slice(None)), 1)
-        each = {"codec": name, "size": size / block.nbytes, "write": seconds, "load": load}
-        with rust_pipeline() as there:
-            if there:
+        result = {"codec": name, "size": size / block.nbytes, "write": seconds, "load": load}
+        with rust_pipeline() as available:
+            if available:
                 again = zarr.open_array(work / "codecs", mode="r")
-                each["load_zarrs"] = fastest(partial(again.__getitem__, slice(None)), 1)
-        found.append(each)
-    return {"bytes": block.nbytes, "codecs": found}
+                result["load_zarrs"] = fastest(partial(again.__getitem__, slice(None)), 1)
+        results.append(result)
+    return {"bytes": block.nbytes, "codecs": results}
 
 
 class rust_pipeline:

@@ -3,21 +3,22 @@
     make study
     python -m bench.study results/study
 
-Reads study/PART.json and benchmarks/, whose clocks say when a job ran. Writes bench/results/study.json; `python -m
+Reads study/QUESTION.json and benchmarks/, whose clocks say when a job ran. Writes bench/results/study.json; `python -m
 bench.tables` makes the table.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import measure
+from config.cli import parser
 from config.paths import Paths
-from eval.study.answer import PARTS, Answer, read_answer
+from study import QUESTIONS
+from study.answer import Answer, read_answer
 
 SHOWN = 2
 """Findings of each part in the README; the page has them all."""
@@ -49,7 +50,7 @@ def wall_minutes(benchmarks: Path) -> float:
     spans = []
     for path in benchmarks.rglob("*.tsv"):
         end = path.stat().st_mtime
-        spans.append((end - float(path.read_text().splitlines()[-1].split("\t")[0]), end))
+        spans.append((end - float(path.read_text(encoding="utf-8").splitlines()[-1].split("\t")[0]), end))
     total = last = 0.0
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, last))
@@ -60,7 +61,7 @@ def wall_minutes(benchmarks: Path) -> float:
 def measure_all(results: Path) -> dict[str, Any]:
     """Everything for the result file."""
     paths = Paths(results)
-    answers = {part: read_answer(paths, part) for part in PARTS}
+    answers = {question: read_answer(paths, question) for question in QUESTIONS}
     minutes = wall_minutes(paths.results / "benchmarks")
     parts = [
         {"title": a.title, "random_weights": a.random_weights, "seeds": a.seeds}
@@ -70,20 +71,20 @@ def measure_all(results: Path) -> dict[str, Any]:
     return {"minutes": minutes, "parts": parts, "bars": bars(answers, minutes)}
 
 
-def table(found: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """A part a line, with its first findings."""
     lines = ["| question | what came out |", "|---|---|"]
-    for part in found["parts"]:
+    for part in result["parts"]:
         claims = " ".join(f["claim"].replace("|", "\\|") for f in part["findings"][:SHOWN])
         lines.append(f"| {part['title']} | {claims} |")
-    random = sorted({name for part in found["parts"] for name in part["random_weights"]})
-    said = f"\n\nWith random weights: {', '.join(random)}." if random else ""
-    return "\n".join(lines) + said
+    random = sorted({name for part in result["parts"] for name in part["random_weights"]})
+    note = f"\n\nWith random weights: {', '.join(random)}." if random else ""
+    return "\n".join(lines) + note
 
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.study", config=False)
     p.add_argument("results", type=Path, help="results folder of a finished `make study`, not interrupted")
     measure.save("study", "make study && python -m bench.study results/study", measure_all(p.parse_args().results))
 

@@ -1,4 +1,4 @@
-"""The benches' tables in the READMEs.
+"""The benches' tables in README.md and docs/.
 
     python -m bench.tables
 
@@ -16,44 +16,49 @@ from typing import Any
 from bench import (
     decode,
     demo,
-    extract_tables,
+    extract,
     media_table,
     modes,
     moments,
+    nulls,
     plan,
     ranks,
     robustness_tables,
-    slurm_table,
-    store_tables,
+    slurm,
+    store,
     study,
     train,
     workflow,
 )
+from bench.load import table as load_table
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
-FILES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "bench" / "ROBUSTNESS.md")
+FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("performance", "robustness", "study")))
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo", demo.table),
     "decode": ("decode", decode.table),
-    "extract": ("extract", extract_tables.extract_table),
-    "baseline": ("extract", extract_tables.baseline_table),
+    "extract": ("extract", extract.table),
+    "baseline": ("extract", extract.baseline_table),
     "modes": ("modes", modes.table),
     "workflow": ("workflow", workflow.table),
-    "slurm": ("slurm", slurm_table.table),
-    "store-load": ("store", store_tables.load_table),
-    "store-rows": ("store", store_tables.rows_table),
-    "store-chunks": ("store", store_tables.chunk_table),
-    "store-codecs": ("store", store_tables.codec_table),
-    "store-growth": ("store", store_tables.growth_words),
+    "slurm": ("slurm", slurm.table),
+    "store-load": ("store", store.load_table),
+    "store-rows": ("store", store.rows_table),
+    "store-chunks": ("store", store.chunk_table),
+    "store-codecs": ("store", store.codec_table),
+    "store-growth": ("store", store.growth_words),
     "ranks": ("ranks", ranks.table),
     "moments": ("moments", moments.table),
+    "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
     "training": ("training", train.table),
+    "load": ("load", load_table),
     "cost": ("extract", plan.readme_table),
     "faults": ("faults", robustness_tables.faults),
     "kills": ("kills", robustness_tables.kills),
     "memory": ("memory", robustness_tables.memory),
+    "timelines": ("timelines", robustness_tables.timelines),
     "media": ("media_table", media_table.table),
 }
 """Mark: (result file, what makes its table)."""
@@ -63,9 +68,9 @@ def bars() -> str:
     """Every result's bars in one table."""
     lines = ["| measure | measured | bar | |", "|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*.json")):
-        for each in json.loads(path.read_text()).get("bars", []):
-            value = f"{each['value']:.0f}" if each["value"] >= 100 else f"{each['value']:.3g}"
-            lines.append(f"| {each['measure']} | {value} | {each['bar']} | {'' if each['met'] else 'missed'} |")
+        for line in json.loads(path.read_text(encoding="utf-8")).get("bars", []):
+            value = f"{line['value']:.0f}" if line["value"] >= 100 else f"{line['value']:.3g}"
+            lines.append(f"| {line['measure']} | {value} | {line['bar']} | {'' if line['met'] else 'limit'} |")
     return "\n".join(lines)
 
 
@@ -84,14 +89,14 @@ def filled(text: str) -> str:
 
 
 def _put(text: str, first: str, last: str, table: str) -> str:
-    before, rest = text.split(first)
-    return f"{before}{first}\n{table}\n{last}{rest.split(last)[1]}"
+    before, after = text.split(first)
+    return f"{before}{first}\n{table}\n{last}{after.split(last)[1]}"
 
 
 def main() -> None:
     """Write the tables."""
     for path in FILES:
-        path.write_text(filled(Path(path).read_text()))
+        path.write_text(filled(Path(path).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

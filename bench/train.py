@@ -12,12 +12,10 @@ to its early stop. Reads the folder; writes nothing into it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +23,9 @@ from typing import Any
 
 import yaml
 
-from bench.measure import ROOT, SEGMENTS, bar, child, exponent, load, save
+from bench.fill import DIMS
+from bench.measure import ROOT, SEGMENTS, bar, child, exponent, load, markdown, save, start, timed
+from config.cli import parser
 
 SIZES = (10_000, 50_000, 200_000, 550_000)
 PARTS = ("memory", "stream", "paper")
@@ -35,7 +35,7 @@ SLICE = 30
 
 
 def restricted(features: Any, videos: int) -> Any:
-    """The features of the first `videos` of the manifest."""
+    """Return the features of the first `videos` of the manifest."""
     splits = {}
     for name, split in features.splits.items():
         first = split.rows < videos
@@ -43,26 +43,19 @@ def restricted(features: Any, videos: int) -> Any:
     return replace(features, splits=splits)
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What `work` returns and its wall seconds."""
-    clock = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - clock
-
-
 def gflop(training: Any) -> float:
-    """GFLOP of a pair's share of a full batch's forward and backward pass."""
+    """Count GFLOP of a pair's share of a full batch's forward and backward pass."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    sides = [torch.randn(training.experiment.batch, dim) for dim in training.data["train"].features.dims]
+    features = [torch.randn(training.experiment.batch, dim) for dim in training.data["train"].features.dims]
     with FlopCounterMode(display=False) as counter:
-        training.loss(*training.heads(*sides)).backward()
-    return counter.get_total_flops() / 1e9 / training.experiment.batch
+        training.loss(*training.heads(*features)).backward()
+    return float(counter.get_total_flops() / 1e9 / training.experiment.batch)
 
 
 def epoch(training: Any, number: int) -> dict[str, Any]:
-    """One training pass and one validation pass, timed apart."""
+    """Time one training pass and one validation pass."""
     seconds: dict[str, float] = {}
     whole = training._pass
 
@@ -79,7 +72,7 @@ def epoch(training: Any, number: int) -> dict[str, Any]:
 
 
 def slices(training: Any) -> dict[str, float]:
-    """Pairs a second over slices of an epoch: as training runs, without keeping freed memory, and as PyTorch would."""
+    """Return pairs a second over slices of an epoch: as it is, without keeping freed memory, with PyTorch's own."""
     from heads.kernels import keep_freed_memory, kernels
 
     def pairs_a_second(matmul: str, kept: bool) -> float:
@@ -103,21 +96,22 @@ def slices(training: Any) -> dict[str, float]:
 
 
 def peak() -> dict[str, float]:
-    """GFLOP/s of a large float32 product: the best of three libraries, and PyTorch's own."""
+    """Measure GFLOP/s of a large float32 product: the best of three libraries, and PyTorch's own."""
     import torch
 
     from bench.network import peak_gflops
 
     a, b = torch.randn(4096, 4096), torch.randn(4096, 4096)
-    own = min(timed(lambda: a @ b)[1] for _ in range(2))
-    return {"best": peak_gflops(THREADS, 4096, 2), "torch": 2 * 4096**3 / own / 1e9}
+    seconds = min(timed(lambda: a @ b)[1] for _ in range(2))
+    return {"best": peak_gflops(THREADS, 4096, 2), "torch": 2 * 4096**3 / seconds / 1e9}
 
 
-def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
-    """One process: `memory` (all sizes), `stream` or `paper`."""
-    from config.model import Experiment, read
+def in_child(folder: str, mode: str, started: str) -> dict[str, Any]:
+    """Measure in one process: `memory` (all sizes), `stream` or `paper`; `started`: when, in s since 1970."""
+    from config.heads import Experiment
+    from config.model import read
+    from heads.dataset import Data, open_data
     from heads.features import load_features
-    from heads.memory import Data, open_data
 
     config = read(Path(folder) / "config.json").model_copy(update={"results": folder})
     features = load_features(config)
@@ -134,19 +128,19 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
         from heads.kernels import kernels
 
         deterministic(THREADS)
-        for each in data.values():
-            if each.block is not None:
-                each.block.wait()
+        for split in data.values():
+            if split.block is not None:
+                split.block.wait()
         loaded = time.perf_counter() - clock
         training = Training(data, Experiment(), 0)
         if limit is None:
             next(data["train"].batches("one", 1000, 0, 1))
-        to_first = time.time() - started
+        to_first = time.time() - float(started)
         before = peak() if not runs else runs[0]["peak"]
         with kernels("auto", "cpu"):
-            found = epoch(training, 1)
-        rate = found["pairs"] * gflop(training) / found["seconds"]
-        runs.append({"videos": size, "load_seconds": loaded, **found, "gflops": rate, "peak": before})
+            cost = epoch(training, 1)
+        rate = cost["pairs"] * gflop(training) / cost["seconds"]
+        runs.append({"videos": size, "load_seconds": loaded, **cost, "gflops": rate, "peak": before})
         if len(runs) == 1:
             runs[0]["first_batch_seconds"] = to_first
             runs[0]["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -159,43 +153,43 @@ def in_child(folder: str, mode: str, started: float) -> dict[str, Any]:
 
 def paper(config: Any, features: Any) -> dict[str, Any]:
     """Every experiment of config/paper.yaml: one seed to its early stop, seconds and epochs."""
-    from config.model import Experiment
+    from config.heads import Experiment
+    from heads.dataset import open_data
     from heads.fit import about, deterministic, fit
     from heads.kernels import kernels
-    from heads.memory import open_data
     from heads.runs import Run
 
-    experiments = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["heads"]["experiments"]
+    experiments = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))["heads"]["experiments"]
     deterministic(THREADS)
-    data, found = open_data(features, "cpu", None), {}
+    data, results = open_data(features, "cpu", None), {}
     for name, settings in experiments.items():
         experiment = Experiment.model_validate(settings)
         heads = config.heads.model_copy(update={"experiments": {name: experiment}})
-        same = about(config.model_copy(update={"heads": heads}), features, Run(name, 0, Path()))
+        description = about(config.model_copy(update={"heads": heads}), features, Run(name, 0, Path()))
         with tempfile.TemporaryDirectory() as folder, kernels("auto", "cpu"):
             state = Path(folder) / "state.safetensors"
             lines: list[dict[str, Any]] = []
-            _, seconds = timed(lambda: fit(data, experiment, same, state, lines.append))  # noqa: B023
-        found[name] = {"seconds": seconds, "epochs": len(lines), "validation_loss": lines[-1]["validation_loss"]}
-    return found
+            _, seconds = timed(lambda: fit(data, experiment, description, state, lines.append))  # noqa: B023
+        results[name] = {"seconds": seconds, "epochs": len(lines), "validation_loss": lines[-1]["validation_loss"]}
+    return results
 
 
 def measure(folder: str, parts: Sequence[str]) -> dict[str, Any]:
     """These children in turn, the other parts as the committed result has them, and what follows from them all."""
-    found: dict[str, Any] = {part: each for part, each in (load("training") or {}).items() if part in PARTS}
-    found |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
+    results: dict[str, Any] = {part: result for part, result in (load("training") or {}).items() if part in PARTS}
+    results |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
     bars: list[dict[str, Any]] = []
     for part, how in (("memory", "in memory"), ("stream", f"streamed in {STREAM_GB:g} GB")):
-        if part in found:
-            run = found[part]["runs"][0]
+        if part in results:
+            run = results[part]["runs"][0]
             for which, whose in (("torch", "PyTorch's matrix product"), ("best", "the fastest library's")):
                 what = f"epoch of {run['videos']:,} videos {how} / {whose}"
                 bars.append(bar(what, run["gflops"] / run["peak"][which], at_least=0.7))
-    if "memory" in found:
-        runs = found["memory"]["runs"]
+    if "memory" in results:
+        runs = results["memory"]["runs"]
         full, sizes = runs[0], [run["videos"] for run in runs]
-        cache = full["videos"] * SEGMENTS * (1506 + 512) * 2
-        found["exponents"] = {
+        cache = full["videos"] * SEGMENTS * sum(DIMS.values()) * 2
+        results["exponents"] = {
             what: exponent(sizes, [run[what] for run in runs]) for what in ("load_seconds", "seconds")
         }
         bars.append(
@@ -203,49 +197,39 @@ def measure(folder: str, parts: Sequence[str]) -> dict[str, Any]:
         )
         wait = full["first_batch_seconds"] - full["load_seconds"]
         bars.append(bar("first batch after the start, load time taken off (s)", wait, at_most=2))
-    if "stream" in found:
-        run = found["stream"]["runs"][0]
+    if "stream" in results:
+        run = results["stream"]["runs"][0]
         bars.append(bar(f"peak RSS, {run['videos']:,} videos streamed (GB)", run["rss"] / 1e9, at_most=STREAM_GB))
-    if "paper" in found:
-        six = [each["seconds"] for name, each in found["paper"].items() if name != "recommended"]
+    if "paper" in results:
+        six = [result["seconds"] for name, result in results["paper"].items() if name != "recommended"]
         minutes = sum(six) * 5 / 60
         bars.append(bar(f"experiment 1: {len(six)} heads × 5 seeds, 10,000 videos (min)", minutes, at_most=10))
-    return found | {"bars": bars}
+    return results | {"bars": bars}
 
 
-def table(found: dict[str, Any]) -> str:
-    """The epochs as Markdown."""
-    lines = [
-        "| | load | training pass | validation pass | GFLOP/s | of the matrix product | peak RSS |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def table(result: dict[str, Any]) -> str:
+    """Return the epochs as Markdown."""
+    rows = []
     for mode, words in (("memory", "in memory"), ("stream", f"streamed in {STREAM_GB:g} GB")):
-        for run in found.get(mode, {"runs": []})["runs"]:
+        for run in result.get(mode, {"runs": []})["runs"]:
             rss = f"{run['rss'] / 1e9:.1f} GB" if "rss" in run else ""
-            lines.append(
-                f"| {run['videos']:,} videos {words} | {run['load_seconds']:.1f} s | {run['seconds']:.1f} s "
-                f"| {run['validation_seconds']:.1f} s | {run['gflops']:.0f} "
-                f"| {run['gflops'] / run['peak']['best']:.2f} | {rss} |"
-            )
-    return "\n".join(lines)
+            seconds = [f"{run[key]:.1f} s" for key in ("load_seconds", "seconds", "validation_seconds")]
+            rate = [f"{run['gflops']:.0f}", f"{run['gflops'] / run['peak']['best']:.2f}"]
+            rows.append([f"{run['videos']:,} videos {words}", *seconds, *rate, rss])
+    header = ["", "load", "training pass", "validation pass", "GFLOP/s", "of the matrix product", "peak RSS"]
+    return markdown(header, rows)
 
 
 def main() -> None:
     """Measure, print and save."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.train", config=False)
     p.add_argument("folder", help="a results folder that bench.fill made")
     p.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others")
-    p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    p.add_argument("mode", nargs="?", help=argparse.SUPPRESS)
-    p.add_argument("started", nargs="?", type=float, help=argparse.SUPPRESS)
     args = p.parse_args()
-    if args.child:
-        print(json.dumps(in_child(args.folder, args.mode, args.started)))
-        return
-    found = measure(args.folder, args.parts)
-    print(table(found))
-    save("training", "python -m bench.train FOLDER", found)
+    result = measure(args.folder, args.parts)
+    print(table(result))
+    save("training", "python -m bench.train FOLDER", result)
 
 
 if __name__ == "__main__":
-    main()
+    start(main, in_child)

@@ -9,7 +9,6 @@ which is what Snakemake itself needs. Writes bench/results/workflow.json, and th
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -26,19 +25,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from bench.measure import ROOT, bar, exponent, save
-from config.cli import run
+from bench.measure import BACKBONES, ROOT, bar, exponent, save
+from config.cli import parser, run
 from config.files import write_json
 from config.model import Config
 from config.model import load as configuration
-from config.paths import Paths
-from pipeline.plan import read_plan, shard_rows
-from pipeline.records import Record
-from pipeline.store import PROBE
+from pipeline.records import PROBE, CacheRecord, Record, read_plan, write_cache_record
 
 COMMAND = "python -m bench.workflow"
 APPENDED, SHARD = 1000, 1000
-BACKBONES = ("musicnn", "r2plus1d")
 # The last shard is not full, so that what is appended goes partly into it.
 SHORT = 400
 
@@ -76,7 +71,7 @@ def timed(command: list[str], cwd: Path = ROOT) -> dict[str, Any]:
 
     The peak is at least that of this process, from which the command is forked.
     """
-    with tempfile.TemporaryFile("w+") as file:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         began = time.perf_counter()
         process = subprocess.Popen(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
@@ -104,9 +99,9 @@ class Collection:
             "shard_videos": SHARD,
             "backbones": {name: {"weights": str(folder / f"{name}.safetensors")} for name in BACKBONES},
         }
-        (folder / "config.yaml").write_text(json.dumps(raw))
+        (folder / "config.yaml").write_text(json.dumps(raw), encoding="utf-8")
         self.config: Config = configuration(raw)
-        self.paths = Paths(Path(self.config.results))
+        self.paths = self.config.paths
         write_json(self.paths.config, self.config.model_dump(mode="json"))
         for name in BACKBONES:
             write_json(self.paths.weights_record(name), {"source": "none", "sha256": "0" * 64, "random": True})
@@ -132,26 +127,26 @@ class Collection:
 
     def dry(self, *arguments: str) -> dict[str, Any]:
         """A dry run: its wall time (s), its jobs by rule, and the shards that they are about."""
-        found = self.snakemake("-n", *arguments)
-        printed = found["printed"]
+        run = self.snakemake("-n", *arguments)
+        printed = run["printed"]
         jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", printed.split("Job stats:")[-1], re.M)}
         shards = {int(s) for s in re.findall(r"^Job \d+: .* shard (\d{5})$", printed, re.M)}
-        return {"seconds": found["seconds"], "cpu": found["cpu"], "jobs": jobs, "shards": sorted(shards)}
+        return {"seconds": run["seconds"], "cpu": run["cpu"], "jobs": jobs, "shards": sorted(shards)}
 
     def pretend_done(self, *parts: str) -> None:
         """Write the records of all shards of some parts."""
         plan = read_plan(self.paths)
         for part in parts:
-            key = plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
-            for shard in range(plan["shards"]):
-                rows = len(shard_rows(plan, shard))
-                write_json(self.paths.done(part, shard), asdict(Record(key, rows, rows, "0" * 64)))
+            for shard in range(plan.shards):
+                rows = len(plan.rows(shard))
+                write_json(self.paths.done(part, shard), asdict(Record(plan.key(part), rows, rows, "0" * 64)))
 
     def pretend(self) -> None:
         """Write every shard's record, and what comes after, and let Snakemake know them as its own work."""
         self.pretend_done(PROBE, *BACKBONES)
-        self.paths.failures.write_text("video_id\n")
-        write_json(self.paths.features_record, {"complete": {"train": 0, "validation": 0, "test": 0}})
+        self.paths.failures.write_text("video_id\n", encoding="utf-8")
+        none = {"train": 0, "validation": 0, "test": 0}
+        write_cache_record(self.paths, CacheRecord(0, self.config.segments, none, {}))
         self.paths.report.mkdir()
         (self.paths.report / "index.html").touch()
         self.snakemake("--touch", "--forceall", module=("bench.workflow", "--child"))
@@ -160,57 +155,57 @@ class Collection:
 def minimal(folder: Path, shards: int) -> dict[str, Any]:
     """The floor: starting Snakemake, and a dry run of as many jobs in the same shape by a Snakefile without more."""
     folder.mkdir(parents=True)
-    (folder / "Snakefile").write_text(MINIMAL.format(shards=shards))
+    (folder / "Snakefile").write_text(MINIMAL.format(shards=shards), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--directory", str(folder)]
     command += ["--snakefile", str(folder / "Snakefile")]
-    (folder / "Empty").write_text("rule all:\n")
+    (folder / "Empty").write_text("rule all:\n", encoding="utf-8")
     start = [sys.executable, "-m", "snakemake", "--snakefile", str(folder / "Empty"), "--list-rules"]
     return {"dry_run": costs(timed([*command, "-n"])), "start": costs(fastest(lambda: timed(start)))}
 
 
-def costs(found: dict[str, Any]) -> dict[str, float]:
+def costs(run: dict[str, Any]) -> dict[str, float]:
     """The times alone."""
-    return {k: found[k] for k in ("seconds", "cpu")}
+    return {k: run[k] for k in ("seconds", "cpu")}
 
 
 def fastest(work: Callable[[], dict[str, Any]], repeats: int = 5) -> dict[str, Any]:
     """The repeat that took the least time."""
-    return min((work() for _ in range(repeats)), key=lambda found: found["seconds"])
+    return min((work() for _ in range(repeats)), key=lambda run: run["seconds"])
 
 
 def size(folder: Path, videos: int) -> dict[str, Any]:
     """All measurements for one number of videos."""
-    made = Collection(folder / str(videos), videos - SHORT)
-    found: dict[str, Any] = {"videos": videos, "shards": -(-made.videos // SHARD)}
-    found["minimal"] = minimal(folder / f"minimal{videos}", found["shards"])
-    listed = fastest(lambda: made.snakemake("--list-rules"))
-    found["parse"] = round(listed["seconds"] - found["minimal"]["start"]["seconds"], 3)
-    first = made.module("data.manifest")
-    again = made.module("data.manifest")  # reads and compares with the first one's rows
-    found["manifest"] = {"first": costs(first), "again": costs(again), "rss_mb": again["rss_mb"]}
-    made.module("pipeline.plan")
-    found["dry_run"] = {"planned": made.dry(), "job": made.dry(*job_arguments(found["shards"] - 1))}
-    made.pretend()
-    found["dry_run"]["done"] = made.dry()
-    made.write_table(made.videos + APPENDED)
-    found["dry_run"]["grown"] = made.dry()
-    made.snakemake(str(made.paths.plan))
-    found["dry_run"]["appended"] = made.dry()
-    found["shards_appended_to"] = found["dry_run"]["appended"]["shards"]
-    for each in found["dry_run"].values():
-        del each["shards"]
-    print(json.dumps(found, indent=1), flush=True)
-    return found
+    collection = Collection(folder / str(videos), videos - SHORT)
+    result: dict[str, Any] = {"videos": videos, "shards": -(-collection.videos // SHARD)}
+    result["minimal"] = minimal(folder / f"minimal{videos}", result["shards"])
+    listed = fastest(lambda: collection.snakemake("--list-rules"))
+    result["parse"] = round(listed["seconds"] - result["minimal"]["start"]["seconds"], 3)
+    first = collection.module("data.manifest")
+    again = collection.module("data.manifest")  # reads and compares with the first one's rows
+    result["manifest"] = {"first": costs(first), "again": costs(again), "rss_mb": again["rss_mb"]}
+    collection.module("pipeline.plan")
+    result["dry_run"] = {"planned": collection.dry(), "job": collection.dry(*job_arguments(result["shards"] - 1))}
+    collection.pretend()
+    result["dry_run"]["done"] = collection.dry()
+    collection.write_table(collection.videos + APPENDED)
+    result["dry_run"]["grown"] = collection.dry()
+    collection.snakemake(str(collection.paths.plan))
+    result["dry_run"]["appended"] = collection.dry()
+    result["shards_appended_to"] = result["dry_run"]["appended"]["shards"]
+    for dry_run in result["dry_run"].values():
+        del dry_run["shards"]
+    print(json.dumps(result, indent=1), flush=True)
+    return result
 
 
 def job_arguments(shard: int) -> list[str]:
     """What a cluster's job asks of the Snakemake that it starts: one job, without looking at any other."""
-    target = f"extract_shard:backbone=musicnn,shard={shard:05d}"
+    target = f"extract_shard:backbone={next(iter(BACKBONES))},shard={shard:05d}"
     return ["--target-jobs", target, "--allowed-rules", "extract_shard", "--nolock", "--ignore-incomplete", "--force"]
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of bench/README.md."""
+    """The table of docs/performance.md."""
     lines = [
         "| videos | jobs | manifest, again | parse | start of a job | dry run: planned, done, appended | minimal |",
         "|---|---|---|---|---|---|---|",
@@ -229,7 +224,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, "bench.workflow", config=False)
     p.add_argument("--folder", type=Path, help="an empty folder to work in; default: a temporary one")
     p.add_argument("--videos", type=int, nargs="+", default=[10_000, 50_000, 200_000, 550_000])
     a = p.parse_args()
@@ -242,8 +237,8 @@ def main() -> None:
     graphs["minimal dry run"] = [row["minimal"]["dry_run"]["cpu"] for row in rows]
     starts = [row["minimal"]["start"]["cpu"] + row["parse"] for row in rows]
     exponents = {"manifest": exponent(sizes, [row["manifest"]["again"]["cpu"] for row in rows])}
-    for name, found in graphs.items():
-        exponents[name] = exponent(sizes, [max(c - s, 0.01) for c, s in zip(found, starts, strict=True)])
+    for name, seconds in graphs.items():
+        exponents[name] = exponent(sizes, [max(c - s, 0.01) for c, s in zip(seconds, starts, strict=True)])
     slowest = max(last["dry_run"][k]["seconds"] for k in ("planned", "done", "appended"))
     bars = [
         bar("parse the Snakefile (s)", last["parse"], at_most=1),

@@ -1,6 +1,6 @@
-"""Command-line manners of every module: `--config`, logging, errors without tracebacks, stopping, progress.
+"""The command line of every module: `--config`, logging, errors without tracebacks, signals, progress.
 
-Reads nothing; writes nothing but the lines of `progress`, to the file it is given.
+Reads nothing; writes only the lines of `progress`, to the file that it is given.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import locale
 import logging
+import os
 import signal
 import sys
 import time
@@ -23,31 +25,34 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-# What a disk, its permissions or a path can be short of: the user can mend it, and a traceback helps nobody.
-MENDABLE = {
+# Errors of a disk, its permissions or a path: the user can resolve them, and a traceback would not help.
+USER_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR,
     errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE,
 }  # fmt: skip
 
 
 class UserError(Exception):
-    """Something the user can mend: its text names the file, the key and the way out; shown without a traceback."""
+    """An error that the user can resolve. Its message names the file or key and the remedy; shown without a
+    traceback."""
 
 
-def parser(doc: str | None, module: str, threads: str | None = None) -> argparse.ArgumentParser:
-    """A parser whose help is the module's own first paragraphs, with the `--config` that every stage takes.
+def parser(doc: str | None, module: str, threads: str | None = None, config: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with `--config`, whose help is the module's docstring.
 
-    `threads`: what `--threads N` counts; None for a module that has no use for more than one.
+    `threads`: what `--threads N` counts; None for a module without this option. `config`: False for a module without a
+    configuration.
     """
     p = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE",
-        help="the run's resolved configuration, RESULTS/config.json (the workflow writes it)",
-    )
+    if config:
+        p.add_argument(
+            "--config",
+            required=True,
+            metavar="FILE",
+            help="the run's resolved configuration, RESULTS/config.json (the workflow writes it)",
+        )
     if threads is not None:
         p.add_argument("--threads", type=_positive, default=1, metavar="N", help=f"{threads} (default 1)")
     return p
@@ -61,8 +66,7 @@ def _positive(text: str) -> int:
 
 
 def experiment_parser(doc: str | None, module: str, several: bool = False) -> argparse.ArgumentParser:
-    """A parser for what is done with an experiment: `--experiment` (with `several`: any number, default all) and
-    `--threads`."""
+    """Return a parser with `--config`, `--threads` and `--experiment` (with `several`: any number, default all)."""
     p = parser(doc, module, "cores to use")
     if several:
         p.add_argument(
@@ -73,15 +77,40 @@ def experiment_parser(doc: str | None, module: str, several: bool = False) -> ar
     return p
 
 
+def in_utf8(program: str | None = None) -> None:
+    """Make this process and its children read paths, files and arguments as UTF-8, whatever the locale.
+
+    In a locale other than UTF-8, restart the same command in Python's UTF-8 mode (PEP 540), which must be set at the
+    start. `program`: restart only if this process is the program of that name, otherwise raise UserError. Sets
+    PYTHONUTF8 for child processes.
+    """
+    is_utf8 = sys.getfilesystemencoding() == "utf-8" and locale.getpreferredencoding(False).lower() in ("utf-8", "utf8")
+    restarted = os.environ.get("PYTHONUTF8") == "1"
+    os.environ["PYTHONUTF8"] = "1"
+    if is_utf8:
+        return
+    if restarted or (program is not None and program not in Path(sys.argv[0]).parts[-2:]):
+        raise UserError(
+            "the locale is not UTF-8, and Python was told to follow it; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+        )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a module's main function: log to stderr, turn UserError into one message and exit status 2."""
+    """Run a module's main function: log to stderr, and turn UserError into a message and exit status 2."""
+    in_utf8()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     try:
         main()
     except UserError as error:
         _fail(str(error))
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
-        if error.errno not in MENDABLE:
+        if error.errno not in USER_ERRNOS:
             raise
         _fail(f"{error}. What was finished is kept; mend this and run the same command again.")
     except KeyboardInterrupt:
@@ -90,51 +119,52 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    with suppress(OSError):  # the log may lie on the very disk that is full; the exit status tells then
+    with suppress(OSError):  # the log may be on the disk that is full; the exit status remains
         print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 
 class Stopping:
-    """SIGTERM and Ctrl-C taken as a wish: while this is open, they end nothing, and calling it says whether one came.
+    """Defer SIGTERM and Ctrl-C: inside the `with` block they only set a flag; call the object to read it.
 
-    For work that can put away what it has. A second Ctrl-C interrupts at once. Main thread only.
+    For work that saves its state before it ends. A second Ctrl-C interrupts at once. Main thread only.
     """
 
     def __init__(self) -> None:
-        self._came: int | None = None
-        self._before: dict[int, Any] = {}
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
+            self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        if number == signal.SIGINT and self._came == number:
+        if number == signal.SIGINT and self._signal == number:
             raise KeyboardInterrupt
-        self._came = number
+        self._signal = number
 
     def __call__(self) -> bool:
-        return self._came is not None
+        return self._signal is not None
 
     def leave(self, unfinished: str) -> None:
-        """If one came, say what is unfinished and exit with the status of shells: 143 for SIGTERM, 130 for Ctrl-C."""
-        if self._came is not None:
-            name = signal.Signals(self._came).name
-            # Logged, not printed: if the signal has also ended whoever reads stderr, that must not matter.
+        """If a signal came, log what is unfinished and exit with the status that shells use: 143 for SIGTERM, 130 for
+        Ctrl-C."""
+        if self._signal is not None:
+            name = signal.Signals(self._signal).name
+            # Logged, not printed: logging survives a closed stderr, whose reader the signal may also have ended.
             logging.getLogger("stop").warning(
                 "stopped by %s: %s; run the same command again to go on", name, unfinished
             )
-            sys.exit(128 + self._came)
+            sys.exit(128 + self._signal)
 
 
 Extra = Callable[[], tuple[str, dict[str, Any]]]
-"""More about the work so far: words for people, and the same as JSON for machines."""
+"""Returns details of the progress: text for people, and the same as a JSON object."""
 
 
 def progress(
@@ -146,9 +176,9 @@ def progress(
     extra: Extra | None = None,
     record: Path | None = None,
 ) -> Iterator[T]:
-    """Yield the items, showing a bar on a terminal and otherwise a log line every `seconds`: done, rate, time left.
+    """Yield the items; show a bar on a terminal, otherwise a log line every `seconds`: done, rate, time left.
 
-    `extra` adds to it. With `record`, each line is also appended to that file as a JSON object.
+    `extra` adds details. With `record`, each line is also appended to that file as a JSON object.
     """
     log = logging.getLogger(what)
     terminal = sys.stderr.isatty()
@@ -165,21 +195,21 @@ def progress(
             shown = now
             rate = done / max(now - start, 1e-9)
             left = (total - done) / rate
-            words, facts = extra() if extra else ("", {})
-            bar.set_postfix_str(words)
+            text, details = extra() if extra else ("", {})
+            bar.set_postfix_str(text)
             if not terminal:
-                more = f", {words}" if words else ""
-                log.info("%d/%d %s, %.2f %s/s, %s left%s", done, total, unit, rate, unit, clock(left), more)
+                suffix = f", {text}" if text else ""
+                log.info("%d/%d %s, %.2f %s/s, %s left%s", done, total, unit, rate, unit, clock(left), suffix)
             if record is not None:
                 stamp = datetime.now(UTC).isoformat(timespec="seconds")
-                known = {"time": stamp, "done": done, "total": total, "rate": rate, "seconds_left": left}
+                line = {"time": stamp, "done": done, "total": total, "rate": rate, "seconds_left": left}
                 record.parent.mkdir(parents=True, exist_ok=True)
                 with open(record, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(known | facts) + "\n")
+                    file.write(json.dumps(line | details) + "\n")
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a short human duration: `42 s`, `3 min 20 s`, `5 h 10 min`."""
+    """Return seconds as text: `42 s`, `3 min 20 s`, `5 h 10 min`."""
     s = round(seconds)
     if s < 60:
         return f"{s} s"

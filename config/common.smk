@@ -8,34 +8,70 @@ import sys
 from pathlib import Path
 
 # Rules run `python -m …` with the Python that runs Snakemake, and find the packages wherever they are started from.
-sys.path.insert(0, workflow.basedir)
+# The working directory is the user's: a `config.py` or `numpy.py` there is not imported, here or by a rule.
+elsewhere = {Path.cwd(), Path(workflow.workdir_init)} - {Path(workflow.basedir)}
+# Snakemake would put the folder of each included file first, and study/fusion/data.py would be `data`: they stand last.
+rooms = [*Path(workflow.basedir).glob("*/*.smk"), *Path(workflow.basedir).glob("study/*/*.smk")]
+rooms = list(dict.fromkeys(str(path.parent) for path in rooms))
+sys.path[:] = [
+    str(workflow.basedir),
+    *(p for p in sys.path if p and p not in rooms and Path(p) not in elsewhere),
+    *rooms,
+]
+os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (workflow.basedir, os.environ.get("PYTHONPATH")) if p)
+searched = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(workflow.basedir), *searched])
 
-from config.cli import UserError
+from config.cli import UserError, in_utf8
+from config.digests import weights_digest
 from config.files import read_json, write_json
+from config.heads import trainable
 from config.labels import FEATURES
-from config.model import load, trainable
+from config.model import load
 from config.paths import Paths
+from config.pipeline import TABLES
+from config.place import absolute, check_not_a_copy
 from config.scheduler import cancel_leftovers, job_prefix
-from pipeline.backbones import resolve_options
+from config.sources import refuse_duplicates, written
+from config.threads import wait_briefly
+from pipeline.backbones import check
+from pipeline.records import read_cache_record, read_plan
 from snakemake.exceptions import WorkflowError
+
+# Paths are UTF-8 in every process, whatever the locale: two that read a name differently write to two folders.
+in_utf8("snakemake")
+# Jobs inherit it. Each of them would also do it by itself, as a module that a person runs by hand does.
+wait_briefly()
 
 try:
     if not config:
         raise UserError("no configuration: add `--configfile config/demo.yaml`, `config/paper.yaml` or your own")
-    CONFIG = load(config)
-    BACKBONES = {name: resolve_options(name, b.options) for name, b in CONFIG.backbones.items()}
+    if workflow.is_main_process:
+        refuse_duplicates(workflow.configfiles)
+    CONFIG = load(config, lambda: written(workflow.configfiles, workflow.config_settings.config_args))
+    for given in workflow.configfiles:
+        if Path(given).name == "config.json":
+            check_not_a_copy(Path(given), read_json(Path(given)), CONFIG.results)
+    BACKBONES = check(CONFIG)
     if CONFIG.videos is not None and not CONFIG.table.exists():
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
+    if CONFIG.videos is not None and not (CONFIG.table.is_dir() or CONFIG.table.suffix.lower() in TABLES):
+        raise UserError(f"videos: {CONFIG.videos} is neither a folder nor one of {', '.join(TABLES)}")
+    folder = Path(CONFIG.results)
+    if there := next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):
+        raise UserError(f"results: {there} is a file; give the path of a folder")
+    if CONFIG.videos is not None and folder.exists() and folder.samefile(CONFIG.table):
+        raise UserError("results: this is the folder of the videos; results would be read as videos, so give another")
     for task in CONFIG.labels.tasks:
         for key, path in CONFIG.labels.files(task).items():
-            if not Path(path).exists():
-                raise UserError(f"{key}: {path} does not exist (relative paths start at the working directory)")
+            if not Path(path).is_file():
+                wrong = "is no file" if Path(path).exists() else "does not exist"
+                raise UserError(f"{key}: {path} {wrong} (relative paths start at the working directory)")
 except UserError as error:
     raise WorkflowError(str(error))
 
-PATHS = Paths(Path(CONFIG.results))
+PATHS = CONFIG.paths
 # Every module takes the resolved configuration from here, so that a person can run it by hand with the same flag.
 FLAGS = f"--config {shlex.quote(str(PATHS.config))}"
 LOGS = PATHS.results / "logs"
@@ -43,12 +79,8 @@ BENCHMARKS = PATHS.results / "benchmarks"
 
 
 def cores(at_most):
-    """Of a job that can use all there are. On a cluster Snakemake knows no number: then eight."""
+    """Return the cores of a job that can use all of them; 8 on a cluster, where Snakemake knows no number."""
     return min(workflow.resource_settings.cores or 8, at_most)
-
-
-# Whatever starts a run asks for these first: weights that cannot be had stop it before any work.
-WEIGHTS_FIRST = ancient([PATHS.weights_record(name) for name in CONFIG.backbones])
 
 
 onstart:
@@ -57,9 +89,9 @@ onstart:
     # The lock of the results, from wherever they are worked on. Snakemake's own is the working directory's, and a
     # Snakemake that was killed leaves it locked.
     try:
-        atexit.register(Claim(PATHS.claim).release)
+        atexit.register(Claim(PATHS.claim, f"the results in {PATHS.results}").release)
     except UserError as error:
-        raise WorkflowError(f"another Snakemake works on these results: {error}")
+        raise WorkflowError(f"another Snakemake is running: {error}")
     # Slurm jobs are called after the results that they work on, so that the next run finds those of one that was killed.
     executor, prefix = workflow.scheduler._executor, job_prefix(PATHS.results)
     if hasattr(executor, "run_uuid"):
@@ -68,7 +100,7 @@ onstart:
             cancel_leftovers(prefix)
         except UserError as error:
             raise WorkflowError(str(error))
-    write_json(PATHS.config, CONFIG.model_dump(mode="json"))
+    write_json(PATHS.config, absolute(CONFIG.model_dump(mode="json")))
 
 
 wildcard_constraints:

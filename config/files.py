@@ -1,4 +1,4 @@
-"""Small files written so that no reader ever sees half of one. Reads and writes the paths it is given."""
+"""Atomic writing of small files, and JSON. Reads and writes the paths that it is given."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from config.cli import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; at the end of the block it takes `path`'s place, synced."""
+    """Yield a temporary path to write to; at the end of the block the file is synced and replaces `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Absolute, because pyarrow takes a relative path with a colon for a URL.
+    temporary = path.absolute().with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -27,13 +28,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: readers see the old file or the new one."""
+    """Write a value as JSON, atomically: readers see the old file or the new one."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any | None:
-    """Read a JSON file of the pipeline; None if it does not exist. UserError if it is damaged."""
+    """Return the value of a JSON file; None if it does not exist. UserError if it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

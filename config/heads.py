@@ -1,127 +1,143 @@
-"""The configuration of the projection heads: an experiment is data, a few lines of YAML. Reads and writes nothing.
+"""The configuration of the projection heads and of the experiments that train them. Reads and writes nothing.
 
-Every default is the paper's baseline (Veldkamp, Hendriksen, Szlávik, Keijser 2023, arXiv 2309.00347), so an experiment
-names only what it changes.
+Defaults are the paper's baseline (Veldkamp, Hendriksen, Szlávik, Keijser 2023, arXiv 2309.00347); an experiment names
+only what it changes.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from config.section import Section
+from config.section import Section, Seed, Width
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Normalisation = Literal["batch", "layer", "none"]
 Output = Literal["sigmoid", "linear"]
 Loss = Literal["paper", "info_nce", "siglip"]
 SegmentPolicy = Literal["one", "all", "mean"]
+
+Modality = Literal["audio", "video"]
+
+LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
+"""Fewest videos of each split with features of both modalities that training and ranking need."""
+
+
+def trainable(complete: dict[str, int]) -> bool:
+    """Return whether these numbers of videos with both modalities, by split, are enough to train projection heads."""
+    return all(complete[split] >= least for split, least in LEAST_VIDEOS.items())
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError("seeds must be different numbers")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], AfterValidator(_distinct)]
 LOWEST_LEARNED = 0.01
-"""A learned temperature stays at or above this: logits are never scaled by more than 100 (CLIP, arXiv 2103.00020)."""
+"""Lower bound of a learned temperature: cosines are multiplied by at most 100 (CLIP, arXiv 2103.00020)."""
 
 
 class Layers(Section):
-    """The layers of a projection head: hidden ones of dense, normalisation, activation, dropout, then a dense one."""
+    """Layers of a projection head: hidden ones (dense, normalisation, activation, dropout), then a dense output
+    layer."""
 
-    hidden: list[int] = [512]
-    """Widths of the hidden layers; with the last layer, one more projection layer than there are widths."""
+    hidden: list[Width] = [512]
+    """Widths (units) of the hidden layers, first to last; `[]` is a head with the output layer alone."""
     activation: Activation = "relu"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
     normalisation: Normalisation = "batch"
-    """Of the hidden layers, before their activation."""
+    """Normalisation of the hidden layers, before the activation: `batch`, `layer` or none."""
     dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of a hidden layer's outputs that is zeroed while training."""
+    """Probability that an output of a hidden layer is zeroed in training."""
     output: Output = "sigmoid"
-    """Activation of the last layer, before L2 normalisation."""
-
-    @field_validator("hidden")
-    @classmethod
-    def _widths(cls, hidden: list[int]) -> list[int]:
-        if any(width < 1 for width in hidden):
-            raise ValueError("every width must be at least 1")
-        return hidden
+    """Activation of the output layer, before L2 normalisation."""
 
 
-class Side(Section):
-    """What one side's head has of its own; what is not set here is as the experiment says."""
+class ModalityHead(Section):
+    """Overrides of the experiment's head settings for one modality."""
 
     identity: bool = False
-    """No head at all: this side's features, L2-normalised, are its embeddings. `embedding` must be their number."""
-    hidden: list[int] | None = None
-    """This side's `hidden`."""
+    """Train no head for this modality: its embeddings are the L2-normalised features, so `embedding` must be their
+    width."""
+    hidden: list[Width] | None = None
+    """`hidden` of this modality's head; default: the experiment's."""
     activation: Activation | None = None
-    """This side's `activation`."""
+    """`activation` of this modality's head; default: the experiment's."""
     normalisation: Normalisation | None = None
-    """This side's `normalisation`."""
+    """`normalisation` of this modality's head; default: the experiment's."""
     dropout: float | None = Field(None, ge=0, lt=1)
-    """This side's `dropout`."""
+    """`dropout` of this modality's head; default: the experiment's."""
     output: Output | None = None
-    """This side's `output`."""
+    """`output` of this modality's head; default: the experiment's."""
 
     @model_validator(mode="after")
-    def _identity_has_no_layers(self) -> Side:
-        own = sorted(name for name, value in self if name != "identity" and value is not None)
-        if self.identity and own:
-            raise ValueError(f"with `identity: true` there are no layers, so {', '.join(own)} would mean nothing")
+    def _identity_has_no_layers(self) -> ModalityHead:
+        overrides = sorted(name for name, value in self if name != "identity" and value is not None)
+        if self.identity and overrides:
+            raise ValueError(f"with `identity: true` there are no layers, so {', '.join(overrides)} would mean nothing")
         return self
 
 
 class Autoencoder(Section):
-    """How `initialisation: autoencoder` trains (heads/autoencoder.py)."""
+    """Pretraining of the heads with `initialisation: autoencoder` (heads/autoencoder.py)."""
 
     epochs: int = Field(10, ge=1)
-    """Epochs of reconstructing the training features, before the contrastive training."""
+    """Epochs of reconstructing the training features before contrastive training begins."""
     learning_rate: float = Field(0.001, gt=0)
-    """Of Adam, constant."""
+    """Learning rate of Adam, constant."""
 
 
 class Experiment(Layers):
-    """Two projection heads and how they are fitted. The defaults are the paper's baseline."""
+    """A pair of projection heads and how it is trained. The defaults are the paper's baseline."""
 
-    embedding: int = Field(256, ge=2)
-    """Width of the shared space."""
-    audio: Side = Side()
-    """What the audio side's head has of its own."""
-    video: Side = Side()
-    """What the video side's head has of its own."""
+    embedding: int = Field(256, ge=2, le=65_536)
+    """Dimensions of the embedding space that both modalities share."""
+    audio: ModalityHead = ModalityHead()
+    """Overrides for the audio head."""
+    video: ModalityHead = ModalityHead()
+    """Overrides for the video head."""
     loss: Loss = "info_nce"
-    """`info_nce`: the standard one, as in the paper's published code; `paper`: the paper's equation, whose denominator
-    leaves the true partner out; `siglip`: every pair a yes-or-no question (Zhai et al. 2023, arXiv 2303.15343)."""
+    """Contrastive loss. `info_nce`: symmetric InfoNCE, as in the paper's published code; `paper`: the paper's equation,
+    whose denominator leaves out the positive; `siglip`: sigmoid loss, each pair classified as positive or negative
+    (Zhai et al. 2023, arXiv 2303.15343)."""
     temperature: float = Field(1.0, gt=0)
-    """Cosines are divided by it; where it is learned, it starts here."""
+    """Temperature by which cosine similarities are divided; the initial value if it is learned."""
     learned_temperature: bool = False
-    """Learn it with the weights, as a logarithm, never below 0.01."""
+    """Learn the temperature with the weights, in log space, bounded below by 0.01."""
     bias: float = -10.0
-    """Where the learned bias of `siglip` starts: a stranger is far likelier than a partner."""
+    """Initial value of the learned bias of `siglip`; negative, because negatives far outnumber positives."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    """`adamw` decouples the weight decay from the gradient; `adam` and `sgd` add it to the gradient."""
+    """`adam` and `sgd` add the weight decay to the gradient; `adamw` applies it apart from the gradient."""
     learning_rate: float = Field(0.01, gt=0)
-    """The highest one; `schedule` lowers it."""
+    """Peak learning rate, which `schedule` lowers."""
     weight_decay: float = Field(0.0, ge=0)
-    """Of weight matrices; biases, normalisations, temperature and the loss's bias have none."""
+    """Weight decay of weight matrices; biases, normalisation layers, temperature and the loss's bias have none."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of `sgd`."""
+    """Momentum of `sgd`."""
     schedule: Literal["exponential", "cosine", "constant"] = "exponential"
-    """`exponential`: times `decay` after every epoch; `cosine`: half a cosine from the highest to zero, which it
-    reaches after `max_epochs`."""
+    """Learning rate schedule. `exponential`: multiplied by `decay` after every epoch; `cosine`: half a cosine from the
+    peak to zero at `max_epochs`; `constant`: the peak throughout."""
     decay: float = Field(0.95, gt=0, le=1)
-    """The learning rate is multiplied by this after every epoch of an `exponential` schedule."""
+    """Factor of the learning rate after every epoch of the `exponential` schedule."""
     warmup: int = Field(0, ge=0)
-    """Epochs in which the learning rate rises evenly, a step at a time, to where the schedule is."""
+    """Epochs of linear warm-up, updated every step, from zero to the schedule's learning rate."""
     batch: int = Field(1000, ge=2)
-    """Pairs a batch, at most one segment of a video in each."""
+    """Pairs per batch; at most one segment of each video is in a batch."""
     segment_policy: SegmentPolicy = "one"
-    """What a video gives in an epoch: `one` of its segments at random (the paper's), `all` of them, each in another
-    batch, or the `mean` of their features. Validation uses `all` unless it is `mean`."""
+    """Pairs that a video contributes in an epoch: `one` random segment (the paper's policy), `all` segments, each in a
+    different batch, or the `mean` of the segments' features. Validation uses `all`, or `mean` if that is set."""
     initialisation: Literal["default", "autoencoder"] = "default"
-    """`autoencoder`: each head is first the encoder of an autoencoder of its side's training features."""
+    """`default`: PyTorch's random initialisation; `autoencoder`: each head is pretrained as the encoder of an
+    autoencoder on its modality's training features."""
     autoencoder: Autoencoder = Autoencoder()
-    """How `initialisation: autoencoder` trains."""
+    """Pretraining with `initialisation: autoencoder`."""
     patience: int = Field(3, ge=1)
-    """Stop after this many epochs without a lower validation loss."""
+    """Early stopping: epochs without a lower validation loss after which training stops."""
     max_epochs: int = Field(100, ge=1)
-    """Stop after this many epochs at the latest."""
+    """Most epochs of a training."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -144,43 +160,38 @@ class Experiment(Layers):
                 raise ValueError(f"{key} has no effect without `{condition}`")
         return self
 
-    def layers(self, side: Literal["audio", "video"]) -> Layers | None:
-        """The layers of one side's head; None where that side has none."""
-        own: Side = getattr(self, side)
-        if own.identity:
+    def layers(self, modality: Modality) -> Layers | None:
+        """Return the layers of a modality's head with its overrides; None if it has no head (`identity`)."""
+        head = self.audio if modality == "audio" else self.video
+        if head.identity:
             return None
-        changed = {name: value for name, value in own if name in Layers.model_fields and value is not None}
-        return Layers(**({name: getattr(self, name) for name in Layers.model_fields} | changed))
+        overrides = {name: value for name, value in head if name in Layers.model_fields and value is not None}
+        return Layers(**({name: getattr(self, name) for name in Layers.model_fields} | overrides))
 
     @property
     def outputs(self) -> tuple[Output, Output]:
-        """What each side's embeddings can be: with `sigmoid` no coordinate is negative."""
+        """Output activations of the audio and video heads; after `sigmoid` no coordinate of an embedding is
+        negative."""
         audio, video = self.layers("audio"), self.layers("video")
         return (audio.output if audio else "linear"), (video.output if video else "linear")
 
 
 class Heads(Section):
-    """Projection heads fitted on the cached features."""
+    """Projection heads trained on the cached features."""
 
     audio: str = "musicnn"
-    """Backbone on the audio side."""
+    """Backbone of the audio features, a name in `backbones`."""
     video: str = "r2plus1d"
-    """Backbone on the video side."""
+    """Backbone of the video features, a name in `backbones`."""
     experiments: dict[str, Experiment] = {"baseline": Experiment()}
-    """What is trained and compared, by name."""
-    seeds: list[int] = Field([0], min_length=1)
-    """Every experiment is trained once with each of these; tables give means and intervals over them."""
+    """Experiments by name: settings that are trained, evaluated and compared."""
+    seeds: Seeds = Field([0], min_length=1)
+    """Random seeds: each experiment is trained once per seed (a run); tables give means and intervals over the runs."""
 
     memory_gb: float | None = Field(None, gt=0)
-    """Memory in 10^9 bytes (the GPU's, where there is one) that training may take. Features that do not fit are
-    streamed from disk, window by window: the same pairs, in other batches. Default: what is available."""
+    """Memory for training in GB (10^9 bytes), of the GPU if there is one; default: what is available. Features that do
+    not fit are streamed from disk in windows, which yields the same pairs in different batches."""
     matmul: Literal["auto", "torch", "onednn", "tf32"] = "auto"
-    """What multiplies matrices in training, in float32 all but the last: PyTorch's default (`torch`: MKL on a CPU),
-    oneDNN (faster on CPUs that are not Intel's, where `auto` takes it), or a GPU's TF32, whose factors have 10 bits."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds must be different numbers, none below 0")
-        return seeds
+    """Matrix multiplication in training. `torch`: PyTorch's default in float32 (MKL on a CPU); `onednn`: oneDNN in
+    float32; `tf32`: TensorFloat-32 of a GPU (10-bit mantissa); `auto`: oneDNN on CPUs other than Intel's, else
+    `torch`."""

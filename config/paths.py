@@ -1,7 +1,4 @@
-"""Every path under the results folder, in one place. Reads and writes nothing.
-
-The Snakemake rules and the Python modules both ask this class, so a path is spelled once.
-"""
+"""Paths under the results folder, for the Snakemake rules and the Python modules. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -27,122 +24,138 @@ class Paths:
 
     @property
     def manifest(self) -> Path:
-        """One row a video, append-only. Snakemake does not know it, lest it delete it before a rerun."""
+        """The manifest, one row per video, append-only. Not an output of Snakemake, which would delete it before a
+        rerun."""
         return self.results / "manifest.parquet"
 
     @property
     def manifest_record(self) -> Path:
-        """What Snakemake watches instead of the manifest: row count and digest."""
+        """Record of the manifest, row count and digest: the output that Snakemake watches."""
         return self.results / "manifest.json"
 
     def labels(self, task: str) -> Path:
-        """Labels of a task (`genre`, `tagging`): which videos have which."""
+        """Return the path of the labels of a task (`genre`, `tagging`) by video."""
         return self.results / "labels" / f"{task}.parquet"
 
     def labels_record(self, task: str) -> Path:
-        """Counts of the labels, how they were matched and what was dropped."""
+        """Return the path of the record of a task's labels: counts, matching, what was dropped."""
         return self.results / "labels" / f"{task}.json"
 
     @property
     def plan(self) -> Path:
-        """Shard count and cache keys: all that Snakemake needs to know about 550,000 videos."""
+        """Number of shards and cache keys: what Snakemake needs to know about the videos."""
         return self.results / "plan.json"
 
     @property
     def features(self) -> Path:
-        """The cache: a Zarr v3 group."""
+        """The cache of features, a Zarr v3 group."""
         return self.results / "features.zarr"
 
     @property
     def superseded(self) -> Path:
-        """Arrays whose cache key is no longer the configured one, kept until the user deletes them."""
+        """Arrays of other cache keys than the configured ones, kept until the user deletes them."""
         return self.results / "superseded"
 
     def weights(self, backbone: str) -> Path:
-        """The backbone's weights as safetensors."""
+        """Return the path of a backbone's weights, safetensors."""
         return self.results / "weights" / f"{backbone}.safetensors"
 
     def weights_record(self, backbone: str) -> Path:
-        """Source and digest of the weights."""
+        """Return the path of the record of a backbone's weights: source and digest."""
         return self.results / "weights" / f"{backbone}.json"
 
     def done(self, part: str, shard: int | str) -> Path:
-        """Done record of a shard; `part` is `probe` or a backbone. A string shard is a Snakemake wildcard."""
+        """Return the path of a shard's done record; `part` is `probe` or a backbone. A text shard is a Snakemake
+        wildcard."""
         return self.results / "done" / part / (f"{shard:05d}.json" if isinstance(shard, int) else f"{shard}.json")
 
     def job_done(self, part: str, first: int | str, shards: int) -> Path:
-        """What Snakemake watches of a job of so many shards: of one the shard's record, of several a list of them."""
+        """Return the output of a job that Snakemake watches: the done record of one shard, or a list of several."""
         if shards == 1:
             return self.done(part, first)
         name = f"{first:05d}.json" if isinstance(first, int) else f"{first}.json"
         return self.results / "done" / part / f"{shards}_shards" / name
 
     def ledger(self, part: str, shard: int, key: str) -> Path:
-        """The done record again, where Snakemake does not know it, for each cache key that was ever used."""
+        """Return the path of a copy of the done record that Snakemake does not watch, one for every cache key ever
+        used."""
         return self.results / "ledger" / part / key[:16] / f"{shard:05d}.json"
 
     def work(self, part: str, shard: int) -> Path:
-        """Folder for the partial progress of a shard, unknown to Snakemake."""
+        """Return the folder of a shard's partial results, which Snakemake does not watch."""
         return self.results / "work" / part / f"{shard:05d}"
+
+    def shard_claim(self, part: str, shard: int) -> Path:
+        """Return the path of the claim of the job that works on a shard."""
+        return self.work(part, shard).with_suffix(".claim")
 
     @property
     def claim(self) -> Path:
-        """Which Snakemake works on these results."""
+        """Claim of the Snakemake process that works on these results."""
         return self.results / "work" / "snakemake.claim"
 
     def progress(self, part: str, shard: int) -> Path:
-        """Progress of a shard's jobs as JSON lines, unknown to Snakemake."""
+        """Return the path of the progress of a shard's jobs, JSON lines."""
         return self.results / "logs" / "progress" / part / f"{shard:05d}.jsonl"
+
+    def hung(self, part: str, shard: int) -> Path:
+        """Return the path of the stack traces of a shard's jobs that hung, text."""
+        return self.results / "logs" / "hung" / part / f"{shard:05d}.txt"
+
+    @property
+    def digests(self) -> Path:
+        """Cache of the digests of the user's large files."""
+        return self.results / "work" / "digests.json"
+
+    def digest_of(self, name: str) -> Path:
+        """Return the path of the digest of user files: an input of the rule that reads them, in place of the files."""
+        return self.results / "work" / f"{name}.sha256"
 
     @property
     def features_record(self) -> Path:
-        """Keys, counts and digest of the whole finished cache: what the stages after it depend on."""
+        """Keys, counts and digest of the finished cache, on which later stages depend."""
         return self.results / "features.json"
-
-    def statistics(self, backbone: str) -> Path:
-        """Mean, variance and covariance of a backbone's features, as safetensors."""
-        return self.results / "statistics" / f"{backbone}.safetensors"
 
     @property
     def failures(self) -> Path:
-        """One line for every video that a backbone could not read."""
+        """Table of failures, one line per video and backbone that could not read it."""
         return self.results / "failures.csv"
 
     def training(self, experiment: str, seed: int) -> Path:
-        """State of an unfinished training, unknown to Snakemake."""
+        """Return the path of the state of an unfinished training, which Snakemake does not watch."""
         return self.results / "work" / "heads" / experiment / str(seed) / "state.safetensors"
 
     def heads(self, experiment: str) -> Path:
-        """Folder of one experiment's checkpoint, metrics and embeddings."""
+        """Return the folder of an experiment's checkpoints, metrics and embeddings."""
         return self.results / "heads" / experiment
 
     def eval(self, experiment: str) -> Path:
-        """Folder of one experiment's evaluation, a JSON a task."""
+        """Return the folder of an experiment's evaluation, one JSON file per task."""
         return self.results / "eval" / experiment
 
     @property
     def comparison(self) -> Path:
-        """Differences between experiments."""
+        """Differences between experiments, with intervals."""
         return self.results / "eval" / "comparison.json"
 
     def study(self, part: str) -> Path:
-        """What a part of the study found."""
+        """Return the path of the results of a study question."""
         return self.results / "study" / f"{part}.json"
 
     def study_work(self, part: str) -> Path:
-        """Folder of what a part of the study trained, or extracted besides."""
+        """Return the folder of what a study question trained or extracted."""
         return self.results / "study" / part
 
     def study_variant(self, name: str) -> Path:
-        """Results folder of its own for the cache of some videos with other segments (pipeline/variant.py)."""
+        """Return the separate results folder of a variant of segments (study/length/variant.py)."""
         return self.study_work("length") / name
 
     @property
     def study_page(self) -> Path:
-        """The page that tells the study's answers."""
+        """The page of the study's answers."""
         return self.report / "study.html"
 
     @property
     def report(self) -> Path:
-        """The report, a folder that opens from disk."""
+        """Folder of the report, HTML that opens from disk."""
         return self.results / "report"

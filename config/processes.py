@@ -1,4 +1,4 @@
-"""Processes of one module's own, for work that one core does best a piece at a time. Reads and writes nothing."""
+"""Worker processes of a module, for items that one core each processes best. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from config.cli import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(
-    work: Callable[[T], R], items: Sequence[T], processes: int, begin: Callable[..., object] | None = None, *given: Any
+def parallel(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    processes: int,
+    start: Callable[..., object] | None = None,
+    *arguments: Any,
 ) -> Iterator[tuple[T, R]]:
-    """Every item with what `work` makes of it, as they come, by so many processes; with one of either, by this one.
+    """Yield `(item, work(item))` as they complete, in `processes` workers; in this process if there is one worker or
+    item.
 
-    Whoever works calls `begin(*given)` first. New processes share nothing with this one: what they are given, items
-    and results pickle. They end with their parent: those of `concurrent.futures` alone outlive one that was killed,
-    waiting for work. Ctrl-C is for the parent alone, which stops handing out work. UserError where one is killed.
+    Each worker calls `start(*arguments)` first. Workers are new interpreters, so arguments, items and results must
+    pickle. They end with their parent, unlike those of `concurrent.futures`, which outlive a killed parent. Ctrl-C
+    reaches the parent alone, which hands out no more items. UserError if a worker is killed.
     """
     if processes == 1 or len(items) < 2:
-        if items and begin is not None:
-            begin(*given)
+        if items and start is not None:
+            start(*arguments)
         yield from ((item, work(item)) for item in items)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_begin, initargs=(begin, *given)) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(start, *arguments)) as pool:
         jobs = {pool.submit(work, item): item for item in items}
         try:
             for job in as_completed(jobs):
@@ -45,11 +52,14 @@ def each(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin(begin: Callable[..., object] | None, *given: Any) -> None:
+def _start(start: Callable[..., object] | None, *arguments: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if begin is not None:
-        begin(*given)
+    # One core per worker. NumPy's threads wait for each other by spinning, on cores that the other workers need: the
+    # singular values of a small matrix then take minutes.
+    threadpool_limits(1)
+    if start is not None:
+        start(*arguments)
 
 
 def _end_with_parent() -> None:

@@ -1,110 +1,115 @@
-"""The configuration of the study: the paper's open questions, one section a part. Reads and writes nothing.
+"""The configuration of the study of the paper's open questions, one section for each. Reads and writes nothing.
 
-Defaults are the full size; config/study_demo.yaml has what two cores finish in half an hour.
+Defaults are the full size; with config/study_demo.yaml the study takes half an hour on two cores.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from config.heads import Experiment
+from config.heads import Experiment, Seeds
 from config.labels import Classifier
 from config.section import Section
 
 Correlations = list[Annotated[float, Field(ge=0, le=1)]]
 TENTHS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+RELATED_BACKBONES = ("sound_descriptors", "picture_descriptors")
+"""The backbones of named descriptors, which `relations` needs."""
+FEWEST_PERMUTATIONS = 19
+"""The fewest random draws for p = 0.05, because p is at least 1 / (1 + draws)."""
 
 
 class Simulated(Section):
-    """Features made by a latent-factor model, without videos (heads/study/simulated.py)."""
+    """Features simulated by a latent-factor model, without videos (study/correlation/simulated.py)."""
 
     videos: int = Field(8000, ge=10)
-    """Training videos of the curves."""
+    """Training videos for the curves over correlations."""
     gallery: int = Field(1000, ge=10)
-    """Test videos, each a candidate for all."""
+    """Test videos; each is ranked against all."""
     factors: int = Field(16, ge=1)
-    """Latent factors of a video."""
+    """Number of latent factors of a video."""
     noise: float = Field(1.0, ge=0)
-    """Standard deviation of what is added to each feature, whose own values lie between -1 and 1."""
+    """Standard deviation of the noise that is added to each feature; without noise, features lie between -1 and 1."""
     max_epochs: int = Field(15, ge=1)
-    """No recipe trains for longer on these; where its own `max_epochs` is smaller, that holds."""
+    """The most epochs on simulated features; the smaller of this and the experiment's own `max_epochs` holds."""
     grid: Correlations = TENTHS
-    """Correlations of the curves. 0 is always there."""
-    sizes: list[Annotated[int, Field(ge=10)]] = [250, 500, 1000, 2000, 4000, 8000]
-    """Training videos of the map."""
-    map_grid: Correlations = TENTHS
-    """Correlations of the map."""
+    """Correlations of the curves, 0 to 1. 0 is always included."""
+    sizes: list[Annotated[int, Field(ge=10)]] = Field([250, 500, 1000, 2000, 4000, 8000], min_length=1)
+    """Numbers of training videos for the map over correlations and numbers of videos."""
+    map_grid: Correlations = Field(TENTHS, min_length=1)
+    """Correlations of the map, 0 to 1."""
 
 
 class Paired(Section):
-    """Rendered videos whose sounds are paired with pictures of other videos (heads/study/pairing.py)."""
+    """Rendered videos whose audio is paired with the frames of other videos (study/correlation/pairing.py)."""
 
     grid: Correlations = TENTHS
-    """Correlations of the latent factors, all of them. 0 is always there."""
+    """Correlations, 0 to 1, of all latent factors together. 0 is always included."""
     kinds: list[Literal["dance", "mood", "genre"]] = ["dance", "mood", "genre"]
-    """Kinds of link that are looked at besides."""
+    """Kinds of link that are studied besides, each through some of the latent factors or the genre."""
     kinds_grid: Correlations = TENTHS
-    """Their correlations."""
+    """Correlations of these kinds, 0 to 1."""
 
 
 class Correlation(Section):
-    """At which correlation of sound and picture does each recipe of `heads.experiments` begin to find it?"""
+    """From which correlation of audio and video on does each experiment of `heads.experiments` find it?"""
 
     simulated: Simulated = Simulated()
+    """Simulated features, without videos."""
     rendered: Paired = Paired()
+    """Rendered videos, paired anew. Left out if the videos of the cache were not rendered."""
     null_seeds: int = Field(20, ge=2)
-    """Trainings of each recipe at correlation 0, with the seeds 0, 1, …: how often do they claim to beat chance?"""
+    """Runs of each experiment at correlation 0, with the seeds 0, 1, …, to count how often one seems to beat chance."""
     few: list[str] = []
-    """Recipes for the map and for the kinds of link. Empty: the first and the last of `heads.experiments`."""
+    """Experiments for the map and for the kinds of link. Empty: the first and the last of `heads.experiments`."""
 
 
 class Variant(Section):
-    """Segments to look at the videos with once more."""
+    """Length and number of segments of one extraction."""
 
     seconds: float = Field(ge=3, le=60)
-    """Length of a segment. MusicNN needs at least 3."""
+    """Length of a segment in seconds. MusicNN needs at least 3."""
     count: int = Field(ge=1, le=1000)
-    """Segments a video."""
+    """Number of segments a video."""
 
     @property
     def name(self) -> str:
-        """Its folder within study/length/."""
+        """Name of its folder in study/length/."""
         return f"{self.seconds:g}s_{self.count}"
 
 
 class Length(Section):
-    """How long segments should be, and how many: some of the videos are extracted again with each variant."""
+    """How long segments should be, and how many: a part of the videos is extracted again with each variant."""
 
     videos: int = Field(2000, ge=20)
-    """Videos that are looked at again, the same with every variant, chosen by their ids alone."""
+    """Number of videos that are extracted again, the same for every variant, chosen by a hash of their ids."""
     variants: list[Variant] = Field(
         [Variant(seconds=3, count=12), Variant(seconds=5, count=12), Variant(seconds=10, count=12)], min_length=2
     )
-    """One for each length; smaller numbers of segments are drawn among the extracted ones."""
-    counts: list[int] = [1, 3, 6, 12]
-    """Numbers of segments to compare all lengths at, up to what a variant has."""
-    totals: list[float] = [10.0, 15.0, 30.0, 60.0]
-    """Seconds a video to compare all lengths at, by the number of segments that gives them within a tenth."""
+    """One for each length. Smaller numbers of segments are drawn at random from the extracted ones."""
+    counts: list[Annotated[int, Field(ge=1)]] = [1, 3, 6, 12]
+    """Numbers of segments at which the lengths are compared, as far as a variant has so many."""
+    totals: list[Annotated[float, Field(gt=0)]] = [10.0, 15.0, 30.0, 60.0]
+    """Total seconds a video at which the lengths are compared, by the number of segments that comes within 10 %."""
     folds: int = Field(4, ge=2)
-    """Parts of the videos: each is ranked and predicted by what was fitted on the others."""
-
+    """Folds of cross-validation over the videos."""
     components: int = Field(64, ge=1)
-    """Principal components of each side that the linear head sees."""
+    """Principal components of each modality, the input of the linear head."""
 
     @property
     def least(self) -> int:
-        """Segments that all variants have."""
+        """Number of segments that all variants have."""
         return min(variant.count for variant in self.variants)
 
     def counts_of(self, variant: Variant) -> list[int]:
-        """The numbers of segments that are tried with a variant, ascending."""
+        """Return the numbers of segments that are evaluated with a variant, ascending."""
         known = (self.count_for(total, variant) for total in self.totals)
         return sorted({n for n in self.counts if n <= variant.count} | {n for n in known if n is not None})
 
     def count_for(self, total: float, variant: Variant) -> int | None:
-        """How many of the variant's segments give so many seconds within a tenth; None if no number does."""
+        """Return the number of the variant's segments that sums to `total` seconds within 10 %, or None."""
         count = round(total / variant.seconds)
         fits = 1 <= count <= variant.count and abs(count * variant.seconds - total) <= 0.1 * total + 1e-9
         return count if fits else None
@@ -113,11 +118,16 @@ class Length(Section):
     def _lengths_differ(self) -> Length:
         if len({variant.seconds for variant in self.variants}) < len(self.variants):
             raise ValueError("study.length.variants: two have the same seconds; the larger count has the smaller one")
+        for variant in self.variants:
+            if not self.counts_of(variant):
+                raise ValueError(
+                    f"study.length: neither counts nor totals has a number of segments for the variant {variant.name}"
+                )
         return self
 
 
 def _recommended() -> Experiment:
-    """`recommended` of config/paper.yaml."""
+    """Return the experiment `recommended` of config/paper.yaml."""
     return Experiment(
         output="linear",
         temperature=0.07,
@@ -135,61 +145,72 @@ def _recommended() -> Experiment:
 
 
 class Aggregation(Section):
-    """Ways to pool a video's segments, each trained end to end (heads/study/aggregation.py)."""
+    """Poolings of a video's segments, each trained end to end with the heads (study/aggregation/train.py)."""
 
     recipe: Experiment = Field(default_factory=_recommended)
-    """Heads and training, the same for every pooling. `batch` counts videos, of which all segments are used."""
-    replaced: list[int] = [0, 1, 2, 3]
-    """How many of each video's picture segments are replaced by other videos', in training and test: as many curves'
-    points. 0 must be one of them, and all are below `segments.count`."""
+    """Heads and training, the same for every pooling. `batch` counts videos; all of their segments are used."""
+    replaced: list[Annotated[int, Field(ge=0)]] = [0, 1, 2, 3]
+    """Numbers of each video's segments whose frames are replaced by other videos', in training and test: the points
+    of a curve. 0 must be among them, and all are below `segments.count`."""
     videos: int = Field(20_000, ge=10)
-    """The most videos of the training and of the validation split; all of their segments are in memory."""
+    """The most videos of the training split, and of the validation split. All of their segments are held in memory."""
     gallery: int = Field(2000, ge=2)
-    """The most test videos, which are ranked against one another."""
+    """The most test videos; each is ranked against all."""
+
+    @field_validator("replaced")
+    @classmethod
+    def _begins_with_none(cls, replaced: list[int]) -> list[int]:
+        if 0 not in replaced:
+            raise ValueError("0 must be one of them: the videos as they are")
+        return replaced
 
 
 class Fusion(Classifier):
-    """Networks that predict genre and tags from both sides together (heads/study/fusion.py)."""
+    """Networks that predict genre and tags from both modalities together (study/fusion/train.py)."""
 
     hidden: int = Field(256, ge=8)
-    """Width of the perceptron on concatenated features; the others have about as many parameters."""
+    """Hidden width of the perceptron on concatenated features; the other networks have about as many parameters."""
     max_epochs: int = Field(60, ge=1)
+    """The most epochs; early stopping usually ends the training earlier."""
     lost: float = Field(0.3, gt=0, lt=1)
-    """Modality dropout, which every fusion is also trained with: the share of videos that lose one side in a batch."""
+    """Rate of the modality dropout that every fusion is also trained with: share of videos that lose one modality."""
     components: int = Field(64, ge=1)
-    """Canonical variates of each side."""
-    shrinkages: list[float] = Field([0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9], min_length=1)
-    """What CCA's covariances are shrunk by, of which the best on the validation split is taken; above 0, at most 1."""
+    """Number of canonical variates of each modality."""
+    shrinkages: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.001, 0.01, 0.03, 0.1, 0.3, 0.6, 0.9], min_length=1)
+    """Shrinkages of CCA's covariances, above 0, at most 1. The best on the validation split is taken."""
     videos: int = Field(20_000, ge=10)
-    """The most videos of the training and of the validation split; all of their segments are in memory."""
+    """The most videos of the training split, and of the validation split. All of their segments are held in memory."""
     test_videos: int = Field(5000, ge=2)
     """The most test videos."""
 
 
 class Relations(Section):
-    """Which relations between sound and picture exist: `eval/study/relations.py`."""
+    """Which relations between audio and video exist (study/relations/measure.py)."""
 
     false_discoveries: float = Field(0.05, gt=0, lt=1)
-    """Share of false ones among the relations that are called significant (Benjamini and Hochberg)."""
-    permutations: int = Field(5, ge=1)
-    """Times that sound and picture are paired anew for the baselines between feature spaces; each reads the cache."""
+    """False discovery rate: expected share of false relations among the significant ones (Benjamini and Hochberg)."""
+    permutations: int = Field(99, ge=1)
+    """Random draws for the chance of feature spaces: of artists' signs, or of pairings. At least 19."""
     null_seeds: int = Field(20, ge=1)
-    """Times that pictures are shuffled to count the relations that are found where there are none."""
+    """Number of times that video descriptors are shuffled between artists, to count false discoveries."""
     videos: int = Field(5000, ge=20)
-    """Videos, drawn at random where there are more, for what needs all of them at once: probes and neighbours."""
+    """The most videos, drawn at random, for ridge regression, neighbours and the chance of feature spaces."""
     neighbours: int = Field(10, ge=1)
-    """Nearest neighbours that are compared between feature spaces."""
+    """Number of nearest neighbours that are compared between feature spaces."""
 
 
 class Study(Section):
-    """What `snakemake study` runs. Every part reads the cache of this results folder."""
+    """What `snakemake study` runs. Every question reads the cache of this results folder."""
 
-    seeds: list[int] = [0, 1, 2, 3, 4]
-    """Every training of the study runs once with each."""
+    seeds: Seeds = Field([0, 1, 2, 3, 4], min_length=1)
+    """Random seeds; every training of the study runs once with each."""
     length: Length = Length()
+    """How long segments should be, and how many."""
     correlation: Correlation = Correlation()
+    """From which correlation on experiments find it."""
     aggregation: Aggregation = Aggregation()
-    """How segments become a video."""
+    """How the segments of a video are pooled."""
     fusion: Fusion = Fusion()
-    """Both sides together."""
+    """Genre and tags from both modalities together."""
     relations: Relations = Relations()
+    """Which relations between audio and video exist."""

@@ -1,7 +1,7 @@
-"""Which seconds of a video are looked at: a pure function of the video's id, its duration and the spec. No files.
+"""The segments of a video: a pure function of its id, its duration and the configuration. Reads and writes nothing.
 
 The paper's rule (Veldkamp et al. 2023, section 3): the track is cut into `count` equal parts, in each part a window of
-`window` seconds is drawn at random, and a piece of `seconds` of it is used; here the window's middle. Short videos:
+`window` seconds is drawn at random, and a segment of `seconds` of it is used; here the window's middle. Short videos:
 
 - a part shorter than the window: the window is the whole part;
 - a part shorter than a segment: the segments overlap, evenly spread from the first second to the last;
@@ -14,11 +14,14 @@ import hashlib
 
 import numpy as np
 
-from config.model import Segments
+from config.pipeline import Segments
 
 
 def segment_starts(video_id: str, duration: float, spec: Segments) -> np.ndarray | None:
-    """[count] float64 seconds, ascending, every segment inside [0, duration]; None if the video is too short."""
+    """Return the start of each segment, [count] float64 in seconds, ascending; None if the video is too short.
+
+    Every segment is inside [0, duration].
+    """
     slack = duration - spec.seconds
     if not slack >= 0:  # also when the duration is NaN
         return None
@@ -33,6 +36,7 @@ def segment_starts(video_id: str, duration: float, spec: Segments) -> np.ndarray
 
 
 def uniform(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone: the same on every machine and in every version of numpy."""
+    """Return a number in [0, 1) that depends on the text alone: the same on every machine and in every NumPy
+    version."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) / 2**53

@@ -1,70 +1,133 @@
-"""Confidence intervals for what is said about ranks, by resampling videos. Reads and writes nothing.
+"""Percentile bootstrap intervals over resampled videos. Reads and writes nothing.
 
 Segments of one video resemble each other, so they are not independent evidence: whole videos are drawn with replacement
 (a cluster bootstrap). Intervals are percentile intervals (Efron & Tibshirani 1993, An Introduction to the Bootstrap,
-chapter 13). The gallery stays as it is: they tell how sure the numbers are for new queries, not for another gallery.
+chapter 13). The gallery stays the same: intervals hold for new queries, not for another gallery.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
-from eval.ranks import HITS
+from heads.metrics import METRICS, as_ranks
 
+CENTRAL = (0.025, 0.975)
+"""Quantiles that a 95 % interval reaches from and to."""
 ELEMENTS = 2**23
 """Numbers held at once: resamples are worked off in chunks of about this many."""
+WIDTH = 5
+"""Metrics of one matrix product. BLAS may round otherwise for another width; with a fixed one, a metric that is added
+at the end of METRICS changes no digit of the others."""
 
 
-STATISTICS = ("median", "mean", *(f"recall_at_{k}" for k in HITS), "mrr")
-"""The entries of `eval.ranks.summary`, in the order of `resampled`'s columns."""
+def percentile_interval(values: np.ndarray, quantiles: tuple[float, float] = CENTRAL) -> tuple[float, float]:
+    """Return lower and upper end of the percentile interval of a statistic's resampled `values`, float [resamples].
+
+    Resamples in which the statistic is NaN are left out; two NaN if it is NaN in all.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = percentile_bounds(known, quantiles)
+    return float(low), float(high)
+
+
+def percentile_bounds(values: np.ndarray, quantiles: tuple[float, float] = CENTRAL) -> np.ndarray:
+    """Return float64 [2, …]: lower and upper ends of the intervals of `values`, float [resamples, …] without NaN."""
+    bounds: np.ndarray = np.quantile(values, quantiles, axis=0)
+    return bounds
+
+
+def metric_intervals(
+    values: np.ndarray, level: float = 0.95, names: Sequence[str] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return {metric: (low, high)} of resampled `values`, float [resamples, metrics], in the order of `names`.
+
+    `level` is the coverage; `names` are those of METRICS by default.
+    """
+    tail = 100 * (1 - level) / 2
+    lows, highs = percentile_bounds(values, (tail / 100, (100 - tail) / 100))
+    columns = zip(METRICS if names is None else names, lows, highs, strict=True)
+    return {name: (float(low), float(high)) for name, low, high in columns}
 
 
 def intervals(
     rank: np.ndarray, video: np.ndarray, resamples: int, seed: int, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Lower and upper end for each entry of `eval.ranks.summary`, by its name. Arguments as in `resampled`."""
-    return ends(resampled(rank, video, resamples, seed), level)
+    """Return {metric: (low, high)} of ranks, for all of METRICS. Arguments as in `resampled`."""
+    return metric_intervals(resampled(rank, video, resamples, seed), level)
 
 
-def ends(values: np.ndarray, level: float = 0.95) -> dict[str, tuple[float, float]]:
-    """Percentile interval of each column of `values` [resamples, statistics], by its name in STATISTICS."""
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(values, [tail, 100 - tail], axis=0)
-    return {name: (float(a), float(b)) for name, a, b in zip(STATISTICS, low, high, strict=True)}
+def resample_counts(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `units` units with replacement, so many times; return int64 [resamples, units], how often each was drawn."""
+    drawn = rng.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units)
 
 
 def resampled(rank: np.ndarray, video: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Every statistic in every resample, float64 [resamples, len(STATISTICS)].
+    """Return every metric in every resample, float64 [resamples, len(METRICS)], columns in the order of METRICS.
 
-    `rank` is float [n], `video` int [n] says which video each rank belongs to. Which videos are drawn depends on
-    `video`, `resamples` and `seed` alone, so two models' ranks of the same queries are resampled alike: the differences
-    of two such arrays are those of a bootstrap paired by query.
+    `rank` is float [n] or, with several positives, [n, positives] as `heads.metrics.as_ranks` has it; `video` int [n]
+    says which video each query belongs to. Which videos are drawn depends on `video`, `resamples` and `seed` alone, so
+    two models' ranks of the same queries are resampled alike: the differences of two such arrays are those of a
+    bootstrap paired by query.
     """
     _, cluster = np.unique(video, return_inverse=True)
     clusters = int(cluster.max()) + 1
-    order = np.argsort(rank, kind="stable")
-    ordered, cluster = rank[order], cluster[order]
-    # A mean over a resample needs only each video's sum: one column a statistic, the last counts the ranks.
-    columns = [ordered, *(ordered <= k for k in HITS), 1 / ordered, np.ones_like(ordered)]
-    sums = np.stack([np.bincount(cluster, weights=column, minlength=clusters) for column in columns], axis=1)
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(rank)]))
-    found = []
-    for size in _chunks(resamples, max(1, ELEMENTS // max(len(rank), clusters))):
-        drawn = rng.integers(clusters, size=(size, clusters)) + clusters * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters)
-        total = counts @ sums
-        found.append(np.column_stack([_medians(ordered, counts[:, cluster]), total[:, :-1] / total[:, -1:]]))
-    return np.concatenate(found)
+    ranks = as_ranks(rank)
+    order = np.argsort(ranks[:, 0], kind="stable")
+    ranks, cluster = ranks[order], cluster[order]
+    per_query = {name: metric.per_query(ranks) for name, metric in METRICS.items()}
+    means = [name for name, metric in METRICS.items() if metric.aggregate == "mean"]
+    sums = _sums([per_query[name] for name in means], cluster, clusters)
+    # Ascending values and their videos: of ranks they ascend already.
+    ascending = {name: np.argsort(per_query[name], kind="stable") for name in METRICS if name not in means}
+    medians = {name: (per_query[name][by], cluster[by]) for name, by in ascending.items()}
+    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(ranks)]))
+    chunks = []
+    for size in _chunks(resamples, max(1, ELEMENTS // max(len(ranks), clusters))):
+        counts = resample_counts(clusters, size, rng)
+        columns = dict(zip(means, _means(counts, sums), strict=False))  # the last product's spare columns are left
+        columns |= {name: _medians(values, counts[:, owner]) for name, (values, owner) in medians.items()}
+        chunks.append(np.column_stack([columns[name] for name in METRICS]))
+    return np.concatenate(chunks)
+
+
+def _sums(values: list[np.ndarray], cluster: np.ndarray, clusters: int) -> list[np.ndarray]:
+    """Sum each of `values` [n] by video, all that a mean over a resample needs: [clusters, WIDTH + 1] for each WIDTH.
+
+    The last column of each array counts the queries; unused ones are 0.
+    """
+    count = np.bincount(cluster, minlength=clusters)
+    blocks = []
+    for start in range(0, len(values), WIDTH):
+        block = np.zeros((clusters, WIDTH + 1))
+        for column, value in enumerate(values[start : start + WIDTH]):
+            block[:, column] = np.bincount(cluster, weights=value, minlength=clusters)
+        block[:, WIDTH] = count
+        blocks.append(block)
+    return blocks
+
+
+def _means(counts: np.ndarray, sums: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the mean of each column of `sums` in each resample [resamples]; `counts` is [resamples, clusters]."""
+    for block in sums:
+        total = counts @ block
+        yield from (total[:, :-1] / total[:, -1:]).T
 
 
 def _medians(ordered: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Median of each resample: `ordered` [n] ascending, of which resample i has element j `times[i, j]` times."""
+    """Return each resample's median: resample i has element j of `ordered` [n], ascending, `times[i, j]` times."""
     upto = times.cumsum(axis=1)
     total = upto[:, -1]
     # Element number m of a resample (from 0) is the first with more than m elements up to and including it.
     both = zip(upto, np.stack([(total - 1) // 2, total // 2], axis=1), strict=True)
-    return ordered[np.array([row.searchsorted(middle, side="right") for row, middle in both])].mean(axis=1)
+    middles = np.array([row.searchsorted(middle, side="right") for row, middle in both])
+    medians: np.ndarray = ordered[middles].mean(axis=1)
+    return medians
 
 
 def _chunks(total: int, most: int) -> list[int]:
-    return [min(most, total - at) for at in range(0, total, most)]
+    return [min(most, total - start) for start in range(0, total, most)]

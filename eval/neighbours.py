@@ -1,17 +1,17 @@
-"""What lies near what: neighbours of test videos and segments, their labels, a video's own segments, flat maps.
+"""Nearest neighbours of test videos and segments, labels they share, similarity within a video, and maps.
 
 Reads the manifest, the cache, labels/ where these come from other files, and, with --experiment, that experiment's
 embeddings (by the first of `heads.seeds`).
 Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features:
-  galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by its sound, by its pictures
-               and by both (the mean of the two cosines), always of other videos; and between the sides, where its own
-               partner may be among them, with the partner's rank
-  agreement    how much of genre, tags and artist all videos share with their three nearest, beside chance
-  consistency  how alike a video's own segments are, beside segments of other videos
-  maps         principal components of whole videos (and UMAP where it is installed)
-Features of two networks have no common space, so there are no neighbours between the sides of features. They are
-compared after their mean over the videos is taken away: raw ones are not negative, and all nearly parallel.
-Of a larger test split, `MOST` videos drawn by `eval.seed` stand for all.
+  galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by audio, by video and by
+               both (the mean of the two cosines), always of other videos; and across modalities, where the positive
+               may be among them, with the positive's rank
+  agreement    the share of genre, tags and artist that all videos have in common with their three nearest, and chance
+  consistency  similarity of a video's own segments, beside that of segments of other videos
+  maps         principal components of whole videos
+Features of two backbones have no common space, so features have no neighbours across modalities. Their mean over the
+videos is subtracted first: raw features are not negative, and all nearly parallel.
+A larger test split is represented by `MOST` videos drawn by `eval.seed`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,23 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from config.cli import parser, run
+from config.cli import UserError, parser, run
 from config.files import write_json
 from config.labels import FEATURES
 from config.model import Config, read
-from config.paths import Paths
 from data.labels import read_labels
 from data.manifest import read_manifest
 from eval.maps import maps
 from eval.ranks import ranks
-from eval.retrieval import both, load_test, mean_unit
-from eval.similarity import ACROSS, Items, Label, agreement, consistency, nearest
-from pipeline.features import open_features
+from eval.retrieval import load_test, mean_unit
+from eval.similarity import ACROSS, Items, Label, agreement, consistency, directed, nearest
+from pipeline.features import good_segments, open_features
 
 log = logging.getLogger("neighbours")
 MOST = 2000
@@ -50,8 +48,8 @@ TAGS = 1000
 
 @dataclass(frozen=True)
 class Space:
-    """Test videos with both sides: `table` their part of the manifest; `audio` and `video` float [videos, segments,
-    dim] in its order, NaN where a segment has none; `start` float [videos, segments] in seconds; `facts` for the JSON.
+    """Test videos with both modalities: `table`, of the manifest; `audio` and `video` float [videos, segments, dim] in
+    its order, NaN where a segment has none; `start` float [videos, segments] in seconds; `facts` for the JSON.
     """
 
     table: pa.Table
@@ -62,22 +60,24 @@ class Space:
     facts: dict[str, Any]
 
     def items(self, level: str) -> Items:
-        """The whole videos or all their segments, as far as both sides are there."""
+        """Return whole videos or segments, by `level` `video` or `segment`, that have both modalities."""
         if level == "video":
             audio, video, owner = mean_unit(self.audio), mean_unit(self.video), np.arange(len(self.audio))
         else:
-            good = both(self.audio, self.video)
+            good = good_segments(self.audio, self.video)
             audio, video, owner = _units(self.audio[good]), _units(self.video[good]), np.nonzero(good)[0]
         return Items(audio.astype(np.float32), video.astype(np.float32), owner, self.shared)
 
 
 def _units(rows: np.ndarray) -> np.ndarray:
+    """Scale rows [n, dim] to length 1, float32."""
     rows = rows.astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    units: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
 
 
 def load_embedded(config: Config, name: str) -> Space:
-    """The embeddings of an experiment's first training. Raises as `load_test`."""
+    """Return the embeddings of an experiment's first run. Raises as `load_test`."""
     test, view = load_test(config, name)
     chosen = _draw(test.table.num_rows, config.eval.seed)
     rows = test.table["row"].to_numpy()[chosen]
@@ -88,25 +88,42 @@ def load_embedded(config: Config, name: str) -> Space:
 
 
 def load_features(config: Config) -> Space:
-    """The features of the test videos that both backbones could read, centred."""
-    paths = Paths(Path(config.results))
+    """Return the features of the test videos that both backbones could read, centred."""
+    paths = config.paths
     view, table = open_features(paths), read_manifest(paths.manifest)
-    sides = (config.heads.audio, config.heads.video)
+    if table.num_rows > view.videos:
+        raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
+    backbones = (config.heads.audio, config.heads.video)
     row = table["row"].to_numpy()
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
-    known = np.flatnonzero(test & view.valid(sides[0])[row] & view.valid(sides[1])[row])
+    known = np.flatnonzero(test & view.valid(*backbones)[row])
     chosen = known[_draw(len(known), config.eval.seed)]
-    audio, video = (view.numpy(side, row[chosen]).astype(np.float32) for side in sides)
-    paired = both(audio, video).any(axis=1)
+    audio, video = (view.numpy(name, row[chosen]).astype(np.float32) for name in backbones)
+    paired = good_segments(audio, video).any(axis=1)
     chosen, audio, video = chosen[paired], audio[paired], video[paired]
     facts = {
-        "keys": {side: view.key(side) for side in sides},
-        "random_weights": {side: bool(view.random_weights(side)) for side in sides},
+        "keys": {name: view.key(name) for name in backbones},
+        "random_weights": {name: bool(view.random_weights(name)) for name in backbones},
         "embeddings": None,
         "of": len(known),
     }
-    audio, video = (side - np.nanmean(side, axis=(0, 1)) for side in (audio, video))
+    constant = [name for name, features in zip(backbones, (audio, video), strict=True) if _constant(features)]
+    for name in constant:
+        log.warning("%s: the features are constant: all videos are equally near to each other", name)
+    if constant:
+        facts["constant"] = constant
+    audio, video = (
+        directed(np.where(np.isnan(x), np.nan, 0) if _constant(x) else x - np.nanmean(x, axis=(0, 1)))
+        for x in (audio, video)
+    )
     return Space(table.take(pa.array(chosen)), audio, video, view.start()[row[chosen]], False, facts)
+
+
+def _constant(features: np.ndarray) -> bool:
+    """Whether all valid segments of [videos, segments, dim] are the same."""
+    return (
+        bool(np.all(np.nanmax(features, axis=(0, 1)) == np.nanmin(features, axis=(0, 1)))) if len(features) else False
+    )
 
 
 def _draw(videos: int, seed: int) -> np.ndarray:
@@ -118,7 +135,7 @@ def _draw(videos: int, seed: int) -> np.ndarray:
 
 
 class Shown:
-    """The videos and segments that galleries show, each once: `lines` as JSON, `number` finds or adds one."""
+    """The videos and segments that galleries show, without repetition; `lines` are their JSON."""
 
     def __init__(self, space: Space, known: list[Label]) -> None:
         self._videos = space.table.select(["row", "video_id", "path", "artist", "title"]).to_pylist()
@@ -130,21 +147,24 @@ class Shown:
         self.lines: list[dict[str, Any]] = []
 
     def number(self, video: int, segment: int | None) -> int:
-        """Of a segment, or of a whole video, which is shown by its middle segment: openings are often black."""
-        which = self._start.shape[1] // 2 if segment is None else segment
-        key = (video, which)
+        """Return the line of a segment, adding it if it is new; a whole video (None) is shown by its middle segment.
+
+        Its first would not do: openings are often black.
+        """
+        segment = self._start.shape[1] // 2 if segment is None else segment
+        key = (video, segment)
         if key not in self._numbers:
             self._numbers[key] = len(self.lines)
-            start = float(self._start[video, which])
-            line = {"segment": which, "start": start if math.isfinite(start) else None}
+            start = float(self._start[video, segment])
+            line = {"segment": segment, "start": start if math.isfinite(start) else None}
             self.lines.append(self._videos[video] | line)
         return self._numbers[key]
 
 
 def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]:
-    """Some items of a level and what lies nearest to each, as JSON; `shown` gets what is in it."""
+    """Return some items of a level and the nearest to each, as JSON; adds all of them to `shown`."""
     items = space.items(level)
-    segment = np.nonzero(both(space.audio, space.video))[1] if level == "segment" else None
+    segment = np.nonzero(good_segments(space.audio, space.video))[1] if level == "segment" else None
 
     def number(item: int) -> int:
         return shown.number(int(items.owner[item]), None if segment is None else int(segment[item]))
@@ -158,9 +178,9 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
             for query, item in zip(queries, chosen.tolist(), strict=True):
                 query["ranks"][way] = float(rank[item])
     for way in items.ways:
-        # Between the sides, the video's own other half is the right answer and must not be left out.
-        found = nearest(items, chosen, way, NEAREST, "nothing" if way in ACROSS else "video")
-        lines = [line for here, near, cosine in found for line in zip(here, near, cosine, strict=True)]
+        # Across modalities the positive is of the same video, which must not be left out.
+        blocks = nearest(items, chosen, way, NEAREST, "nothing" if way in ACROSS else "video")
+        lines = [line for block in blocks for line in zip(*block, strict=True)]
         for query, (item, near, cosine) in zip(queries, lines, strict=True):
             query["nearest"][way] = [
                 {"item": number(j), "similarity": float(c), "is_partner": bool(j == item)}
@@ -170,30 +190,30 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
 
 
 def labels(table: pa.Table) -> list[Label]:
-    """What the table says of the videos: genre, tags (the `TAGS` most frequent) and artist."""
-    found = []
-    for name in ("genre", "tags", "artist"):
-        said = [{one.strip() for one in _several(each)} - {""} for each in table[name].to_pylist()]
-        count = Counter(one for each in said for one in each)
-        classes = sorted(count, key=lambda one: (-count[one], one))[: TAGS if name == "tags" else None]
-        number = {one: i for i, one in enumerate(classes)}
-        values = np.zeros((len(said), len(classes)), dtype=bool)
-        for i, each in enumerate(said):
-            values[i, [number[one] for one in each if one in number]] = True
-        found.append(Label(name, classes, values))
-    return found
+    """Return the table's labels of the videos: genre, tags (the `TAGS` most frequent) and artist."""
+    kinds = []
+    for kind in ("genre", "tags", "artist"):
+        by_video = [{name.strip() for name in _several(value)} - {""} for value in table[kind].to_pylist()]
+        count = Counter(name for names in by_video for name in names)
+        classes = sorted(count, key=lambda name: (-count[name], name))[: TAGS if kind == "tags" else None]
+        column = {name: i for i, name in enumerate(classes)}
+        values = np.zeros((len(by_video), len(classes)), dtype=bool)
+        for i, names in enumerate(by_video):
+            values[i, [column[name] for name in names if name in column]] = True
+        kinds.append(Label(kind, classes, values))
+    return kinds
 
 
-def told(config: Config, table: pa.Table) -> pa.Table:
-    """This part of the manifest with genre and tags from labels/ for tasks whose `source` is not the manifest."""
-    paths, row = Paths(Path(config.results)), table["row"].to_numpy()
+def with_labels(config: Config, table: pa.Table) -> pa.Table:
+    """Return this part of the manifest with genre and tags from labels/, for tasks of another source than it."""
+    paths, row = config.paths, table["row"].to_numpy()
     for task, column in (("genre", "genre"), ("tagging", "tags")):
         if task not in config.labels.tasks or config.labels.task(task).source == "manifest":
             continue
-        found = read_labels(paths, task)
-        names = dict(zip(found.rows.tolist(), found.values, strict=True))
-        said = [[found.classes[i] for i in np.flatnonzero(names.get(r, []))] for r in row.tolist()]
-        values = said if column == "tags" else [next(iter(each), None) for each in said]
+        known = read_labels(paths, task)
+        by_row = dict(zip(known.rows.tolist(), known.values, strict=True))
+        names = [[known.classes[i] for i in np.flatnonzero(by_row.get(r, []))] for r in row.tolist()]
+        values = names if column == "tags" else [next(iter(of_video), None) for of_video in names]
         table = table.set_column(table.column_names.index(column), column, pa.array(values, table[column].type))
     return table
 
@@ -203,20 +223,23 @@ def _several(value: str | list[str] | None) -> list[str]:
 
 
 def neighbours(config: Config, name: str | None) -> dict[str, Any]:
-    """Look at one experiment's embeddings, or at the features without one, and write the JSON; returns it."""
+    """Measure neighbours of an experiment's embeddings, or of features if `name` is None; write the JSON, return it."""
     space = load_embedded(config, name) if name else load_features(config)
-    known, seed, resamples = labels(told(config, space.table)), config.eval.seed, config.eval.bootstrap
+    known, seed, resamples = labels(with_labels(config, space.table)), config.eval.seed, config.eval.bootstrap
     shown = Shown(space, known)
     levels = {level: space.items(level) for level in QUERIES}
     galleries = [gallery(space, level, shown, seed) for level in levels]
+    # Where all items are equally near, the first of the table count as nearest: what they share means nothing.
+    constant = space.facts.get("constant", [])
+    equal = {modality for modality in ("audio", "video") if not name and getattr(config.heads, modality) in constant}
     agreements = [
-        {"level": level} | found
+        {"level": level} | measured | ({"better_than_chance": False} if way in equal else {})
         for level, items in levels.items()
         for label in known
         for way in items.ways
-        if (found := agreement(items, label, way, NEAREST, resamples, seed))
+        if (measured := agreement(items, label, way, NEAREST, resamples, seed))
     ]
-    consistencies = [consistency(levels["segment"], side, resamples, seed) for side in ("audio", "video")]
+    consistencies = [consistency(levels["segment"], modality, resamples, seed) for modality in ("audio", "video")]
     written = {
         "experiment": name,
         "space": "embeddings" if name else "features",
@@ -228,11 +251,11 @@ def neighbours(config: Config, name: str | None) -> dict[str, Any]:
         "items": shown.lines,
         "galleries": galleries,
         "agreement": agreements,
-        "consistency": [each for each in consistencies if each],
-        "genres": [next(iter(each), None) for label in known if label.name == "genre" for each in label.names()],
-        "maps": maps(levels["video"].audio, levels["video"].video, space.shared, seed),
+        "consistency": [line for line in consistencies if line],
+        "genres": [next(iter(names), None) for label in known if label.name == "genre" for names in label.names()],
+        "maps": maps(levels["video"].audio, levels["video"].video, space.shared),
     }
-    write_json(Paths(Path(config.results)).eval(name or FEATURES) / "neighbours.json", written)
+    write_json(config.paths.eval(name or FEATURES) / "neighbours.json", written)
     return written
 
 

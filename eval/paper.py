@@ -1,7 +1,7 @@
-"""The paper's own figures, to stand beside ours (Veldkamp et al. 2023, arXiv 2309.00347). Reads and writes nothing.
+"""The paper's own results, for comparison (Veldkamp et al. 2023, arXiv 2309.00347). Reads and writes nothing.
 
-Experiment 1: median rank of the true partner among 1,000 segments. What the published evaluation code computes under
-that name is not a rank (eval/published.py); whether that code made the published table nobody outside can know.
+Experiment 1: median rank of the positive among 1,000 segments. What the published evaluation code computes under that
+name is not a rank (eval/published.py); whether the published table was made by that code is not known.
 Experiments 2 and 3: probes. Tagging: the ten most frequent tags on 9,416 tracks of the Million Song Dataset; genre:
 about 30 genres, a private set. The published genre head takes its softmax over the batch instead of the classes, and
 its backbones were in training mode.

@@ -10,20 +10,19 @@ LARGEST = 10_000
 
 
 def published_formula(queries: np.ndarray, candidates: np.ndarray, block: int = 256) -> np.ndarray:
-    """diag(argsort(similarity)), which the published code takes for the rank of the true partner, as int64 [n].
+    """Return diag(argsort(similarity)), which the published code takes for the rank of the positive; int64 [n].
 
     Row i of `argsort` lists the *candidates* from the least to the most similar to query i. Its element i is
-    therefore the index of the candidate that stands at place i, not the place at which candidate i stands (that would
-    need a second argsort). For a good model and for noise alike that is some arbitrary candidate, and the median over
-    all queries lands near n/2: see tests/test_ranks.py, where a perfect model gets n/2 by this formula and 1 by true
-    ranks.
+    therefore the index of the candidate at position i, not the position of candidate i (that would need a second
+    argsort). For a good model and for noise alike that is an arbitrary candidate, and the median over all queries is
+    near n/2: tests/eval/test_ranks.py has a perfect model with n/2 by this formula and 1 by true ranks.
 
     `queries` and `candidates` are [n, d] unit vectors in any float type.
     """
-    q, c = (np.asarray(side, dtype=np.float32) for side in (queries, candidates))
+    q, c = (np.asarray(vectors, dtype=np.float32) for vectors in (queries, candidates))
     values = []
-    for at in range(0, len(q), block):
-        order = np.argsort(q[at : at + block] @ c.T, axis=1)
+    for start in range(0, len(q), block):
+        order = np.argsort(q[start : start + block] @ c.T, axis=1)
         row = np.arange(len(order))
-        values.append(order[row, at + row])
+        values.append(order[row, start + row])
     return np.concatenate(values)

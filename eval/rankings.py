@@ -1,4 +1,4 @@
-"""The ranks of one kind of queries by all seeds of an experiment, and their JSON. Reads and writes nothing."""
+"""Ranks of one kind of query by all seeds of an experiment, and their JSON. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from eval.bootstrap import STATISTICS, ends
-from eval.ranks import chance, histogram, summary
+from eval.bootstrap import metric_intervals
+from eval.ranks import histogram
 from eval.seeds import mean_interval
+from heads.metrics import METRICS, chance, summary
 
-Key = tuple[str, str, str]
-"""Level, direction and kind of gallery (`full` or `drawn`)."""
+Key = tuple[str, str, str, int]
+"""Level, direction, kind of gallery (`full` or `drawn`) and its size."""
 
 
 @dataclass
 class Ranking:
-    """The ranks of one key, seed after seed: each float64 [draws · size], of all galleries together."""
+    """Ranks of one key: one array float64 [draws · size] a seed, all galleries concatenated."""
 
     owner: np.ndarray
     """The video of each rank, int [draws · size]."""
@@ -28,25 +29,25 @@ class Ranking:
 
 
 def entry(ranking: Ranking, values: np.ndarray) -> dict[str, Any]:
-    """One measured ranking as JSON; `values` [resamples, statistics] is the seeds' mean of `eval.bootstrap.resampled`.
+    """Return a ranking as JSON; `values` [resamples, metrics] is the seeds' mean of `eval.bootstrap.resampled`.
 
-    For each of `metrics`: `value`, the mean over seeds; `low` and `high`, its 95 % bootstrap interval over videos;
-    `chance`; `seeds`, the value of each, and `seeds_low`, `seeds_high`, the 95 % t-interval of their mean (null of one
-    seed). `better_than_chance`: the whole bootstrap interval of the median rank lies below the chance level.
-    `histogram`: counts of the rank's share of the gallery in 20 bins, mean over seeds; `histogram_chance`: what a guess
-    would give (uneven in a small gallery).
+    For each of METRICS in `metrics`: `value`, the mean over seeds; `low` and `high`, its 95 % bootstrap interval over
+    videos; `chance`; `seeds`, the value of each, and `seeds_low`, `seeds_high`, the 95 % t-interval of their mean (null
+    of one seed). `better_than_chance`: the whole bootstrap interval of the median rank lies below the chance level.
+    `histogram`: counts of the rank's share of the gallery in 20 bins, mean over seeds; `histogram_chance`: the
+    counts expected by chance (uneven in a small gallery).
     """
     size, queries = ranking.size, len(ranking.owner)
-    each, interval, guess = [summary(rank) for rank in ranking.ranks], ends(values), chance(size)
+    by_seed, interval, by_chance = [summary(rank) for rank in ranking.ranks], metric_intervals(values), chance(size)
     metrics = {}
-    for name in STATISTICS:
-        seeds = [one[name] for one in each]
+    for name in METRICS:
+        seeds = [metrics_of_seed[name] for metrics_of_seed in by_seed]
         low, high = mean_interval(seeds) or (None, None)
         metrics[name] = {
             "value": float(np.mean(seeds)),
             "low": interval[name][0],
             "high": interval[name][1],
-            "chance": guess[name],
+            "chance": by_chance[name],
             "seeds": seeds,
             "seeds_low": low,
             "seeds_high": high,
@@ -56,7 +57,7 @@ def entry(ranking: Ranking, values: np.ndarray) -> dict[str, Any]:
         "draws": queries // size,
         "queries": queries,
         "metrics": metrics,
-        "better_than_chance": interval["median"][1] < guess["median"],
+        "better_than_chance": interval["median"][1] < by_chance["median"],
         "histogram": np.mean([histogram(rank, size) for rank in ranking.ranks], axis=0).tolist(),
         "histogram_chance": [count * queries / size for count in histogram(np.arange(1.0, size + 1), size)],
         "published_formula": float(np.mean(ranking.formula)) if ranking.formula else None,

@@ -1,12 +1,12 @@
-"""Exact ranks of the true partner, and what is commonly said about ranks. Reads and writes nothing.
+"""Exact ranks of the positive; heads/metrics.py has what is computed of ranks. Reads and writes nothing.
 
-A rank counts from 1 (the partner came first) to N (last). Ties share their middle rank: 1 + greater + equal/2, where
-`equal` counts the other candidates as similar as the partner. So a model that finds all candidates equally similar has
+A rank counts from 1 (the positive came first) to N (last). Ties share their middle rank: 1 + greater + equal/2, where
+`equal` counts the negatives as similar as the positive. So a model that finds all candidates equally similar has
 rank (N + 1)/2 throughout, however the candidates happen to be ordered.
 
-All n² similarities are computed once for both directions, a tile at a time, and compared with the partners'. On a CPU
-they are float32 products, whose error has a proven bound: what lies farther from the partner's similarity is greater or
-smaller beyond doubt, and the few others are computed again, exactly. On a GPU all are float64.
+All n² similarities are computed once for both directions, a tile at a time, and compared with the positives'. On a CPU
+they are float32 products, whose error has a proven bound: what lies farther from the positive's similarity is certainly
+greater or smaller, and the few others are computed again, exactly. On a GPU all are float64.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-HITS = (1, 5, 10)
-"""The k of recall at k."""
 GRID = 2.0**24
 TILE, CUDA_TILE = 1024, 8192
 """Queries and candidates a tile: on a CPU 4 MB of similarities, which its cache holds, on a GPU 512 MB."""
@@ -30,7 +28,7 @@ PAIRS = 4096
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows [n, d] of any float type, scaled to length 1 and rounded to multiples of 2⁻²⁴, as float64.
+    """Scale rows [n, d] of any float type to length 1 and round them to multiples of 2⁻²⁴; float64.
 
     The rounding makes similarities exact: products are multiples of 2⁻⁴⁸ and their sums below 2, so float64 holds them
     without error. Equal pairs then have equal similarities, whatever the tile size or the BLAS, and ties are ties.
@@ -41,13 +39,14 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(length).all() or (length == 0).any():
         raise ValueError("embeddings are not finite, or zero: their similarities have no order")
-    return np.round(vectors / length * GRID) / GRID
+    units: np.ndarray = np.round(vectors / length * GRID) / GRID
+    return units
 
 
 def ranks(audio: np.ndarray, video: np.ndarray, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of the true partners among n candidates by cosine, sound → picture and picture → sound.
+    """Return the positives' ranks among n candidates by cosine, audio → video and video → audio.
 
-    `audio` and `video` are [n, d] of any float type, row i of the one belonging to row i of the other. Returns two
+    `audio` and `video` are [n, d] of any float type; the pair of row i is positive. Returns two
     float64 [n], the same on every device and for every `tile` (queries and candidates compared at a time, at most
     1,024 on a CPU). Runs on the GPU if there is one, otherwise on as many cores as torch has threads. Beside float32
     copies of the arguments it needs some 20 MB a core.
@@ -56,43 +55,45 @@ def ranks(audio: np.ndarray, video: np.ndarray, tile: int | None = None) -> tupl
     if audio.shape != video.shape or audio.ndim != 2:
         raise ValueError(f"shapes {audio.shape} and {video.shape} are not two equal [n, d]")
     a, v = _grid(audio), _grid(video)
-    own = np.concatenate([_similarities(a[at : at + PAIRS], v[at : at + PAIRS]) for at in range(0, len(a), PAIRS)])
+    blocks = [slice(start, start + PAIRS) for start in range(0, len(a), PAIRS)]
+    own = np.concatenate([_similarities(a[block], v[block]) for block in blocks])
     if torch.cuda.is_available():
         counted = exact_counts(a, v, own, tile or CUDA_TILE, "cuda")
     else:
         counted = _Screen(a, v, own, tile or TILE).run(torch.get_num_threads())
-    # The partner itself counts as one equal: 1 + greater + equal/2 = (1 + (2 greater + equal + 1)) / 2.
+    # The positive itself counts as one equal: 1 + greater + equal/2 = (1 + (2 greater + equal + 1)) / 2.
     return (counted[0] + 1) / 2, (counted[1] + 1) / 2
 
 
 def _grid(vectors: np.ndarray) -> np.ndarray:
     """`unit_rows` as float32, which holds multiples of 2⁻²⁴ up to 1 without error; few rows at a time."""
-    found = np.empty(vectors.shape, np.float32)
-    for at in range(0, len(vectors), PAIRS):
-        found[at : at + PAIRS] = unit_rows(vectors[at : at + PAIRS])
-    return found
+    units = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), PAIRS):
+        units[start : start + PAIRS] = unit_rows(vectors[start : start + PAIRS])
+    return units
 
 
 def _similarities(a: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Similarities of pairs of rows on the grid, [n, d] each, exactly: float64 [n]."""
-    return np.einsum("nd,nd->n", a.astype(np.float64), v.astype(np.float64))
+    products: np.ndarray = np.einsum("nd,nd->n", a.astype(np.float64), v.astype(np.float64))
+    return products
 
 
 def exact_counts(
     a: np.ndarray, v: np.ndarray, own: np.ndarray, tile: int, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """2 · greater + equal for each query of both directions, the partner counted as equal; int64 [n] each.
+    """Count 2 · greater + equal for each query of both directions, the positive counted as equal; int64 [n] each.
 
-    `a` and `v` are rows on the grid [n, d], `own` float64 [n] their partners' similarities. All in float64, which a
+    `a` and `v` are rows on the grid [n, d], `own` float64 [n] the positives' similarities. All in float64, which a
     data centre's GPU multiplies as fast as float32; one without fast float64 takes longer, with the same result.
     """
-    queries, candidates, partner = (torch.from_numpy(x).to(device, torch.float64) for x in (a, v, own))
+    queries, candidates, positive = (torch.from_numpy(x).to(device, torch.float64) for x in (a, v, own))
     counts = torch.zeros((2, len(own)), dtype=torch.int64, device=device)
     for top in range(0, len(own), tile):
         for left in range(0, len(own), tile):
             rows, columns = slice(top, top + tile), slice(left, left + tile)
             similar = queries[rows] @ candidates[columns].T
-            for direction, part, threshold in ((0, rows, partner[rows, None]), (1, columns, partner[columns])):
+            for direction, part, threshold in ((0, rows, positive[rows, None]), (1, columns, positive[columns])):
                 for compared in (similar > threshold, similar >= threshold):
                     counts[direction, part] += compared.sum(1 - direction, dtype=torch.int32)
     by_row, by_column = counts.cpu().numpy()
@@ -100,11 +101,11 @@ def exact_counts(
 
 
 class _Screen:
-    """`exact_counts` on the CPU's cores: float32 products first, exact ones where those leave a doubt.
+    """`exact_counts` on the CPU's cores: float32 products first, exact ones where those do not decide.
 
     Inner products of d numbers in float32 err by at most d · 2⁻²⁴ · |x|ᵀ|y|, whatever the order of summation (Jeannerod
     & Rump 2013, SIAM J. Matrix Anal. Appl. 34(2), theorem 4.2), and |x|ᵀ|y| is at most the lengths' product, which the
-    grid leaves within 2⁻¹⁰ of 1. A tile with doubts throughout, as those of a collapsed model, is computed in float64.
+    grid leaves within 2⁻¹⁰ of 1. Tiles mostly undecided, as those of a collapsed model, are in float64.
     """
 
     def __init__(self, a: np.ndarray, v: np.ndarray, own: np.ndarray, tile: int) -> None:
@@ -120,7 +121,7 @@ class _Screen:
         self.lock = threading.Lock()
 
     def run(self, threads: int) -> tuple[np.ndarray, np.ndarray]:
-        """The counts of both directions. Each thread has a BLAS of one thread: no product waits for another."""
+        """Return the counts of both directions. Each thread has a BLAS of one thread: no product waits for another."""
         starts = range(0, len(self.own), self.tile)
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(self._panel, [starts[i::threads] for i in range(min(threads, len(starts)))]):
@@ -138,43 +139,43 @@ class _Screen:
                 shape = (rows.stop - top, columns.stop - left)
                 product = similar[: shape[0] * shape[1]].reshape(shape)
                 np.matmul(self.a[rows], self.v[columns].T, out=product)
-                found = self._decided(product, rows, columns, masks) or self._exact(rows, columns, masks)
-                self.by_row[rows] += found[0]
-                by_column[columns] += found[1]
+                in_rows, in_columns = self._decided(product, rows, columns, masks) or self._exact(rows, columns, masks)
+                self.by_row[rows] += in_rows
+                by_column[columns] += in_columns
         with self.lock:
             self.by_column += by_column
 
     def _decided(
         self, product: np.ndarray, rows: slice, columns: slice, masks: _Masks
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """A tile's counts from its float32 similarities; None if the exact product costs less than what is in doubt."""
-        found = []
+        """A tile's counts from its float32 similarities; None if the exact product costs less than the undecided."""
+        counted = []
         for direction, part in enumerate((rows, columns)):
             masks.compare(product, *(x[part] if direction else x[part, None] for x in (self.low, self.high)))
-            doubtful = masks.doubtful(product.size // 64)
-            if doubtful is None:
+            undecided = masks.undecided(product.size // 64)
+            if undecided is None:
                 return None
-            i, j = doubtful
+            i, j = undecided
             counts = 2 * masks.counts(masks.above, direction)[: part.stop - part.start]
-            for at in range(0, len(i), PAIRS):
-                few = slice(at, at + PAIRS)
+            for start in range(0, len(i), PAIRS):
+                few = slice(start, start + PAIRS)
                 exact = _similarities(self.a[rows.start + i[few]], self.v[columns.start + j[few]])
                 query = (i, j)[direction][few]
                 threshold = self.own[part][query]
                 np.add.at(counts, query, (exact > threshold).astype(np.int64) + (exact >= threshold))
-            found.append(counts)
-        return found[0], found[1]
+            counted.append(counts)
+        return counted[0], counted[1]
 
     def _exact(self, rows: slice, columns: slice, masks: _Masks) -> tuple[np.ndarray, np.ndarray]:
         """A tile's counts from its exact similarities."""
         product = self.a[rows].astype(np.float64) @ self.v[columns].astype(np.float64).T
-        found = []
+        counted = []
         for direction, part in enumerate((rows, columns)):
             own = self.own[part] if direction else self.own[part, None]
             masks.compare(product, own, own)
             counts = 2 * masks.counts(masks.above, direction) + masks.counts(masks.near, direction)
-            found.append(counts[: part.stop - part.start])
-        return found[0], found[1]
+            counted.append(counts[: part.stop - part.start])
+        return counted[0], counted[1]
 
 
 class _Masks:
@@ -198,8 +199,8 @@ class _Masks:
         np.greater_equal(product, low, out=self.near[:rows, :columns])
         self.near ^= self.above
 
-    def doubtful(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Rows and columns where `near` is set; None if it is in more than `most` groups of eight."""
+    def undecided(self, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return rows and columns where `near` is set; None if it is in more than `most` groups of eight."""
         words = np.flatnonzero(self.near.view(np.uint64))
         if len(words) > most:
             return None
@@ -208,25 +209,16 @@ class _Masks:
 
     @staticmethod
     def counts(mask: np.ndarray, direction: int) -> np.ndarray:
-        """How often the mask is set in each row (direction 0) or column (1), int64."""
+        """Count how often the mask is set in each row (direction 0) or column (1), int64."""
         if direction == 0:
-            return mask.view(np.uint64).sum(1).view(np.uint8).reshape(-1, 8).sum(1, dtype=np.int64)
-        return mask.view(np.uint8).reshape(-1, GROUP, mask.shape[1]).sum(1, dtype=np.uint8).sum(0, dtype=np.int64)
-
-
-def summary(rank: np.ndarray) -> dict[str, float]:
-    """Median and mean rank, recall at 1, 5 and 10 (share of ranks ≤ k) and mean reciprocal rank of `rank` [n]."""
-    hits = {f"recall_at_{k}": float((rank <= k).mean()) for k in HITS}
-    return {"median": float(np.median(rank)), "mean": float(rank.mean()), **hits, "mrr": float((1 / rank).mean())}
-
-
-def chance(gallery: int) -> dict[str, float]:
-    """What `summary` is expected to be for a guess among `gallery` candidates: ranks uniform on 1 … gallery."""
-    middle = (gallery + 1) / 2
-    hits = {f"recall_at_{k}": min(k, gallery) / gallery for k in HITS}
-    return {"median": middle, "mean": middle, **hits, "mrr": float((1 / np.arange(1, gallery + 1)).mean())}
+            total: np.ndarray = mask.view(np.uint64).sum(1).view(np.uint8).reshape(-1, 8).sum(1, dtype=np.int64)
+        else:
+            groups = mask.view(np.uint8).reshape(-1, GROUP, mask.shape[1])
+            total = groups.sum(1, dtype=np.uint8).sum(0, dtype=np.int64)
+        return total
 
 
 def histogram(rank: np.ndarray, gallery: int, bins: int = 20) -> list[int]:
-    """Counts of (rank - 1/2) / gallery in `bins` equal bins of [0, 1]: flat for a guess, in the first when perfect."""
-    return np.histogram((rank - 0.5) / gallery, bins=bins, range=(0.0, 1.0))[0].tolist()
+    """Count (rank - 1/2) / gallery in `bins` equal bins of [0, 1]: flat at chance, all in the first when perfect."""
+    counts: list[int] = np.histogram((rank - 0.5) / gallery, bins=bins, range=(0.0, 1.0))[0].tolist()
+    return counts

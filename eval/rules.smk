@@ -1,26 +1,44 @@
+# What stands for the features, and for splits and labels of their own: every rule that reads them names it, even where
+# another of its inputs was made from it. That one may come out the same, and then says nothing.
+CACHE = [PATHS.features_record, PATHS.manifest_record]
+
+
 rule retrieval:
-    input: rules.embed.output,
+    input:
+        rules.embed.output,
+        CACHE,
     output:
         json=PATHS.eval("{experiment}") / "retrieval.json",
         resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
     params:
         eval=CONFIG.eval.model_dump(),
         seeds=CONFIG.heads.seeds,
-    log: LOGS / "retrieval" / "{experiment}.log",
-    benchmark: BENCHMARKS / "retrieval" / "{experiment}.tsv"
+    log:
+        LOGS / "retrieval" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "retrieval" / "{experiment}.tsv"
     threads: 2
-    message: "ranking the true partners with '{wildcards.experiment}'"
-    shell: "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+    message:
+        "ranking the positives with '{wildcards.experiment}'"
+    shell:
+        "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
 rule compare:
-    input: [PATHS.eval(e) / f"retrieval.{kind}" for e in CONFIG.heads.experiments for kind in ("json", "safetensors")],
-    output: PATHS.comparison,
-    params: experiments=list(CONFIG.heads.experiments),
-    log: LOGS / "compare.log",
-    benchmark: BENCHMARKS / "compare.tsv"
-    message: "comparing the experiments"
-    shell: "python -m eval.compare {FLAGS} > {log:q} 2>&1"
+    input:
+        [PATHS.eval(e) / f"retrieval.{kind}" for e in CONFIG.heads.experiments for kind in ("json", "safetensors")],
+    output:
+        PATHS.comparison,
+    params:
+        experiments=list(CONFIG.heads.experiments),
+    log:
+        LOGS / "compare.log",
+    benchmark:
+        BENCHMARKS / "compare.tsv"
+    message:
+        "comparing the experiments"
+    shell:
+        "python -m eval.compare {FLAGS} > {log:q} 2>&1"
 
 
 # Labels of other files than the manifest, which neighbours are compared by.
@@ -29,27 +47,40 @@ FOREIGN = [PATHS.labels_record(task) for task in CONFIG.labels.tasks if CONFIG.l
 
 rule neighbours_of_features:
     input:
-        PATHS.features_record,
-        PATHS.manifest_record,
+        CACHE,
         FOREIGN,
-    output: PATHS.eval(FEATURES) / "neighbours.json",
+    output:
+        PATHS.eval(FEATURES) / "neighbours.json",
     params:
         eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
         sides=[CONFIG.heads.audio, CONFIG.heads.video],
-    log: LOGS / "neighbours" / "features.log",
-    benchmark: BENCHMARKS / "neighbours" / "features.tsv"
-    message: "finding nearest neighbours with the backbones' features"
-    shell: "python -m eval.neighbours {FLAGS} > {log:q} 2>&1"
+    log:
+        LOGS / "neighbours" / "features.log",
+    benchmark:
+        BENCHMARKS / "neighbours" / "features.tsv"
+    message:
+        "finding nearest neighbours with the backbones' features"
+    shell:
+        "python -m eval.neighbours {FLAGS} > {log:q} 2>&1"
 
 
 rule neighbours:
-    input: rules.embed.output, FOREIGN,
-    output: PATHS.eval("{experiment}") / "neighbours.json",
-    params: eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
-    log: LOGS / "neighbours" / "{experiment}.log",
-    benchmark: BENCHMARKS / "neighbours" / "{experiment}.tsv"
-    message: "finding nearest neighbours with '{wildcards.experiment}'"
-    shell: "python -m eval.neighbours {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
+    input:
+        rules.embed.output,
+        CACHE,
+        FOREIGN,
+    output:
+        PATHS.eval("{experiment}") / "neighbours.json",
+    params:
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+    log:
+        LOGS / "neighbours" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "neighbours" / "{experiment}.tsv"
+    message:
+        "finding nearest neighbours with '{wildcards.experiment}'"
+    shell:
+        "python -m eval.neighbours {FLAGS} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
 
 # What of the configuration the probes depend on, besides what their inputs carry.
@@ -64,31 +95,40 @@ PROBED = {
 # One core each: there are as many jobs as tasks and experiments, and small matrices gain nothing from a second one.
 rule probe_features:
     input:
-        PATHS.features_record,
-        PATHS.manifest_record,
+        CACHE,
         PATHS.labels_record("{task}"),
     output:
         json=PATHS.eval(FEATURES) / "{task}.json",
         scores=PATHS.eval(FEATURES) / "{task}.safetensors",
-    params: probed=PROBED,
-    log: LOGS / "probe" / "features" / "{task}.log",
-    benchmark: BENCHMARKS / "probe" / "features" / "{task}.tsv"
-    message: "probing the backbones' features for '{wildcards.task}'"
-    shell: "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
+    params:
+        probed=PROBED,
+    log:
+        LOGS / "probe" / "features" / "{task}.log",
+    benchmark:
+        BENCHMARKS / "probe" / "features" / "{task}.tsv"
+    message:
+        "probing the backbones' features for '{wildcards.task}'"
+    shell:
+        "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
 
 
 rule probe_experiment:
     input:
         rules.embed.output,
+        CACHE,
         PATHS.labels_record("{task}"),
         rules.probe_features.output,
     output:
         json=PATHS.eval("{experiment}") / "{task}.json",
         scores=PATHS.eval("{experiment}") / "{task}.safetensors",
-    params: probed=PROBED,
-    log: LOGS / "probe" / "{experiment}" / "{task}.log",
-    benchmark: BENCHMARKS / "probe" / "{experiment}" / "{task}.tsv"
-    message: "probing the embeddings of '{wildcards.experiment}' for '{wildcards.task}'"
+    params:
+        probed=PROBED,
+    log:
+        LOGS / "probe" / "{experiment}" / "{task}.log",
+    benchmark:
+        BENCHMARKS / "probe" / "{experiment}" / "{task}.tsv"
+    message:
+        "probing the embeddings of '{wildcards.experiment}' for '{wildcards.task}'"
     shell:
         "python -m eval.probe {FLAGS} --task {wildcards.task} --experiment {wildcards.experiment} > {log:q} 2>&1"
 
@@ -98,21 +138,31 @@ rule diagnose:
         rules.train_heads.output.checkpoint,
         rules.train_heads.output.metrics,
         rules.embed.output,
+        CACHE,
         PATHS.eval("{experiment}") / "retrieval.json",
         [PATHS.eval("{experiment}") / f"{task}.json" for task in CONFIG.labels.tasks],
-    output: PATHS.eval("{experiment}") / "diagnosis.json",
-    params: eval=CONFIG.eval.model_dump(),
-    log: LOGS / "diagnose" / "{experiment}.log",
-    benchmark: BENCHMARKS / "diagnose" / "{experiment}.tsv"
+    output:
+        PATHS.eval("{experiment}") / "diagnosis.json",
+    params:
+        eval=CONFIG.eval.model_dump(),
+    log:
+        LOGS / "diagnose" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "diagnose" / "{experiment}.tsv"
     threads: 2
-    message: "looking for signatures of failure in '{wildcards.experiment}'"
-    shell: "python -m eval.diagnose {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+    message:
+        "looking for signatures of failure in '{wildcards.experiment}'"
+    shell:
+        "python -m eval.diagnose {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
 def measured():
     """What the report needs of every experiment; nothing where there are too few videos to fit projection heads."""
-    record = read_json(Path(checkpoints.index.get().output.record))
-    if not trainable(record["complete"]):
+    # The plan first: where its job changes nothing, the index has no reason to run, and only who has asked for the plan is
+    # asked again for all that the report needs. Otherwise what else has changed would wait for the next run.
+    checkpoints.plan.get()
+    checkpoints.index.get()
+    if not trainable(read_cache_record(PATHS).complete):
         return []
     return [
         path
@@ -128,18 +178,27 @@ def measured():
 
 def probed():
     """The probes of all tasks: on the features and on every experiment's embeddings."""
-    return [PATHS.eval(e) / f"{task}.json" for e in (FEATURES, *CONFIG.heads.experiments) for task in CONFIG.labels.tasks]
+    return [
+        PATHS.eval(e) / f"{task}.json" for e in (FEATURES, *CONFIG.heads.experiments) for task in CONFIG.labels.tasks
+    ]
 
 
 rule write_report:
     input:
         lambda wc: measured(),
         PATHS.failures,
-        # Named besides, so that Snakemake makes it again when somebody has deleted it.
-        PATHS.features_record,
-    output: PATHS.report / "index.html",
-    params: experiments=list(CONFIG.heads.experiments),
-    log: LOGS / "report.log",
-    benchmark: BENCHMARKS / "report.tsv"
-    message: "writing the report"
-    shell: "python -m eval.report {FLAGS} > {log:q} 2>&1"
+        # Named besides, so that Snakemake makes them again when somebody has deleted one.
+        PATHS.plan,
+        CACHE,
+    output:
+        PATHS.report / "index.html",
+    params:
+        experiments=list(CONFIG.heads.experiments),
+    log:
+        LOGS / "report.log",
+    benchmark:
+        BENCHMARKS / "report.tsv"
+    message:
+        "writing the report"
+    shell:
+        "python -m eval.report {FLAGS} > {log:q} 2>&1"

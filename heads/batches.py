@@ -1,7 +1,7 @@
 """Which pairs make up an epoch and its batches. Index arithmetic only: reads and writes nothing.
 
-A pair is one segment's sound and picture. Which segments a video gives in an epoch depends on the seed, the epoch and
-the video alone, never on how many videos are in memory at a time: training in memory and streaming see the same pairs.
+A pair is the audio and the video of one segment. The segments that a video gives in an epoch depend on the seed, the
+epoch and the video alone, not on how many videos are in memory: training in memory and streaming see the same pairs.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from config.model import SegmentPolicy
+from config.heads import SegmentPolicy
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Indices of videos and of their segments, both int64 [pairs]."""
 
 
 def generator(*key: int) -> np.random.Generator:
-    """Random numbers of their own for every key: no history, so a resumed epoch draws what an undisturbed one does."""
+    """Return a generator that depends on the key alone: a resumed epoch draws what an undisturbed one does."""
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
 def draw(good: np.ndarray, policy: SegmentPolicy, seed: int, epoch: int) -> np.ndarray:
-    """The segment that each video gives in each round of an epoch: int64 [videos, rounds], -1 where it gives none.
+    """Draw the segment of each video in each round of an epoch: int64 [videos, rounds], -1 where it gives none.
 
-    `good` is bool [videos, segments]: only these are drawn; each video has one at least. In a round a video gives at
+    `good` is bool [videos, segments]: only these are drawn; each video has at least one. In a round a video gives at
     most one segment. `one` has one round; `all` as many as there are segments, every good one in one of them; `mean`
     one round, in which 0 stands for the mean of the good ones.
     """
@@ -40,10 +40,10 @@ def draw(good: np.ndarray, policy: SegmentPolicy, seed: int, epoch: int) -> np.n
 
 
 def cut(segments: np.ndarray, batch: int, seed: int, epoch: int, window: int = 0) -> Iterator[Batch]:
-    """The batches over some videos' rounds (int64 [videos, rounds], see `draw`), each round in a random order.
+    """Yield the batches over some videos' rounds (int64 [videos, rounds], see `draw`), each round in a random order.
 
-    Batches are as equal in size as they can be and at most `batch` large: nothing need be dropped, and no batch has a
-    loss or statistics of its own for being small. `window` numbers the parts of an epoch that is not in memory at once.
+    Batches are as equal in size as possible: nothing is dropped, and no small batch has another loss or statistics than
+    the rest (see `count`). `window` numbers the parts of an epoch that is not in memory at once.
     """
     rng = generator(seed, epoch, window + 1)
     for segment in segments.T:
@@ -53,15 +53,15 @@ def cut(segments: np.ndarray, batch: int, seed: int, epoch: int, window: int = 0
 
 
 def count(videos: int, batch: int) -> int:
-    """Batches that a round of so many videos is cut into: none where a pair would be alone, without negatives.
+    """Return the number of batches per round; 0 if a batch would hold a single pair (no negatives).
 
-    A batch is one larger than `batch` where otherwise another would have a single pair, which batch norm cannot use.
+    A batch has at most `batch` pairs, or one more where another would have a single pair, which batch norm cannot use.
     """
     return min(-(-videos // batch), videos // 2)
 
 
 def steps(good: np.ndarray, policy: SegmentPolicy, batch: int) -> int:
-    """Batches of an epoch in memory; streaming cuts each window for itself and may have a few more."""
+    """Return the number of batches of an epoch in memory; streaming cuts each window alone and may have a few more."""
     if policy != "all":
         return count(len(good), batch)
     has = good.sum(axis=1)

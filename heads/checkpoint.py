@@ -17,7 +17,7 @@ from torch import Tensor
 
 from config.cli import UserError
 from config.files import replacing
-from config.model import Experiment
+from config.heads import Experiment
 from heads.model import TwoHeads, build
 
 # One metadata entry only: safetensors writes several in an arbitrary order, and equal trainings shall give equal bytes.
@@ -33,7 +33,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote, onto the CPU. FileNotFoundError if it is missing, UserError if damaged."""
+    """Read what `write_tensors` wrote, onto the CPU. Raises FileNotFoundError if missing, UserError if damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})[ENTRY])
@@ -43,7 +43,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_if_whole(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What `read_tensors` reads; None where there is no file or a damaged one, for what can be made again."""
+    """Return what `read_tensors` reads; None if the file is missing or damaged. For files that can be made again."""
     try:
         return read_tensors(path)
     except (FileNotFoundError, UserError):
@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, weights: dict[str, Tensor], about: About) -> Non
 
 
 def load_checkpoint(path: Path) -> tuple[TwoHeads, About]:
-    """The trained heads in eval mode on the CPU. UserError if the file is missing, damaged or of another layout."""
+    """Read the trained heads, in eval mode on the CPU. Raises UserError if missing, damaged or of another layout."""
     try:
         tensors, metadata = read_tensors(path)
     except FileNotFoundError:
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> tuple[TwoHeads, About]:
 
 
 def trained(experiment: Experiment, dims: tuple[int, int], tensors: dict[str, Tensor]) -> TwoHeads:
-    """The heads with these learned tensors, in eval mode on the CPU. RuntimeError if they are of another layout."""
+    """Return heads with these tensors, in eval mode on the CPU. Raises RuntimeError if they are of another layout."""
     heads = build(experiment, *dims)
     heads.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("loss.")})
     return heads.eval()
@@ -110,38 +110,38 @@ class Progress:
 
 
 def save_progress(path: Path, progress: Progress) -> None:
-    """Write `state.safetensors`, atomically: a killed training finds the previous epoch's state or this one's."""
+    """Write `state.safetensors` atomically: a killed training leaves the previous epoch's state or this one's."""
     p = progress
     groups = {"weights": p.weights, "moments": p.moments, "best": p.best}
     tensors = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
     write_tensors(path, tensors, {"about": asdict(p.about), "metrics": p.metrics})
 
 
-def load_progress(path: Path, same: About) -> Progress | None:
-    """The unfinished training's state; None if there is none, or it is of another configuration or other data."""
+def load_progress(path: Path, description: About) -> Progress | None:
+    """Read an unfinished training's state; None if there is none, or it is of another configuration or other data."""
     try:
         tensors, metadata = read_tensors(path)
         about = About(**metadata["about"])
     except (FileNotFoundError, UserError, TypeError, KeyError):
         # Unlike a checkpoint, a state may be thrown away: it only saves time.
         return None
-    if replace(about, epoch=0, validation_loss=None) != same:
+    if replace(about, epoch=0, validation_loss=None) != description:
         return None
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "moments": {}, "best": {}}
     for name, tensor in tensors.items():
-        group, _, rest = name.partition("/")
-        groups[group][rest] = tensor
+        group, _, tensor_name = name.partition("/")
+        groups[group][tensor_name] = tensor
     return Progress(about=about, metrics=metadata["metrics"], **groups)
 
 
 def moments_of(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's moments and step counts as named tensors."""
+    """Return an optimiser's moments and step counts as named tensors."""
     state = optimiser.state_dict()["state"]
     return {f"{number}.{name}": tensor for number, named in state.items() for name, tensor in named.items()}
 
 
 def restore_moments(optimiser: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
-    """Give the optimiser the moments that `moments_of` took."""
+    """Load moments that `moments_of` returned into the optimiser."""
     whole = optimiser.state_dict()
     for key, tensor in moments.items():
         number, _, name = key.partition(".")

@@ -26,7 +26,6 @@ from torch import nn
 from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
 from config.model import Config, read
-from config.paths import Paths
 from heads.checkpoint import About, load_checkpoint
 from heads.kernels import kernels
 from heads.runs import Run, runs
@@ -38,42 +37,45 @@ BLOCK = 256
 
 
 def embed_block(head: nn.Module, features: np.ndarray, valid: np.ndarray, device: str) -> np.ndarray:
-    """[videos, segments, dim] float16, [videos] bool → [videos, segments, embedding] float16, NaN where not valid."""
-    known = torch.from_numpy(features[valid]).to(device)
+    """Embed features float16 [videos, segments, dim]: float16 [videos, segments, embedding], NaN where not `valid`.
+
+    `valid` is bool [videos].
+    """
+    valid_features = torch.from_numpy(features[valid]).to(device)
     with torch.no_grad():
-        out = head(known.flatten(0, 1)).unflatten(0, known.shape[:2]).cpu().numpy()
+        out = head(valid_features.flatten(0, 1)).unflatten(0, valid_features.shape[:2]).cpu().numpy()
     block = np.full((len(features), *out.shape[1:]), np.nan, np.float16)
     block[valid] = out
     return block
 
 
 def embed(config: Config, name: str) -> list[dict[str, Any]]:
-    """Write the embeddings of every seed of one experiment; returns their records."""
-    view = open_features(Paths(Path(config.results)), torch.get_num_threads())
+    """Write the embeddings of every seed of one experiment; return their records."""
+    view = open_features(config.paths, torch.get_num_threads())
     keys = {backbone: view.key(backbone) for backbone in (config.heads.audio, config.heads.video)}
     writers = [Writer(run, keys, view.videos, view.segments) for run in runs(config, name)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with kernels(config.heads.matmul, device):
-        for side, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
-            _embed_side(view, side, backbone, writers, device)
+        for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+            _embed_modality(view, modality, backbone, writers, device)
     return [writer.finish() for writer in writers]
 
 
-def _embed_side(view: Features, side: str, backbone: str, writers: list[Writer], device: str) -> None:
-    """Write one side of every seed's embeddings, a block of videos at a time."""
+def _embed_modality(view: Features, modality: str, backbone: str, writers: list[Writer], device: str) -> None:
+    """Write one modality of every seed's embeddings, a block of videos at a time."""
     valid = view.valid(backbone)
     for writer in writers:
-        writer.begin(side, int(valid.sum()), device)
+        writer.begin(modality, int(valid.sum()), device)
     starts = range(0, len(valid), BLOCK)
-    for at in progress(starts, len(starts), f"embed {side}", "blocks"):
-        part = slice(at, at + BLOCK)
+    for start in progress(starts, len(starts), f"embed {modality}", "blocks"):
+        part = slice(start, start + BLOCK)
         features = view.numpy(backbone, part)
         for writer in writers:
-            writer.write(side, part, features, valid[part], device)
+            writer.write(modality, part, features, valid[part], device)
 
 
 class Writer:
-    """One seed's embeddings while they are written. UserError if its heads are missing or of other cache keys."""
+    """Writer of one seed's embeddings. Raises UserError if its heads are missing or of other cache keys."""
 
     def __init__(self, run: Run, keys: dict[str, str], videos: int, segments: int) -> None:
         checkpoint = run.folder / "checkpoint.safetensors"
@@ -92,23 +94,23 @@ class Writer:
         self.counts: dict[str, int] = {}
         self.digest = hashlib.sha256()
 
-    def begin(self, side: str, valid: int, device: str) -> None:
-        """Create the array of a side, of which so many videos are valid."""
-        getattr(self.heads, side).to(device)
+    def begin(self, modality: str, valid: int, device: str) -> None:
+        """Create the array of a modality, of which `valid` videos have features."""
+        getattr(self.heads, modality).to(device)
         chunks = (min(BLOCK, self.shape[0]), *self.shape[1:])
-        self.arrays[side] = self.group.create_array(
-            side, shape=self.shape, dtype=np.float16, chunks=chunks, fill_value=np.nan
+        self.arrays[modality] = self.group.create_array(
+            modality, shape=self.shape, dtype=np.float16, chunks=chunks, fill_value=np.nan
         )
-        self.counts[side] = valid
+        self.counts[modality] = valid
 
-    def write(self, side: str, part: slice, features: np.ndarray, valid: np.ndarray, device: str) -> None:
+    def write(self, modality: str, part: slice, features: np.ndarray, valid: np.ndarray, device: str) -> None:
         """Embed a block of videos: features float16 [videos, segments, dim], valid bool [videos]."""
-        block = embed_block(getattr(self.heads, side), features, valid, device)
-        self.arrays[side][part] = block
+        block = embed_block(getattr(self.heads, modality), features, valid, device)
+        self.arrays[modality][part] = block
         self.digest.update(block.tobytes())
 
     def finish(self) -> dict[str, Any]:
-        """Put the arrays in place, then the record, which is returned."""
+        """Put the arrays in place, then write and return the record."""
         about = self.about
         facts: dict[str, Any] = {"keys": about.keys, "random_weights": about.random_weights}
         named: dict[str, Any] = {"experiment": self.run.experiment, "seed": self.run.seed}
@@ -116,17 +118,21 @@ class Writer:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.wip, self.folder)
         videos, segments, embedding = self.shape
-        written = {**named, "videos": videos, "segments": segments, "embedding": embedding, "valid": self.counts}
-        result = {**written, **facts, "epoch": about.epoch, "digest": self.digest.hexdigest()}
+        result = {
+            **named,
+            **{"videos": videos, "segments": segments, "embedding": embedding, "valid": self.counts},
+            **facts,
+            **{"epoch": about.epoch, "digest": self.digest.hexdigest()},
+        }
         write_json(self.record, result)
         return result
 
 
-def check_keys(what: Path, about: About, keys: dict[str, str]) -> None:
-    """UserError unless the heads were trained on the features, and for the sides, that the run has now."""
+def check_keys(path: Path, about: About, keys: dict[str, str]) -> None:
+    """Raise UserError unless the checkpoint at `path` was trained on the backbones and cache keys of `keys`."""
     if about.keys != keys:
         raise UserError(
-            f"{what} was trained on features of the cache keys {_short(about.keys)}, the cache has {_short(keys)}: "
+            f"{path} was trained on features of the cache keys {_short(about.keys)}, the cache has {_short(keys)}: "
             "the features were computed anew with other weights, segments or preprocessing. Train again: "
             "`snakemake train …`."
         )
@@ -146,7 +152,7 @@ class Embeddings:
 
 
 def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
-    """One seed's embeddings of the manifest's `rows` (int64, ascending). UserError if missing or of other keys."""
+    """Read one seed's embeddings of `rows` (int64, ascending). Raises UserError if missing or of other cache keys."""
     path = run.folder / "embeddings.json"
     record = read_json(path)
     if record is None:
@@ -157,7 +163,7 @@ def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddi
             "Train again: `snakemake train …`."
         )
     group = zarr.open_group(run.folder / "embeddings.zarr", mode="r", zarr_format=3)
-    audio, video = (_rows(group[side], rows) for side in ("audio", "video"))
+    audio, video = (_rows(group[modality], rows) for modality in ("audio", "video"))
     return Embeddings(audio, video, record)
 
 

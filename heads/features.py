@@ -1,22 +1,22 @@
-"""What there is to train on: the videos of each split that both backbones could read, and where their features lie.
+"""The training data: the videos of each split that both backbones could read, and the arrays of their features.
 
-Reads the manifest, the done records and the arrays' metadata; the features themselves are read by heads/memory.py.
+Reads the manifest, the done records and the arrays' metadata; the features themselves are read by heads/dataset.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from config.cli import UserError
-from config.model import LEAST_VIDEOS, Config
+from config.heads import LEAST_VIDEOS
+from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
-from pipeline.features import open_features
+from pipeline.features import good_segments, open_features
 from pipeline.records import read_record
 from pipeline.shards import Shards
 
@@ -25,8 +25,8 @@ from pipeline.shards import Shards
 class Split:
     """The videos of a split that both backbones could read.
 
-    `rows` are their row numbers (int64, ascending); `good` is bool [videos, segments]: which segments have both sides
-    (all, unless `decoding.partial` kept a damaged video); `total` counts the split's videos, readable or not.
+    `rows` are their row numbers (int64, ascending); `good` is bool [videos, segments]: which segments have both
+    modalities (all, unless `decoding.partial` kept a damaged video); `total` counts all of the split.
     """
 
     rows: np.ndarray
@@ -35,21 +35,21 @@ class Split:
 
 
 class Source(Protocol):
-    """Features of one side, float16 [videos, segments, dim]: on disk (`Shards`) or in memory (`Held`)."""
+    """Features of one modality, float16 [videos, segments, dim]: on disk (`Shards`) or in memory (`InMemory`)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Videos, segments, dim."""
 
     def __getitem__(self, rows: slice, /) -> np.ndarray:
-        """Consecutive videos."""
+        """Return consecutive videos, float16 [videos, segments, dim]."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The videos `rows` (int64, in any order)."""
+        """Return the videos `rows` (int64, in any order), float16 [videos, segments, dim]."""
 
 
 @dataclass(frozen=True)
-class Held:
+class InMemory:
     """Features that are in memory already: `values` are float16 [videos, segments, dim]."""
 
     values: np.ndarray
@@ -63,13 +63,13 @@ class Held:
         return self.values[rows]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The videos `rows` (int64, in any order)."""
+        """Return the videos `rows` (int64, in any order), float16 [videos, segments, dim]."""
         return self.values[rows]
 
 
 @dataclass(frozen=True)
-class Features:
-    """Both sides of the cache: `arrays` are audio and video, float16 [videos, segments, dim], on disk or in memory.
+class PairedFeatures:
+    """Both modalities of the cache: `arrays` are audio and video, float16 [videos, segments, dim].
 
     `splits` by name; `keys` and `random_weights` by backbone.
     """
@@ -91,14 +91,14 @@ class Features:
         return self.arrays[0].shape[1]
 
     def digest(self) -> str:
-        """sha256 of which videos are trained and validated on: with `keys` it says if two runs saw the same data."""
+        """Return the sha256 of the videos trained and validated on; with `keys` it identifies the data of a run."""
         train, validation = self.splits["train"], self.splits["validation"]
-        said = train.rows.tobytes() + b"|" + validation.rows.tobytes()
+        row_bytes = train.rows.tobytes() + b"|" + validation.rows.tobytes()
         used = np.concatenate([train.good, validation.good])
-        return hashlib.sha256(said if used.all() else said + b"|" + np.packbits(used).tobytes()).hexdigest()
+        return hashlib.sha256(row_bytes if used.all() else row_bytes + b"|" + np.packbits(used).tobytes()).hexdigest()
 
     def check_enough(self) -> None:
-        """UserError if too few videos could be read to train on."""
+        """Raise UserError if too few videos could be read to train on."""
         for name, least in LEAST_VIDEOS.items():
             split = self.splits[name]
             if len(split.rows) < least:
@@ -109,17 +109,17 @@ class Features:
                 )
 
 
-def load_features(config: Config) -> Features:
+def load_features(config: Config) -> PairedFeatures:
     """Open the manifest and both backbones' arrays. Raises UserError on missing, mixed or incomplete features."""
-    paths = Paths(Path(config.results))
+    paths = config.paths
     view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split"])
     names = (config.heads.audio, config.heads.video)
     arrays = (Shards.open(paths.features / names[0]), Shards.open(paths.features / names[1]))
     good = np.ones(arrays[0].shape[:2], bool)
     for name, array in zip(names, arrays, strict=True):
         _mark_damaged(paths, name, array, config.shard_videos, good)
-    valid = view.valid(names[0]) & view.valid(names[1]) & good.any(axis=1)
-    row, split = table["row"].to_numpy(), table["split"].to_numpy()
+    valid = view.valid(*names) & good.any(axis=1)
+    row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
     if len(row) and row.max() >= len(valid):
         raise UserError(
             f"{paths.manifest} has {len(row)} videos, {paths.features} only {len(valid)}: videos were added after the "
@@ -130,7 +130,7 @@ def load_features(config: Config) -> Features:
         chosen = split == name
         rows = np.sort(row[chosen & valid[row]])
         splits[name] = Split(rows, good[rows], int(chosen.sum()))
-    return Features(
+    return PairedFeatures(
         arrays=arrays,
         splits=splits,
         shard_videos=config.shard_videos,
@@ -145,4 +145,4 @@ def _mark_damaged(paths: Paths, backbone: str, array: Shards, shard_videos: int,
         record = read_record(paths.done(backbone, shard))
         if record is not None and record.partial:
             part = slice(first, first + shard_videos)
-            good[part] &= ~np.isnan(array[part][:, :, 0])  # a damaged segment is NaN throughout
+            good[part] &= good_segments(array[part])

@@ -1,6 +1,6 @@
 """Fit two projection heads: epochs, validation, early stopping, and the state that a killed training goes on from.
 
-Reads batches from heads/memory.py; writes the state into the file that it is given, unless it did so within the last
+Reads batches from heads/dataset.py; writes the state into the file that it is given, unless it did so within the last
 ten seconds: that can take longer than a small epoch. A training that goes on ends with the same bytes as an undisturbed
 one, given that its features fit into memory as before (see `heads.memory_gb`); with another experiment or other data it
 starts afresh.
@@ -22,20 +22,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # making the first optimiser imports it; here, features are read meanwhile
+import torch._dynamo  # noqa: F401 - making the first optimiser imports it; here, features are read meanwhile
 from torch import Tensor, nn
 
-from config.cli import UserError
-from config.model import Config, Experiment, SegmentPolicy
+from config.heads import Experiment, SegmentPolicy
+from config.model import Config
 from heads.autoencoder import initialise
 from heads.batches import steps
 from heads.checkpoint import About, Progress, load_progress, moments_of, restore_moments, save_progress
-from heads.features import Features
+from heads.dataset import Data
+from heads.features import PairedFeatures
 from heads.loss import loss_of
-from heads.memory import Data
 from heads.model import build
 from heads.optimiser import make, rate
 from heads.runs import Run
+from heads.stopping import Patience, check_finite
 
 log = logging.getLogger("train")
 SAVE_SECONDS = 10.0
@@ -43,12 +44,12 @@ SAVE_SECONDS = 10.0
 
 
 def derived_seed(seed: int, *of: int) -> int:
-    """A seed for torch that is a function of the training's seed and of what it is for."""
+    """Return a seed for torch that depends on the training's seed and on the numbers of its use alone."""
     return int(np.random.SeedSequence([seed, *of]).generate_state(1, np.uint64)[0])
 
 
 def deterministic(threads: int | None) -> None:
-    """Have PyTorch compute the same each time, with so many threads (None: as many as it does)."""
+    """Have PyTorch compute the same each time, with `threads` threads (None: as many as it uses now)."""
     if threads is not None:
         torch.set_num_threads(threads)
     # What makes CUDA's sums come out the same every time; on the CPU it changes nothing.
@@ -79,18 +80,18 @@ class Training:
         self.steps = steps(features.splits["train"].good, experiment.segment_policy, experiment.batch)
 
     def initialise(self) -> None:
-        """Before the first epoch: what `initialisation` asks for."""
+        """Initialise the heads as `initialisation` says; called before the first epoch."""
         e = self.experiment
         if e.initialisation == "autoencoder":
             batches = partial(self.data["train"].batches, e.segment_policy, e.batch, self.seed)
             initialise(self.heads, batches, e, derived_seed(self.seed, 0, 1))
 
     def epoch(self, number: int) -> dict[str, Any]:
-        """Train for epoch `number` (from 1), then validate; returns the epoch's line of metrics.jsonl."""
+        """Train for epoch `number` (from 1), then validate; return the epoch's line of metrics.jsonl."""
         e = self.experiment
         seed_everything(self.seed, number)
-        done = (number - 1) * self.steps
-        rates = [rate(e, done + step, self.steps, e.max_epochs * self.steps) for step in range(self.steps)]
+        steps_before = (number - 1) * self.steps
+        rates = [rate(e, steps_before + step, self.steps, e.max_epochs * self.steps) for step in range(self.steps)]
         # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
         ahead = chain(rates, repeat(rates[-1]))
         self.heads.train()
@@ -104,7 +105,7 @@ class Training:
         return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
 
     def _pass(self, split: str, policy: SegmentPolicy, number: int, then: Callable[[Tensor], None]) -> dict[str, float]:
-        """Mean loss over an epoch's pairs, what guessing would give, and the lowest value possible."""
+        """Return the mean loss over an epoch's pairs, its value at chance and the lowest possible one."""
         e = self.experiment
         total, sizes, lowest = torch.zeros((), dtype=torch.float64, device=self.device), [], 0.0
         for audio, video in self.data[split].batches(policy, e.batch, self.seed, number):
@@ -133,41 +134,40 @@ class Training:
 def fit(
     data: dict[str, Data],
     experiment: Experiment,
-    same: About,
+    description: About,
     state: Path | None,
     on_epoch: Callable[[dict[str, Any]], object],
 ) -> Progress:
     """Train until `patience` epochs bring no lower validation loss, or for `max_epochs`; resume if `state` fits.
 
-    `same` says what training this is; without `state` nothing is saved. `on_epoch` gets each epoch's metrics, also
-    those of the epochs before a resume, as soon as they are known. Raises UserError when the loss is not a number.
+    `description` says which training this is; without `state` nothing is saved. `on_epoch` gets each epoch's metrics as
+    soon as they are known, also those of the epochs before a resume. Raises UserError when the loss is not finite.
     """
-    training = Training(data, experiment, same.seed)
-    progress = load_progress(state, same) if state else None
+    training = Training(data, experiment, description.seed)
+    progress = load_progress(state, description) if state else None
     if progress:
         log.info("going on after epoch %d", len(progress.metrics))
         training.learned.load_state_dict(progress.weights)
         restore_moments(training.optimiser, progress.moments)
     else:
         training.initialise()
-        progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), same, [])
+        progress = Progress({}, {}, copy.deepcopy(training.learned.state_dict()), description, [])
     for line in progress.metrics:
         on_epoch(line)
     saved = -math.inf
     while not finished(progress, experiment):
         line = training.epoch(len(progress.metrics) + 1)
         loss = line["validation_loss"]
-        if not (np.isfinite(loss) and np.isfinite(line["train_loss"])):
-            raise UserError(
-                f"the loss of epoch {line['epoch']} is {line['train_loss']} (validation {loss}): either "
-                f"learning_rate ({experiment.learning_rate}) is too high or temperature ({experiment.temperature}) too "
-                "low, or a feature is not finite (`python -m pipeline.verify` finds that)"
-            )
+        check_finite(
+            f"the training of epoch {line['epoch']}",
+            f"lower learning_rate ({experiment.learning_rate}) or raise temperature ({experiment.temperature})",
+            loss=line["train_loss"],
+            validation=loss,
+        )
         progress.metrics.append(line)
-        best = progress.about.validation_loss
-        if best is None or loss < best:
+        if patience(progress, experiment).better(line["epoch"], loss):
             progress.best = copy.deepcopy(training.learned.state_dict())
-            progress.about = replace(same, epoch=line["epoch"], validation_loss=loss)
+            progress.about = replace(description, epoch=line["epoch"], validation_loss=loss)
         progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
         if state and (time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment)):
             save_progress(state, progress)
@@ -182,13 +182,18 @@ def fit(
 
 
 def finished(progress: Progress, experiment: Experiment) -> bool:
-    """Whether early stopping or `max_epochs` ends the training here."""
-    done = len(progress.metrics)
-    return done >= experiment.max_epochs or done - progress.about.epoch >= experiment.patience
+    """Return whether early stopping or `max_epochs` ends the training here."""
+    epoch = len(progress.metrics)
+    return epoch >= experiment.max_epochs or patience(progress, experiment).over(epoch)
 
 
-def about(config: Config, features: Features, run: Run) -> About:
-    """What training this is."""
+def patience(progress: Progress, experiment: Experiment) -> Patience:
+    """Return the early stopping at the best epoch so far."""
+    return Patience(experiment.patience, progress.about.epoch, progress.about.validation_loss)
+
+
+def about(config: Config, features: PairedFeatures, run: Run) -> About:
+    """Return the description of a training: only one with an equal description may be resumed."""
     return About(
         experiment=config.heads.experiments[run.experiment].model_dump(),
         seed=run.seed,

@@ -28,51 +28,51 @@ Matmul = Literal["auto", "torch", "onednn", "tf32"]
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """left [n, k] · rightᵀ [k, m] (+ bias [m]) in float32 by oneDNN, without a gradient."""
+    """Return left [n, k] · rightᵀ [k, m] (+ bias [m]), float32 [n, m], by oneDNN and without a gradient."""
     return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
 
 
-class Linear(torch.autograd.Function):
+class OneDNNLinear(torch.autograd.Function):
     """`functional.linear` for float32 [n, in], its gradients included, by oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """[n, in], [out, in], [out] → [n, out]."""
+        """Map [n, in], [out, in] and [out] to [n, out]."""
         ctx.save_for_backward(features, weight)
         ctx.biased = bias is not None
         return product(features, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
-        """Gradients of those that need one."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the gradients of the inputs that need one, None for the others."""
         features, weight = ctx.saved_tensors
-        wanted, gradient = ctx.needs_input_grad, gradient.contiguous()
+        needed, gradient = ctx.needs_input_grad, gradient.contiguous()
         return (
-            product(gradient, weight.T) if wanted[0] else None,
-            product(gradient.T, features.T) if wanted[1] else None,
-            gradient.sum(dim=0) if ctx.biased and wanted[2] else None,
+            product(gradient, weight.T) if needed[0] else None,
+            product(gradient.T, features.T) if needed[1] else None,
+            gradient.sum(dim=0) if ctx.biased and needed[2] else None,
         )
 
 
-class Dropout(torch.autograd.Function):
+class FastDropout(torch.autograd.Function):
     """`functional.dropout` while training, by comparing 16 random bits for every number; p is exact to 1/65,536."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, p: float) -> Tensor:
-        """Float32 of any shape → the same."""
+        """Return float32 of the shape of `features`."""
         count = features.numel()
         # 64 bits a draw: the generator's calls are what costs time.
         draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[:count].view(features.shape) >= round(p * 2**16) - 2**15
-        scale = torch.where(kept, 1 / (1 - p), 0.0)
+        mask = draws.view(torch.int16)[:count].view(features.shape) >= round(p * 2**16) - 2**15
+        scale = torch.where(mask, 1 / (1 - p), 0.0)
         ctx.save_for_backward(scale)
         return features * scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        """The gradient of what was kept."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient, 0 for what was dropped."""
         (scale,) = ctx.saved_tensors
         return gradient * scale, None
 
@@ -82,7 +82,7 @@ class LogSumExps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 [n, m] → [n] and [m]. Exact where the results are within 57 (e^-57 ≈ 1e-25) of the largest number."""
+        """Map float32 [n, m] to [n] and [m]. Exact for results within 57 (e^-57 ≈ 1e-25) of the largest number."""
         top = logits.max()
         shares = (logits - top).exp_()
         sums = shares.sum(1), shares.sum(0)
@@ -91,19 +91,20 @@ class LogSumExps(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:  # type: ignore[override]
-        """Each exponential's share of its row and of its column."""
+    def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the gradient [n, m]: each exponential's share of its row and of its column."""
         shares, row_sums, column_sums = ctx.saved_tensors
         return torch.add((rows / row_sums)[:, None], (columns / column_sums)[None]).mul_(shares)
 
 
 def logsumexps(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`logits.logsumexp(1)` and `logits.logsumexp(0)` of float32 [n, m]; on a CPU the exponentials are shared.
+    """Return `logits.logsumexp(1)` and `logits.logsumexp(0)` of float32 [n, m].
 
-    Unless the numbers are so far apart (a temperature near 0.01) that those of whole rows or columns would vanish.
+    On a CPU both use the same exponentials, unless the numbers are so far apart (a temperature near 0.01) that those of
+    whole rows or columns would vanish.
     """
     if logits.device.type == "cpu":
-        rows, columns = LogSumExps.apply(logits)
+        rows, columns = LogSumExps.apply(logits)  # type: ignore[no-untyped-call]  # torch has none
         top = logits.detach().max()
         if min(rows.min(), columns.min()) > top - 57:
             return rows, columns
@@ -111,20 +112,20 @@ def logsumexps(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class OneDNN(TorchFunctionMode):
-    """While this is entered, float32 linear layers and products of matrices are oneDNN's, and dropout is `Dropout`."""
+    """While this is entered, float32 linear layers and matrix products are oneDNN's, and dropout is `FastDropout`."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Replace what is faster elsewhere."""
+        """Call oneDNN or `FastDropout` instead of `func` where they can do the same; otherwise `func`."""
         kwargs = kwargs or {}
         if func is functional.linear and _matrices(*args[:2]):
-            return Linear.apply(*args, *[kwargs.get("bias")] * (3 - len(args)))
+            return OneDNNLinear.apply(*args, *[kwargs.get("bias")] * (3 - len(args)))  # type: ignore[no-untyped-call]
         if func in (torch.matmul, Tensor.matmul, Tensor.__matmul__) and _matrices(*args):
-            return Linear.apply(args[0], args[1].T, None)
+            return OneDNNLinear.apply(args[0], args[1].T, None)  # type: ignore[no-untyped-call]
         if func is functional.dropout and args[0].dtype == torch.float32:
             p, training = kwargs.get("p", 0.5), kwargs.get("training", True)
-            return Dropout.apply(args[0], p) if training and p else args[0]
+            return FastDropout.apply(args[0], p) if training and p else args[0]  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
@@ -133,7 +134,7 @@ def _matrices(*tensors: Tensor) -> bool:
 
 
 def kernels(matmul: Matmul, device: str) -> AbstractContextManager[object]:
-    """A context in which training on this device computes as `heads.matmul` says. UserError if it cannot be had."""
+    """Return a context in which training computes as `heads.matmul` says. Raises UserError if the device cannot."""
     if (matmul == "tf32" and device == "cpu") or (matmul == "onednn" and device != "cpu"):
         raise UserError(f"heads.matmul: {matmul} does not exist on this machine's {device}; use `auto`")
     torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
@@ -153,21 +154,21 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """mallopt's parameters in malloc.h."""
 
 
-def keep_freed_memory(largest: int = 8 << 20, most: int = 256 << 20) -> None:
-    """Have glibc keep freed blocks of up to `largest` bytes, `most` in all, for the next batch's equal tensors.
+def keep_freed_memory(largest: int = 8 << 20, total: int = 256 << 20) -> None:
+    """Have glibc keep freed blocks of up to `largest` bytes, `total` in all, for the next batch's equal tensors.
 
-    By default it gives megabytes back to the system, which then maps and clears them anew, several times a batch.
-    Other C libraries are left as they are.
+    By default it returns megabytes to the system, which maps and clears them anew several times a batch. Does nothing
+    with other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, largest)
-        mallopt(TRIM_THRESHOLD, most)
+        mallopt(TRIM_THRESHOLD, total)
 
 
 def intel() -> bool:
-    """Whether MKL is at home here."""
+    """Return whether the processor is Intel's, on which MKL uses its widest instructions."""
     try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except FileNotFoundError:
         return False

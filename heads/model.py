@@ -1,6 +1,6 @@
-"""The projection heads: small networks that carry features into the shared space. Reads and writes nothing.
+"""The projection heads: small networks that map features into the shared space. Reads and writes nothing.
 
-What they consist of is said by an experiment's configuration. Its default is the paper's layout (Veldkamp, Hendriksen,
+An experiment's configuration says what they consist of. Its default is the paper's layout (Veldkamp, Hendriksen,
 Szlávik, Keijser 2023, arXiv 2309.00347): hidden layers of dense, batch norm, ReLU and dropout, a last dense layer with
 a sigmoid, then L2 normalisation.
 """
@@ -20,7 +20,7 @@ NORMALISATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": 
 
 
 class ProjectionHead(nn.Module):
-    """Features [n, dim] in any float type → unit vectors [n, embedding] float32.
+    """Map features [n, dim] of any float type to unit vectors [n, embedding] float32.
 
     With a sigmoid no coordinate is negative, so cosines between embeddings are in [0, 1]; without, in [-1, 1].
     """
@@ -48,39 +48,39 @@ class ProjectionHead(nn.Module):
 
 
 class NoHead(nn.Module):
-    """Features [n, dim] in any float type → the same, as unit vectors [n, dim] float32."""
+    """Normalise features [n, dim] of any float type to unit vectors [n, dim] float32."""
 
     def forward(self, features: Tensor) -> Tensor:
         return functional.normalize(features.float(), dim=-1)
 
 
 class TwoHeads(nn.Module):
-    """One projection head a modality, `audio` and `video`, sharing nothing but the space they map into."""
+    """One projection head a modality, `audio` and `video`, which share only the space they map into."""
 
     def __init__(self, audio: nn.Module, video: nn.Module) -> None:
         super().__init__()
         self.audio, self.video = audio, video
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [n, audio_dim] and [n, video_dim] → two times unit vectors [n, embedding] float32."""
+        """Map features [n, audio_dim] and [n, video_dim] to unit vectors float32 [n, embedding], one tensor each."""
         return self.audio(audio), self.video(video)
 
 
 def build(experiment: Experiment, audio_dim: int, video_dim: int) -> TwoHeads:
-    """The untrained heads of an experiment for features of these widths.
+    """Return the untrained heads of an experiment for features of these widths.
 
-    Raises UserError where a side without a head is not as wide as the shared space.
+    Raises UserError where the features of a modality without a head are not as wide as the shared space.
     """
 
-    def side(name: Literal["audio", "video"], dim: int) -> nn.Module:
+    def head(name: Literal["audio", "video"], dim: int) -> nn.Module:
         layers = experiment.layers(name)
         if layers is not None:
             return ProjectionHead(dim, layers, experiment.embedding)
         if dim != experiment.embedding:
             raise UserError(
-                f"{name}.identity makes the {name} side's {dim} features its embeddings, but the experiment's "
+                f"{name}.identity makes the {dim} {name} features the embeddings, but the experiment's "
                 f"embedding is {experiment.embedding}: set `embedding: {dim}`"
             )
         return NoHead()
 
-    return TwoHeads(side("audio", audio_dim), side("video", video_dim))
+    return TwoHeads(head("audio", audio_dim), head("video", video_dim))

@@ -12,10 +12,10 @@ from config.heads import Experiment
 
 
 def make(experiment: Experiment, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser over the heads' and the loss's parameters.
+    """Return the optimiser over the heads' and the loss's parameters.
 
-    Weight matrices decay; what has fewer than two axes does not: biases, normalisations, temperature. One kernel a step
-    (`fused`) does the same arithmetic as the loop over parameters, four times as fast on a CPU.
+    Weight matrices decay; parameters with fewer than two axes do not (biases, normalisations, temperature). One kernel
+    a step (`fused`) does the same arithmetic as the loop over parameters, four times as fast on a CPU.
     """
     e = experiment
     every = list(parameters)
@@ -30,7 +30,7 @@ def make(experiment: Experiment, parameters: Iterable[nn.Parameter]) -> torch.op
 
 
 def rate(experiment: Experiment, step: int, steps_an_epoch: int, total_steps: int) -> float:
-    """The learning rate of `step` (counted from 0, over all epochs) of a training of at most `total_steps`.
+    """Return the learning rate of `step` (counted from 0, over all epochs) of a training of at most `total_steps`.
 
     With a warm-up of w steps, step s < w has (s+1)/w of what the schedule says. `exponential` changes between epochs
     only (the paper's); `cosine` is half a period of it over the steps after the warm-up (Loshchilov & Hutter 2017,

@@ -13,22 +13,33 @@ rule train_heads:
         experiment=lambda wc: CONFIG.heads.experiments[wc.experiment].model_dump(),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
         seeds=CONFIG.heads.seeds,
-    log: LOGS / "train" / "{experiment}.log",
-    benchmark: BENCHMARKS / "train" / "{experiment}.tsv"
+    log:
+        LOGS / "train" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "train" / "{experiment}.tsv"
     threads: 2
     resources:
         mem_mb=lambda wc, attempt: asked.training_megabytes(cache_bytes(), attempt),
-    message: "fitting the projection heads '{wildcards.experiment}'"
-    shell: "python -m heads.train {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+    message:
+        "fitting the projection heads '{wildcards.experiment}'"
+    shell:
+        "python -m heads.train {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
 rule embed:
-    input: rules.train_heads.output.checkpoint,
-    output: [folder / "embeddings.json" for folder in folders(CONFIG, "{experiment}")],
-    log: LOGS / "embed" / "{experiment}.log",
-    benchmark: BENCHMARKS / "embed" / "{experiment}.tsv"
+    input:
+        rules.train_heads.output.checkpoint,
+        PATHS.features_record,
+    output:
+        [folder / "embeddings.json" for folder in folders(CONFIG, "{experiment}")],
+    log:
+        LOGS / "embed" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "embed" / "{experiment}.tsv"
     threads: 2
     resources:
         mem_mb=lambda wc, attempt: asked.training_megabytes(cache_bytes(), attempt),
-    message: "embedding all videos with '{wildcards.experiment}'"
-    shell: "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+    message:
+        "embedding all videos with '{wildcards.experiment}'"
+    shell:
+        "python -m heads.embed {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""Where the trainings of an experiment stand: one a seed. Reads and writes nothing.
+"""The folders of an experiment's trainings, one a seed. Reads and writes nothing.
 
 The first of `heads.seeds` has the experiment's own folder, heads/EXPERIMENT/, whose file names are fixed; the others
 have heads/EXPERIMENT/seeds/SEED/ with the same files in it.
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.cli import UserError
-from config.model import Config, Experiment
-from config.paths import Paths
+from config.heads import Experiment
+from config.model import Config
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
 
 
 def experiment_of(config: Config, name: str) -> Experiment:
-    """The named experiment; UserError with the names that exist otherwise."""
+    """Return the named experiment. Raises UserError with the names that exist if there is none."""
     try:
         return config.heads.experiments[name]
     except KeyError:
@@ -35,12 +35,12 @@ def experiment_of(config: Config, name: str) -> Experiment:
 
 
 def runs(config: Config, name: str) -> list[Run]:
-    """The experiment's trainings in the order of `heads.seeds`. UserError if there is no such experiment."""
+    """Return the experiment's trainings in the order of `heads.seeds`. Raises UserError for an unknown experiment."""
     experiment_of(config, name)
     return [Run(name, seed, folder) for seed, folder in zip(config.heads.seeds, folders(config, name), strict=True)]
 
 
 def folders(config: Config, name: str) -> list[Path]:
-    """The folders of the experiment's trainings in the order of `heads.seeds`; `name` may be a Snakemake wildcard."""
-    folder = Paths(Path(config.results)).heads(name)
+    """Return the trainings' folders in the order of `heads.seeds`; `name` may be a Snakemake wildcard."""
+    folder = config.paths.heads(name)
     return [folder, *(folder / "seeds" / str(seed) for seed in config.heads.seeds[1:])]

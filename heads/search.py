@@ -4,9 +4,9 @@ Reads the manifest, the cache and a YAML file with `base` (keys of an experiment
 Every combination is trained on the training split, once for each seed. Writes into search/ of the results folder:
   search.json  the candidates, best first: their keys and what they reached on the validation split
   search.csv   the same as a table
-The best has the lowest median rank of the true partner among one segment of each validation video, both directions
-together; where medians are equal, the highest mean reciprocal rank. The experiments of the configuration itself are
-ranked with them, for comparison, with --experiments.
+Ranks are those of the positive in a gallery of one segment of each validation video, both directions together, and all
+metrics of heads/metrics.py are computed from them. The best has the best `median`; of equal ones, the best `mrr`. The
+experiments of the configuration itself are ranked with them, for comparison, with --experiments.
 """
 
 from __future__ import annotations
@@ -28,27 +28,18 @@ from torch import Tensor
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, load, read
-from config.paths import Paths
 from heads.checkpoint import trained
-from heads.features import Features, load_features
+from heads.dataset import Data, best_device, open_data
+from heads.features import PairedFeatures, load_features
 from heads.fit import about, fit
 from heads.kernels import kernels
-from heads.memory import Data, best_device, open_data
+from heads.metrics import METRICS, summary
 from heads.runs import experiment_of, runs
 
 log = logging.getLogger("search")
 GRID = Path(__file__).parents[1] / "config" / "search.yaml"
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """How well partners are found: over queries of both directions, of every segment and seed."""
-
-    median_rank: float
-    mean_reciprocal_rank: float
-    recall_at_10: float
-    gallery: int
-    """Candidates of a query; guessing has the median rank (gallery + 1) / 2."""
+DECIDING = ("median", "mrr")
+"""Names in METRICS of what decides which candidate is better, the most important first."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +48,16 @@ class Candidate:
 
     name: str
     keys: dict[str, Any]
-    ranks: Ranks
+    metrics: dict[str, float]
+    """By their names in METRICS: over queries of both directions, of every segment and seed."""
+    gallery: int
+    """Size of a query's gallery; the median rank at chance is (gallery + 1) / 2."""
     epochs: list[int]
     """The best epoch of each seed."""
 
 
 def candidates(path: Path) -> dict[str, dict[str, Any]]:
-    """The grid file's combinations: name → keys of an experiment. UserError if the file is not one."""
+    """Return the grid file's combinations: name → keys of an experiment. Raises UserError if the file is not one."""
     try:
         read_in = yaml.safe_load(path.read_text(encoding="utf-8"))
         base, grid = read_in["base"], read_in["grid"]
@@ -76,71 +70,78 @@ def candidates(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def ranks(audio: Tensor, video: Tensor) -> np.ndarray:
-    """True partners' ranks from 1, by cosine, for unit vectors [n, d]: float64 [2n]; ties share the middle place."""
+    """Return the positives' ranks from 1, by cosine, of unit vectors [n, d]: float64 [2n]; ties get their mean."""
     similarity = audio @ video.T
-    partner = similarity.diagonal()
-    both = []
-    for axis, own in ((1, partner[:, None]), (0, partner[None, :])):
-        both.append(1 + (similarity > own).sum(axis) + ((similarity == own).sum(axis) - 1) / 2)
-    return torch.cat(both).double().numpy()
+    positive = similarity.diagonal()
+    by_direction = []
+    for axis, positives in ((1, positive[:, None]), (0, positive[None, :])):
+        by_direction.append(1 + (similarity > positives).sum(axis) + ((similarity == positives).sum(axis) - 1) / 2)
+    return torch.cat(by_direction).double().numpy()
 
 
 def validate(
-    features: Features, data: dict[str, Data], config: Config, name: str, state: Path
-) -> tuple[Ranks, list[int]]:
-    """Train one experiment with every seed of the configuration; its ranks on the validation split."""
-    split, found, epochs, gallery = features.splits["validation"], [], [], 0
-    sides = [array.read(split.rows) for array in features.arrays]
-    for each in runs(config, name):
-        experiment, same = config.heads.experiments[name], about(config, features, each)
-        progress = fit(data, experiment, same, state, lambda line: None)
+    features: PairedFeatures, data: dict[str, Data], config: Config, name: str, state: Path
+) -> tuple[dict[str, float], int, list[int]]:
+    """Train one experiment with every seed of the configuration.
+
+    Return its metrics on the validation split, the gallery's size and the best epoch of each seed.
+    """
+    split, ranks_of_segments, epochs, gallery = features.splits["validation"], [], [], 0
+    arrays = [array.read(split.rows) for array in features.arrays]
+    for training in runs(config, name):
+        experiment, description = config.heads.experiments[name], about(config, features, training)
+        progress = fit(data, experiment, description, state, lambda line: None)
         state.unlink()
         heads = trained(experiment, features.dims, progress.best)
         epochs.append(progress.about.epoch)
         for segment in range(features.segments):
-            pair = (torch.from_numpy(side[split.good[:, segment], segment]) for side in sides)
+            pair = (torch.from_numpy(array[split.good[:, segment], segment]) for array in arrays)
             with torch.no_grad():
-                found.append(ranks(*heads(*pair)))
+                ranks_of_segments.append(ranks(*heads(*pair)))
             gallery = max(gallery, int(split.good[:, segment].sum()))
-    every = np.concatenate(found)
-    return Ranks(float(np.median(every)), float((1 / every).mean()), float((every <= 10).mean()), gallery), epochs
+    return summary(np.concatenate(ranks_of_segments)), gallery, epochs
 
 
 def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate]:
-    """Train and rank every candidate, write the tables, return the candidates, best first."""
-    own = {name: experiment_of(config, name).model_dump(exclude_defaults=True) for name in experiments}
-    folder = Paths(Path(config.results)).results / "search"
+    """Train and rank every candidate, write the tables and return the candidates, best first."""
+    configured = {name: experiment_of(config, name).model_dump(exclude_defaults=True) for name in experiments}
+    folder = config.paths.results / "search"
     features = load_features(config)
     features.check_enough()
     device = best_device()
     data = open_data(features, device, config.heads.memory_gb)
     results = []
-    for number, (name, keys) in enumerate({**own, **candidates(grid)}.items()):
+    for number, (name, keys) in enumerate({**configured, **candidates(grid)}.items()):
         plain = config.model_dump(mode="json")
         plain["heads"]["experiments"] = {"candidate": keys}
         with kernels(config.heads.matmul, device):
-            reached, epochs = validate(features, data, load(plain), "candidate", folder / f"{number}.safetensors")
-        results.append(Candidate(name, keys, reached, epochs))
-        log.info(
-            "%s: median rank %.1f of %d, mean reciprocal rank %.3f",
-            *(name, reached.median_rank, reached.gallery, reached.mean_reciprocal_rank),
-        )
-        results.sort(key=lambda c: (c.ranks.median_rank, -c.ranks.mean_reciprocal_rank))
-        write_tables(
-            folder, config.heads.seeds, results
-        )  # after every one: a search that is killed has shown something
+            reached = validate(features, data, load(plain), "candidate", folder / f"{number}.safetensors")
+        results.append(Candidate(name, keys, *reached))
+        log.info("%s: %s, gallery of %d", name, deciding(results[-1]), results[-1].gallery)
+        results.sort(key=order)
+        write_tables(folder, config.heads.seeds, results)  # each time, so that a killed search leaves a table
     return results
+
+
+def order(candidate: Candidate) -> list[float]:
+    """Return what candidates are sorted by: the best has the lowest."""
+    return [candidate.metrics[name] * (1 if METRICS[name].lower_is_better else -1) for name in DECIDING]
+
+
+def deciding(candidate: Candidate) -> str:
+    """Return the metrics that decide, as text."""
+    return ", ".join(f"{METRICS[name].title} {candidate.metrics[name]:.4g}" for name in DECIDING)
 
 
 def write_tables(folder: Path, seeds: list[int], results: list[Candidate]) -> None:
     """Write search.json and search.csv."""
     write_json(folder / "search.json", {"seeds": seeds, "candidates": [asdict(c) for c in results]})
     text = io.StringIO()
-    columns = ["candidate", *Ranks.__dataclass_fields__, "best_epochs"]
+    columns = ["candidate", *METRICS, "gallery", "best_epochs"]
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     for c in results:
-        table.writerow({"candidate": c.name, **asdict(c.ranks), "best_epochs": json.dumps(c.epochs)})
+        table.writerow({"candidate": c.name, **c.metrics, "gallery": c.gallery, "best_epochs": json.dumps(c.epochs)})
     with replacing(folder / "search.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
@@ -152,7 +153,7 @@ def main() -> None:
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     best = search(read(args.config), args.grid, args.experiments)[0]
-    log.info("best: %s, median rank %.1f of %d", best.name, best.ranks.median_rank, best.ranks.gallery)
+    log.info("best: %s, %s, gallery of %d", best.name, deciding(best), best.gallery)
 
 
 if __name__ == "__main__":

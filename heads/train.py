@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from config.cli import experiment_parser, run
 from config.files import write_json
-from config.model import Config, Experiment, read
-from config.paths import Paths
+from config.heads import Experiment
+from config.model import Config, read
+from heads.dataset import Data, best_device, open_data
 from heads.features import load_features
-from heads.memory import Data, best_device, open_data
 from heads.runs import Run, runs
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ log = logging.getLogger("train")
 
 
 def train(config: Config, *names: str, threads: int | None = None) -> None:
-    """Train every seed of these experiments and write their files. `threads`: of PyTorch, by default as they are."""
-    wanted, paths = [run for name in names for run in runs(config, name)], Paths(Path(config.results))
+    """Train every seed of these experiments and write their files. `threads`: PyTorch's; None leaves them."""
+    trainings, paths = [run for name in names for run in runs(config, name)], config.paths
     features, device = load_features(config), best_device()
     features.check_enough()
     for backbone, random in features.random_weights.items():
@@ -45,25 +45,28 @@ def train(config: Config, *names: str, threads: int | None = None) -> None:
 
     deterministic(threads)
     with kernels(config.heads.matmul, device):
-        for each in wanted:
-            log.info("%s, seed %d", each.experiment, each.seed)
-            train_run(each, data, about(config, features, each), paths.training(each.experiment, each.seed))
+        for training in trainings:
+            name, seed = training.experiment, training.seed
+            log.info("%s, seed %d", name, seed)
+            train_run(training, data, about(config, features, training), paths.training(name, seed))
     # Only now: a sweep that is killed and started again finds also the trainings that were finished.
     for name in names:
         shutil.rmtree(paths.results / "work" / "heads" / name)
 
 
-def train_run(run: Run, data: dict[str, Data], same: About, state: Path) -> None:
+def train_run(run: Run, data: dict[str, Data], description: About, state: Path) -> None:
     """Train one seed of an experiment and write its three files."""
     from heads.checkpoint import save_checkpoint
     from heads.fit import fit
 
-    experiment, folder = Experiment.model_validate(same.experiment), run.folder
+    experiment, folder = Experiment.model_validate(description.experiment), run.folder
     folder.mkdir(parents=True, exist_ok=True)
     # Appended a line at a time, so that `tail -f` follows it; a killed training's half line is written anew.
     with open(folder / "metrics.jsonl", "w", buffering=1, encoding="utf-8") as file:
-        progress = fit(data, experiment, same, state, lambda line: file.write(json.dumps(line, allow_nan=False) + "\n"))
-    write_json(folder / "config.json", {"experiment": run.experiment, "seed": run.seed, **same.experiment})
+        progress = fit(
+            data, experiment, description, state, lambda line: file.write(json.dumps(line, allow_nan=False) + "\n")
+        )
+    write_json(folder / "config.json", {"experiment": run.experiment, "seed": run.seed, **description.experiment})
     save_checkpoint(folder / "checkpoint.safetensors", progress.best, progress.about)
     log.info("epoch %d is the best of %d", progress.about.epoch, len(progress.metrics))
 

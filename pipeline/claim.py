@@ -15,6 +15,7 @@ import socket
 import threading
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,19 @@ BEAT, STALE = 30.0, 600.0
 
 
 class Claim:
-    """Held from its making to `release`. UserError if another job, which is alive as far as one can know, holds it.
+    """A claim, held from its making to `release`. UserError if another job holds it that may be alive.
 
-    A claim is stale if its process has ended or its host has started again since, or, on another host, if it has shown
-    no sign of life for ten minutes by the file server's own clock. A thread shows one twice a minute.
+    A claim on this host is stale if its process has ended or the host has restarted; one on another host, if its file
+    was not touched for ten minutes by the file server's clock. A thread touches the file twice a minute.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._over = path, threading.Event()
+    def __init__(self, path: Path, what: str = "this shard") -> None:
+        """`what`: what the owner works on, in words."""
+        self._path, self._what, self._over = path, what, threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            mine.write_text(json.dumps(_myself()))
+            mine.write_text(json.dumps(_myself()), encoding="utf-8")
             self._inode = mine.stat().st_ino
             while not _link(mine, path):
                 self._remove_stale(mine)
@@ -47,14 +49,14 @@ class Claim:
     def _remove_stale(self, mine: Path) -> None:
         """Take a stale claim away; UserError if it is not stale. `mine` is a file made just now."""
         try:
-            text, seen = self._path.read_text(), self._path.stat()
+            text, seen = self._path.read_text(encoding="utf-8"), self._path.stat()
         except FileNotFoundError:
             return  # released in between
         if not _stale(text, mine.stat().st_mtime - seen.st_mtime):
             who = _parsed(text)
             raise UserError(
-                f"{self._path}: process {who.get('process')} on {who.get('host')} is at work on this shard. Wait for "
-                "it, or stop it and run again. If it is certainly gone, delete this file and run again."
+                f"{self._path}: process {who.get('process')} on {who.get('host')} is at work on {self._what}. Wait "
+                "for it, or stop it and run again. If it is certainly gone, delete this file and run again."
             )
         aside = self._path.with_name(f"{mine.name}.stale")
         try:
@@ -78,12 +80,12 @@ class Claim:
             return False
 
     def check(self) -> None:
-        """UserError if the claim has been taken away, as from a job on a host that slept."""
+        """Raise UserError if another job has taken the claim, as from a job on a host that slept."""
         if not self._held():
-            raise UserError(f"{self._path}: another job has taken this shard over; what it has done stands")
+            raise UserError(f"{self._path}: another job has taken {self._what} over; what it has done stands")
 
     def release(self) -> None:
-        """Give the shard up, if it is still held."""
+        """Delete the claim, if it is still held."""
         self._over.set()
         if self._held():
             self._path.unlink()
@@ -104,18 +106,42 @@ def _myself() -> dict[str, Any]:
 
 
 def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def _started(process: int) -> str | None:
     """When a process of this host started, in clock ticks since the boot; None if there is none, or a dead one."""
     try:
-        stat = Path(f"/proc/{process}/stat").read_text()
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # From the third field on; the command's name, the second, may hold anything, also blanks and brackets.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]  # a killed process stays in the table until its parent asks
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim: host, process, and the seconds since the last sign of life."""
+
+    host: str | None
+    process: int | None
+    silent: float
+    alive: bool
+    """As far as one can know from here: on this host the process is there; on another it has shown signs of life."""
+    here: bool
+    """Whether it is on this host, so that one can know."""
+
+
+def holder(path: Path, now: float) -> Holder | None:
+    """Return who holds a claim, None if nobody does; `now` is the file server's time (s since 1970)."""
+    try:
+        text, silent = path.read_text(encoding="utf-8"), now - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    who = _parsed(text)
+    alive = who.get("process") == os.getpid() or not _stale(text, silent)
+    return Holder(who.get("host"), who.get("process"), silent, alive, who.get("host") == socket.gethostname())
 
 
 def _stale(text: str, silent: float) -> bool:
@@ -125,7 +151,7 @@ def _stale(text: str, silent: float) -> bool:
         return silent > STALE
     if who["boot"] != _boot():
         return True
-    return who["process"] == os.getpid() or _started(who["process"]) != who["started"]
+    return bool(who["process"] == os.getpid() or _started(who["process"]) != who["started"])
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from config.cli import UserError
-from config.model import Config, DaskSlurm
+from config.model import Config
+from config.pipeline import DaskSlurm
 
 log = logging.getLogger("computing")
 ROOT = Path(__file__).parents[1]
@@ -49,10 +50,10 @@ def computing(config: Config, threads: int) -> Iterator[dict[str, Any]]:
 
 
 def slurm_cluster(config: Config, slurm: DaskSlurm) -> Any:
-    """A dask scheduler in this process, whose workers are Slurm jobs (dask-jobqueue); closing it cancels them."""
+    """Start a dask scheduler in this process, whose workers are Slurm jobs (dask-jobqueue); closing it cancels them."""
     if shutil.which("sbatch") is None:
         raise UserError("dask.slurm: there is no `sbatch` here; leave `dask` out of the configuration to use threads")
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
     logs = Path(config.results).resolve() / "logs" / "dask"
     logs.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,9 @@ def slurm_cluster(config: Config, slurm: DaskSlurm) -> Any:
         job_script_prologue=[f"export PYTHONPATH={shlex.quote(path)}"],
     )
     # Asked first: dask-jobqueue only logs that a job was refused, and would wait for its worker for ever.
-    asked = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
+    asked = subprocess.run(
+        ["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True, encoding="utf-8"
+    )
     if asked.returncode:
         cluster.close()
         raise UserError(f"dask.slurm: Slurm refuses such workers: {asked.stderr.strip()}")

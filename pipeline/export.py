@@ -33,13 +33,13 @@ BLOCK = 1000
 def blocks(
     features: Features, backbones: list[str], rows: np.ndarray
 ) -> Iterator[tuple[slice, pa.Table, dict[str, np.ndarray]]]:
-    """(where in the selection, labels, {backbone: float16 [videos, segments, dim]}), BLOCK videos at a time."""
+    """Yield (slice of the selection, labels, {backbone: float16 [videos, segments, dim]}), BLOCK videos at a time."""
     labels = features.labels(rows)
     starts = range(0, len(rows), BLOCK)
-    for at in progress(starts, len(starts), "export", "blocks"):
-        part = slice(at, min(at + BLOCK, len(rows)))
+    for start in progress(starts, len(starts), "export", "blocks"):
+        part = slice(start, min(start + BLOCK, len(rows)))
         read = {name: features.numpy(name, rows[part]) for name in backbones}
-        yield part, labels.slice(at, part.stop - at), read
+        yield part, labels.slice(start, part.stop - start), read
 
 
 def to_hdf5(path: Path, features: Features, backbones: list[str], rows: np.ndarray) -> None:
@@ -70,7 +70,7 @@ def to_parquet(path: Path, features: Features, backbones: list[str], rows: np.nd
         about = {"shape": json.dumps(shape), "key": features.key(name)}
         fields.append(pa.field(name, pa.list_(pa.float16(), shape[0] * shape[1]), metadata=about))
     schema = pa.schema(fields)
-    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+    with pq.ParquetWriter(path.absolute(), schema, compression="none", use_dictionary=False) as writer:
         for _, labels, read in blocks(features, backbones, rows):
             columns = labels.columns
             for block in read.values():
@@ -82,7 +82,7 @@ WRITERS = {".h5": to_hdf5, ".hdf5": to_hdf5, ".parquet": to_parquet}
 
 
 def export(features: Features, path: Path, backbones: list[str], split: Any = None, everything: bool = False) -> int:
-    """Write the file; return how many videos. `everything`: also those without features, which are NaN then.
+    """Write the file; return the number of videos. `everything`: also videos without features, as NaN.
 
     UserError for an unknown ending or backbone, an empty selection, and a file that exists.
     """

@@ -2,7 +2,7 @@
 
 Reads the manifest, the segments' starts that the probe found, the backbone's weights and the videos; writes the
 backbone's shard in `features.zarr` with its `_valid` flags, its records, and its progress in `logs/progress/`.
-Interrupted, it goes on where it was. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
+Run again, it resumes. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
 status 143 or 130.
 
 Decoding runs in worker processes, the network here; `pipeline.forward` shares the cores between them.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,29 +23,30 @@ from config.model import Config, read
 from pipeline.backbones import engine, entry, load_class, resolve_options
 from pipeline.backbones.base import Backbone
 from pipeline.forward import Layout, Meter, layout, outcomes
-from pipeline.heartbeat import watched
 from pipeline.readers import Decoded, MediaError
-from pipeline.shard import Outcome, ShardJob, run_shards, shard_arguments
+from pipeline.readers.downmix import LOSS
+from pipeline.records import PROBE
+from pipeline.shard import Outcome, ShardJob, failed_rows, run_shards, shard_arguments
 from pipeline.staging import staging
-from pipeline.store import PROBE, read_array, stored_shard
+from pipeline.store import read_array, stored_shard
 from pipeline.workers import Pool, Task
 
 
 def tasks(
     job: ShardJob, backbone: type[Backbone], options: dict[str, Any], folder: str | None = None
 ) -> Iterator[Task[int]]:
-    """A decoding task for every video that is still to be done and has segments; failures of the probe are noted.
+    """Yield a decoding task for every video that is left and has segments; add the probe's failures to the journal.
 
-    `folder`: where videos are copied to before they are decoded, if at all.
+    `folder`: where videos are copied before decoding; None: not copied.
     """
     modality = entry(job.part).modality
-    fixed = {"seconds": job.config.segments.seconds, **backbone.request(options)}
+    fixed = {"seconds": job.config.segments.seconds, **asdict(backbone.request(options))}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
     fixed |= {"partial": job.config.decoding.partial, "staging": folder}
-    probed = stored_shard(job.paths, PROBE, job.shard, job.plan["segment_key"])
+    probed = stored_shard(job.paths, PROBE, job.shard, job.plan.segment_key)
     if probed is None or probed.rows < len(job.rows):
         raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
-    failed = {f.row: f.error() for f in probed.failures}
+    failed = failed_rows(probed)
     starts = np.asarray(read_array(job.paths, "start")[job.rows.start : job.rows.stop])
     for video in job.todo():
         row = video["row"]
@@ -57,15 +59,20 @@ def tasks(
                 raise UserError(
                     f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
                 )
-            yield Task(row, f"pipeline.readers.first:{modality}", {"path": video["path"], "starts": seconds, **fixed})
+            request = {"path": video["path"], "starts": seconds, "timeline": probed.timeline(row), **fixed}
+            yield Task(row, f"pipeline.readers.first:{modality}", request)
 
 
 def segments_of(
-    answers: Iterator[tuple[int, Decoded | MediaError]], decoders: dict[int, str], good: dict[int, np.ndarray]
+    answers: Iterator[tuple[int, Decoded | MediaError]],
+    decoders: dict[int, str],
+    good: dict[int, np.ndarray],
+    mono_loss: dict[int, float],
 ) -> Iterator[tuple[int, np.ndarray | MediaError]]:
-    """(row, decoded segments or why there are none).
+    """Yield (row, decoded segments or a MediaError), and fill the three dicts by row.
 
-    By row, `decoders` gets who read them, and `good`, where some are damaged, which of them there are.
+    `decoders`: the decoder's name; `good`, where segments are damaged: bool [segments], which are not; `mono_loss`,
+    where mixing to mono lost more than LOSS: the loss (dB).
     """
     for row, answer in answers:
         if isinstance(answer, MediaError):
@@ -74,11 +81,13 @@ def segments_of(
             decoders[row] = answer.decoder
             if answer.good is not None:
                 good[row] = answer.good
+            if answer.mono_loss > LOSS:
+                mono_loss[row] = round(answer.mono_loss, 1)
             yield row, answer.segments
 
 
 def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
-    """The outcomes with NaN where a video's segments were damaged: [segments, dim] again."""
+    """Yield the outcomes with NaN for damaged segments, so that all arrays are [segments, dim]."""
     for row, outcome in outcomes:
         if row in good and isinstance(outcome, np.ndarray):
             whole = np.full((len(good[row]), *outcome.shape[1:]), np.nan, outcome.dtype)
@@ -88,7 +97,7 @@ def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray])
 
 
 def device_of(config: Config, name: str) -> str:
-    """`cpu` or `cuda`. UserError if a GPU is asked for, or a scheduler has given one to this job, and there is none."""
+    """Return `cpu` or `cuda`. UserError if a GPU was asked for, or given by a scheduler, and none is seen."""
     wanted, runs_on = config.backbones[name].device, engine(name, config.backbones[name].options)
     if wanted == "cuda" and runs_on != "torch":
         raise UserError(f"backbones.{name}.device: cuda, but {runs_on} computes it on the CPU; use auto or cpu")
@@ -135,13 +144,13 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     options = resolve_options(name, settings.options)
     kind = load_class(name)
     job = ShardJob(config, name, shard, (config.segments.count, kind.dim), np.float16)
-    if job.plan["backbones"][name]["random_weights"]:
+    if job.plan.backbones[name].random_weights:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     device = device_of(config, name)
     cores = cores or layout(settings.threads, device, engine_threads=engine(name, options) == "essentia")
     meter = Meter()
     with (
-        watched(job.progress, job.patience),
+        job.watch,
         job.journal,
         staging(config.decoding.staging, job.paths.results) as folder,
         Pool(cores.decoders, config.decoding, stop) as pool,
@@ -150,7 +159,7 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
         if pending:
             backbone = kind(job.paths.weights(name), options, device, cores.threads)
             good: dict[int, np.ndarray] = {}
-            decoded = segments_of(pool.results(pending, cores.ahead), job.journal.decoders, good)
+            decoded = segments_of(pool.results(pending, cores.ahead), job.journal.decoders, good, job.journal.mono_loss)
             # On a CPU every segment is a forward pass of its own: nothing is gained by waiting for more of them.
             batch = 1 if device == "cpu" else settings.batch
             job.note(spread(outcomes(decoded, backbone, batch, cores.passes, meter), good), meter.shares)

@@ -4,7 +4,7 @@
 
     features = open_features("results/demo")
     rows = features.rows("train", valid=("musicnn", "r2plus1d"))     # int64 [n], ascending
-    sound = features.numpy("musicnn", rows)                          # float16 [n, segments, 1506]
+    audio = features.numpy("musicnn", rows)                          # float16 [n, segments, 1506]
     genres = features.labels(rows)["genre"]                          # pyarrow
 
 Reads `plan.json`, `done/`, `manifest.parquet` and `features.zarr`; writes nothing. Every read checks checksums.
@@ -23,10 +23,9 @@ import pyarrow.compute as pc
 import zarr
 
 from config.cli import UserError
-from config.files import read_json
 from config.paths import Paths
-from data.manifest import read_manifest
-from pipeline.records import read_record
+from data.manifest import active, read_manifest
+from pipeline.records import Plan, read_plan, read_record
 from pipeline.shards import Rows, Shards
 from pipeline.store import DURATION, START, read_array
 
@@ -40,7 +39,7 @@ Split = Literal["train", "validation", "test"]
 class Features:
     """A finished cache, read-only. Made by `open_features`. `threads`: cores to read with, by default all."""
 
-    def __init__(self, paths: Paths, plan: dict[str, Any], threads: int | None = None) -> None:
+    def __init__(self, paths: Paths, plan: Plan, threads: int | None = None) -> None:
         self._paths, self._plan, self._threads = paths, plan, threads
 
     @property
@@ -51,49 +50,49 @@ class Features:
     @property
     def videos(self) -> int:
         """Rows of every array."""
-        return self._plan["videos"]
+        return self._plan.videos
 
     @property
     def segments(self) -> int:
         """Segments a video."""
-        return self._plan["segments"]["count"]
+        return self._plan.segments.count
 
     @property
     def backbones(self) -> list[str]:
         """Names of the cached backbones."""
-        return list(self._plan["backbones"])
+        return list(self._plan.backbones)
 
     def dim(self, backbone: str) -> int:
-        """Width of a backbone's features."""
-        return self._plan["backbones"][backbone]["dim"]
+        """Return the width of a backbone's features."""
+        return self._plan.backbones[backbone].dim
 
     def key(self, backbone: str) -> str:
-        """The cache key that all of a backbone's features were computed under."""
-        return self._plan["backbones"][backbone]["key"]
+        """Return the cache key that all of a backbone's features were computed under."""
+        return self._plan.key(backbone)
 
     def random_weights(self, backbone: str) -> bool:
-        """Whether the backbone's weights are random numbers, not learned ones."""
-        return self._plan["backbones"][backbone]["random_weights"]
+        """Return whether the backbone's weights are random numbers, not learned ones."""
+        return self._plan.backbones[backbone].random_weights
 
     def zarr(self, backbone: str) -> zarr.Array[Any]:
-        """The array itself, [videos, segments, dim] float16; nothing is read yet."""
+        """Return the Zarr array, [videos, segments, dim] float16; nothing is read yet."""
         return read_array(self._paths, backbone)
 
     def numpy(self, backbone: str, rows: Rows = None) -> np.ndarray:
-        """[rows, segments, dim] float16; NaN where `valid` is False, and in damaged segments of valid videos.
+        """Return [rows, segments, dim] float16; NaN where `valid` is False, and in damaged segments of valid videos.
 
         rows: all of them, a slice, or int64 [n] in any order. UserError for a shard that is damaged or missing.
         """
         return self._read(backbone, rows)
 
     def torch(self, backbone: str, rows: Rows = None) -> torch.Tensor:
-        """The same as a tensor on the CPU, which shares the memory that was read into."""
+        """Return the same as a tensor on the CPU."""
         import torch  # only here: importing it costs seconds, which readers of labels need not wait
 
         return torch.from_numpy(self._read(backbone, rows))
 
     def dask(self, backbone: str) -> dask.array.Array:
-        """[videos, segments, dim] float16, lazily, one dask chunk a shard; checksums are checked as it is computed."""
+        """Return [videos, segments, dim] float16, lazy, one dask chunk per shard; computing checks the checksums."""
         import dask.array
 
         shards = Shards.open(self._paths.features / backbone)
@@ -101,29 +100,38 @@ class Features:
         name = f"{backbone}-{self.key(backbone)[:16]}-{self.videos}"
         return dask.array.from_array(shards, chunks=chunks, name=name, meta=np.empty((0, 0, 0), np.float16))
 
-    def valid(self, backbone: str) -> np.ndarray:
-        """[videos] bool."""
-        return self._read(f"{backbone}_valid")
+    def valid(self, *backbones: str) -> np.ndarray:
+        """Return bool [videos]: which videos have features of all these backbones."""
+        return np.logical_and.reduce([self._read(f"{backbone}_valid") for backbone in backbones])
+
+    def mono_loss(self, backbone: str) -> dict[int, float]:
+        """Return {row: dB} of the videos whose audio lost much when mixed to mono (readers/downmix.py)."""
+        records = [read_record(self._paths.done(backbone, shard)) for shard in range(self._plan.shards)]
+        return {row: lost for record in records if record is not None for row, lost in record.mono_loss.items()}
 
     def start(self) -> np.ndarray:
-        """[videos, segments] float32 seconds: where each segment begins; NaN for videos without segments."""
+        """Return [videos, segments] float32 seconds: where each segment begins; NaN for videos without segments."""
         return self._read(START)
 
     def duration(self) -> np.ndarray:
-        """[videos] float32 seconds; NaN for videos that could not be opened."""
+        """Return [videos] float32 seconds; NaN for videos that could not be opened."""
         return self._read(DURATION)
 
     def rows(self, split: Split | None = None, valid: Sequence[str] = ()) -> np.ndarray:
-        """int64 [n], ascending: the rows of a split (or all) that have features of every backbone in `valid`."""
-        chosen = np.ones(self.videos, bool)
-        for backbone in valid:
-            chosen &= self.valid(backbone)
+        """Return int64 [n], ascending: the rows of a split (or all) that have features of every backbone in `valid`.
+
+        Retired videos (data/manifest.py) are in no split, and not in all either.
+        """
+        labels = self.labels()
+        chosen = active(labels)
+        if valid:
+            chosen &= self.valid(*valid)
         if split is not None:
-            chosen &= pc.equal(self.labels()["split"], split).to_numpy()
+            chosen &= pc.fill_null(pc.equal(labels["split"], split), False).to_numpy()
         return np.flatnonzero(chosen)
 
     def labels(self, rows: np.ndarray | None = None) -> pa.Table:
-        """The manifest's rows, in the order given: video_id, path, artist, genre, tags, msd_track_id, split."""
+        """Return manifest rows in the given order: video_id, path, artist, genre, tags, msd_track_id, split, status."""
         table = read_manifest(self._paths.manifest)
         if table.num_rows < self.videos:
             raise UserError(f"{self._paths.manifest} has fewer rows than the cache; run `snakemake manifest …`")
@@ -135,22 +143,40 @@ class Features:
         return Shards.open(self._paths.features / name).read(rows, self._threads)
 
 
+def good_segments(*blocks: np.ndarray) -> np.ndarray:
+    """Return bool [videos, segments]: which segments are undamaged in all blocks, float [videos, segments, dim].
+
+    A damaged segment (`decoding.partial`) and all of an unreadable video are NaN throughout.
+    """
+    return ~np.logical_or.reduce([np.isnan(block[:, :, 0]) for block in blocks])
+
+
+def segment_mean(block: np.ndarray, good: np.ndarray, dtype: type[np.floating[Any]] = np.float32) -> np.ndarray:
+    """Return the mean of each video's good segments, `dtype` [videos, dim], summed and divided in that precision.
+
+    block: float [videos, segments, dim]; good: bool [videos, segments], at least one true a video.
+    """
+    total = np.zeros((len(block), block.shape[2]), dtype)
+    for segment in range(block.shape[1]):
+        chosen = good[:, segment]
+        total[chosen] += block[chosen, segment]
+    return total / good.sum(axis=1, keepdims=True).astype(dtype)
+
+
 def open_features(results: Paths | str | os.PathLike[str], threads: int | None = None) -> Features:
     """Open a complete cache: a results folder. UserError if shards are missing or of another key than the plan's."""
     paths = results if isinstance(results, Paths) else Paths(Path(results))
-    plan = read_json(paths.plan)
-    if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake extract …`")
-    for backbone, entry in plan["backbones"].items():
-        records = [read_record(paths.done(backbone, shard)) for shard in range(plan["shards"])]
+    plan = read_plan(paths)
+    for backbone in plan.backbones:
+        records = [read_record(paths.done(backbone, shard)) for shard in range(plan.shards)]
         missing = [shard for shard, record in enumerate(records) if record is None]
         if missing:
             raise UserError(
-                f"{paths.features}: {len(missing)} of {plan['shards']} shards of {backbone} are not extracted yet "
+                f"{paths.features}: {len(missing)} of {plan.shards} shards of {backbone} are not extracted yet "
                 f"(first: {missing[0]}); run `snakemake extract …`"
             )
-        mixed = [shard for shard, record in enumerate(records) if record and record.key != entry["key"]]
-        if mixed or read_array(paths, backbone).attrs.get("key") != entry["key"]:
+        mixed = [shard for shard, record in enumerate(records) if record and record.key != plan.key(backbone)]
+        if mixed or read_array(paths, backbone).attrs.get("key") != plan.key(backbone):
             raise UserError(
                 f"{paths.features}: {backbone} mixes cache keys (shards {mixed[:5] or 'all'}): they were computed with "
                 "other weights, segments or preprocessing than the plan says. Run `snakemake extract …`, "

@@ -1,10 +1,10 @@
-"""Keeps the network busy: forward passes over decoded segments, while decoding goes on. Reads and writes nothing.
+"""Run forward passes over decoded segments while decoding goes on. Reads and writes nothing.
 
 How a job's cores are shared (`layout`): with one core, decoding and the network take turns. With n cores, n forward
 passes run side by side in threads, each on one core, beside n/2 decoding processes that work ahead. That is more than
-n in all, on purpose: whichever side is slower gets the cores that the other leaves, whatever the codec, and no fixed
-split does that. One core a pass also means that features do not depend on the number of cores, to the bit. On a GPU two
-passes take turns, so that the next one's upload is under way while one computes, and all cores decode.
+n in all, on purpose: the slower of the two gets the cores that the other leaves, whatever the codec, which no
+fixed split does. With one core a pass, features do not depend on the number of cores, to the bit. On a GPU two passes
+take turns, so that the next one's upload is under way while one computes, and all cores decode.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Layout:
 
 
 def layout(cores: int, device: str, engine_threads: bool = False) -> Layout:
-    """The layout for a job with so many cores on `cpu` or `cuda`.
+    """Return the layout for a job with `cores` cores on `cpu` or `cuda`.
 
     `engine_threads`: the network cannot run several passes at a time and uses threads of its own instead (essentia).
     """
@@ -53,13 +53,13 @@ def layout(cores: int, device: str, engine_threads: bool = False) -> Layout:
 
 
 class Meter:
-    """Where the time goes: waiting for decoded segments, or for the network. Seconds of wall clock."""
+    """Wall time (s) spent waiting for decoded segments (`decode`) and for the network (`network`)."""
 
     def __init__(self) -> None:
         self.decode = self.network = 0.0
 
     def shares(self) -> tuple[float, float]:
-        """The shares of both in the time so far."""
+        """Return the shares of decoding and network in the time so far."""
         total = max(self.decode + self.network, 1e-9)
         return self.decode / total, self.network / total
 
@@ -71,15 +71,15 @@ class Meter:
 def outcomes(
     decoded: Iterator[tuple[int, Outcome]], backbone: Backbone, batch: int, passes: int, meter: Meter
 ) -> Iterator[tuple[int, Outcome]]:
-    """(row, [segments, dim] float16 or why not), in the order of `decoded`.
+    """Yield (row, features [segments, dim] float16 or a MediaError), in the order of `decoded`.
 
     Segments of several videos share a forward pass of up to `batch`. `passes` of them run at a time, one more waits.
     """
     if passes == 0:
         for group in _groups(decoded, batch, meter):
             with _Clock(meter, "network"):
-                found = _forward(group, backbone)
-            yield from found
+                results = _forward(group, backbone)
+            yield from results
         return
     running: deque[Future[list[tuple[int, Outcome]]]] = deque()
     with ThreadPoolExecutor(passes, "forward") as executor:
@@ -88,19 +88,19 @@ def outcomes(
                 running.append(executor.submit(_forward, group, backbone))
                 while running and (len(running) > passes or running[0].done()):
                     with _Clock(meter, "network"):
-                        found = running.popleft().result()
-                    yield from found
+                        results = running.popleft().result()
+                    yield from results
             while running:
                 with _Clock(meter, "network"):
-                    found = running.popleft().result()
-                yield from found
+                    results = running.popleft().result()
+                yield from results
         finally:
             for future in running:
                 future.cancel()
 
 
 def _groups(decoded: Iterator[tuple[int, Outcome]], batch: int, meter: Meter) -> Iterator[list[tuple[int, Outcome]]]:
-    """Consecutive answers that together have at least `batch` segments, but for the last ones."""
+    """Yield groups of consecutive answers with at least `batch` segments each; the last group may have fewer."""
     group: list[tuple[int, Outcome]] = []
     size = 0
     while True:
@@ -136,11 +136,11 @@ def _forward(group: list[tuple[int, Outcome]], backbone: Backbone) -> list[tuple
     if arrays:
         with np.errstate(over="ignore"):
             features = backbone.features(np.concatenate(arrays) if len(arrays) > 1 else arrays[0]).astype(np.float16)
-    found: list[tuple[int, Outcome]] = []
+    results: list[tuple[int, Outcome]] = []
     for row, answer in group:
         if isinstance(answer, np.ndarray):
             mine, features = features[: len(answer)], features[len(answer) :]
             finite = bool(np.isfinite(mine).all())
             answer = mine if finite else MediaError("decode_error", "the network gave numbers that float16 cannot hold")
-        found.append((row, answer))
-    return found
+        results.append((row, answer))
+    return results

@@ -1,19 +1,20 @@
-"""Signs of life of the shard jobs: who works, and why a job has ended early. Appends to and reads the JSON lines in
-`logs/progress/<part>/<shard>.jsonl`, where `config.cli.progress` also writes how far a job is. Nothing else knows what
-runs on other machines, so `pipeline.status` can say it from any of them.
+"""Signs of life of the shard jobs: which are at work, and why one ended early. Appends to and reads the JSON lines in
+`logs/progress/<part>/<shard>.jsonl`, where `config.cli.progress` also writes how far a job is. `pipeline.status`
+reads them on any machine that sees the results.
 
-A job that gives none for too long has been caught by native code, which no exception and no signal handler of Python
-gets out of; it says where it hangs and ends itself, so that the next attempt goes on after what it has finished.
+A job without progress for too long hangs in native code, which no exception or signal handler of Python interrupts. It
+dumps its stacks to `logs/hung/<part>/<shard>.txt` and exits; the next attempt resumes.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,51 +23,131 @@ PATIENCE = 1800.0
 """Seconds without a finished video after which a job hangs. Slow disks and first steps on a GPU take minutes."""
 TAIL = 4096
 """Bytes from the end of a file that hold its last lines."""
+TITLE = "== "
+"""How the line begins that a job writes at its start; stacks that follow it are its own."""
+
+log = logging.getLogger("watch")
 
 
 def beat(path: Path, state: str, **facts: Any) -> None:
     """Append one line: `state` is `started`, `stopped` (by a signal) or `failed`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    known = {"time": stamp, "state": state, "host": socket.gethostname(), "job": os.environ.get("SLURM_JOB_ID")}
+    known = {"time": _stamp(), "state": state, **myself()}
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(known | facts) + "\n")
 
 
-def alive(patience: float) -> None:
-    """Say that the job works. If this is not said again within so many seconds, the process prints on stderr where each
-    of its threads is and ends with status 1; a thread outside of Python sees to that."""
-    faulthandler.dump_traceback_later(patience, exit=True, file=2)
+def myself() -> dict[str, Any]:
+    """Return host, process and Slurm job (None outside Slurm) of this process."""
+    return {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
 
 
-@contextmanager
-def watched(path: Path, patience: float) -> Iterator[None]:
-    """Around a job's work: say that it has begun, and if it ends early, that and why; end it if it hangs (`alive`)."""
-    beat(path, "started")
-    alive(patience)
-    try:
-        yield
-    except BaseException as error:
-        state = "stopped" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
-        with suppress(OSError):  # the disk may be what is wrong; the error itself goes on its way
-            beat(path, state, why=str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise
-    finally:
+def _stamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Watch:
+    """Context manager around a job: record its start, and why it ended early; exit with status 1 if it hangs.
+
+    A job hangs if `alive` is not called for `patience` seconds. `progress` is the file of the signs of life. `hung`
+    gets a title line at the start, and the stacks of all threads if the job hangs; a thread outside of Python writes
+    them, which works while native code holds the interpreter's lock. The title line is removed when the job ends,
+    unless it is killed; stacks of earlier attempts stay.
+    """
+
+    def __init__(self, progress: Path, hung: Path, patience: float) -> None:
+        self.patience = patience
+        self._progress, self._hung = progress, hung
+        self._file = 2  # stderr, until the file is open
+
+    def __enter__(self) -> Watch:
+        beat(self._progress, "started", patience=self.patience)
+        minutes = f"{self.patience / 60:g} minutes"
+        who = myself()
+        job = f", Slurm job {who['job']}" if who["job"] else ""
+        title = (
+            f"{TITLE}{_stamp()} process {who['process']} on {who['host']}{job} has begun. If it finishes no video for "
+            f"{minutes}, it hangs and ends with status 1, and below stands where each of its threads was. Nothing "
+            "below: it works, or was killed.\n"
+        )
+        try:
+            self._open(title)
+            log.info(
+                "if no video is finished for %s, this job hangs: it says where in %s, and ends", minutes, self._hung
+            )
+        except OSError as error:
+            log.warning(
+                "%s. If no video is finished for %s, this job says here where it hangs, and ends", error, minutes
+            )
+        self.alive()
+        return self
+
+    def _open(self, title: str) -> None:
+        self._hung.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._hung, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        known = self._hung.read_bytes()
+        begin = max(known.rfind(f"\n{TITLE}".encode()) + 1, 0)
+        if known.count(b"\n", begin) <= 1:  # the line of a job that was killed, or a part of it
+            os.ftruncate(file, begin)
+        self._before = os.fstat(file).st_size
+        os.write(file, title.encode())
+        self._file = file
+
+    def alive(self) -> None:
+        """Restart the countdown: the job has made progress."""
+        faulthandler.dump_traceback_later(self.patience, exit=True, file=self._file)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         faulthandler.cancel_dump_traceback_later()
+        if self._file != 2:
+            with suppress(OSError):  # the disk may be what is wrong; an error of the job goes on its way
+                os.ftruncate(self._file, self._before)
+                os.close(self._file)
+                if self._before == 0:
+                    self._hung.unlink()
+            self._file = 2
+        if error is not None:
+            state = "stopped" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
+            with suppress(OSError):  # as above
+                beat(self._progress, state, why=str(error).splitlines()[0] if str(error) else type(error).__name__)
 
 
-def last(path: Path) -> dict[str, Any] | None:
-    """The last whole line; None if there is none. A line that a kill has torn is no sign of life."""
+@dataclass(frozen=True)
+class Dump:
+    """Where a job hung: its own first line, and the stacks of its threads as Python printed them."""
+
+    title: str
+    stacks: str
+    latest: bool
+    """Whether no job has begun on the shard since."""
+
+
+def last_dump(path: Path) -> Dump | None:
+    """Return the dump of the last job that hung on a shard; None if none did."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    attempts = [attempt.partition("\n") for attempt in ("\n" + text).split(f"\n{TITLE}")[1:]]
+    for number, (title, _, stacks) in reversed(list(enumerate(attempts))):
+        if stacks.strip():
+            return Dump(title, stacks.strip(), number == len(attempts) - 1)
+    return None
+
+
+def last(path: Path, state: str | None = None) -> dict[str, Any] | None:
+    """Return the last whole line, or the last one of that state; None if there is none. Torn lines are skipped."""
     try:
         with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL))
+            if state is None:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - TAIL))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return None
     for line in reversed(lines):
         with suppress(ValueError):
-            found = json.loads(line)
-            if isinstance(found, dict):
-                return found
+            sign = json.loads(line)
+            if isinstance(sign, dict) and state in (None, sign.get("state")):
+                return sign
     return None

@@ -1,4 +1,4 @@
-"""The journal of an unfinished shard: what is known about each video so far, safe against a kill at any moment.
+"""The journal of an unfinished shard: the outcome of each video so far, safe against a kill at any moment.
 
 Reads and writes `work/<part>/<shard>/journal`. The file starts with a line that names the cache key; then follow
 records, each a length, a JSON header, raw numbers and a CRC-32. Records are only appended. A torn last record, which a
@@ -28,16 +28,19 @@ _CRC = struct.Struct("<I")
 class Journal:
     """Outcomes by manifest row: an array of one fixed shape and dtype, or a MediaError. One writer: see `Claim`.
 
-    `decoders` names by row what decoded an array; who knows it puts it there before `add`. `carried` counts the same
-    for arrays that came here from the store. `tried` counts how often videos were tried whose failure was forgotten.
+    By row, to be set before `add`: `decoders` names the decoder of an array, `mono_loss` is the loss (dB) by mixing to
+    mono where it is large, and `timelines` what the probe knows of a file's clock (see `Record`). `carried` counts the
+    decoders of arrays that came from the store; `tried`, by row, the attempts whose failure was forgotten.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...], dtype: type) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.outcomes: dict[int, np.ndarray | MediaError] = {}
         self.decoders: dict[int, str] = {}
+        self.mono_loss: dict[int, float] = {}
         self.carried: dict[str, int] = {}
         self.tried: dict[int, int] = {}
+        self.timelines: dict[int, list[float] | None] = {}
         self._folder, self._path = folder, folder / "journal"
         self._title = json.dumps({"key": key, "shape": list(shape), "dtype": self.dtype.str}).encode() + b"\n"
         self._claim = Claim(folder.with_suffix(".claim"))
@@ -48,7 +51,7 @@ class Journal:
             raise
 
     def _open(self) -> None:
-        """Take over what a killed job has left, and go on after it."""
+        """Load what a killed job has left, and append after it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         title = self._title
         old = self._path.read_bytes() if self._path.exists() else b""
@@ -61,7 +64,7 @@ class Journal:
             self._file.write(title)
 
     def _load(self, data: bytes, position: int) -> int:
-        """Take over the whole records; return where the first torn one begins."""
+        """Load the whole records; return the position of the first torn one."""
         for header, numbers, end in _records(data, position):
             position = end
             if "carried" in header:
@@ -76,12 +79,16 @@ class Journal:
                 self.outcomes[row] = MediaError(header["reason"], header["message"], **facts)
             else:
                 self.outcomes[row] = np.frombuffer(numbers, self.dtype).reshape(self.shape)
+                if "mono_loss" in header:
+                    self.mono_loss[row] = header["mono_loss"]
                 if "decoder" in header:
                     self.decoders[row] = header["decoder"]
+                if "timeline" in header:
+                    self.timelines[row] = header["timeline"]
         return position
 
     def add(self, row: int, outcome: np.ndarray | MediaError) -> None:
-        """Note one video's outcome; it survives the death of this process from here on. OSError if the disk is full."""
+        """Append one video's outcome; from then on it survives a kill. OSError if the disk is full."""
         header: dict[str, Any] = {"row": row}
         numbers = b""
         if isinstance(outcome, MediaError):
@@ -90,13 +97,17 @@ class Journal:
             if outcome.shape != self.shape or outcome.dtype != self.dtype:
                 raise ValueError(f"{outcome.dtype} {outcome.shape} is not {self.dtype} {self.shape}")
             numbers = outcome.tobytes()
+            if row in self.mono_loss:
+                header["mono_loss"] = self.mono_loss[row]
             if row in self.decoders:
                 header["decoder"] = self.decoders[row]
+            if row in self.timelines:
+                header["timeline"] = self.timelines[row]
         self._append(header, numbers)
         self.outcomes[row] = outcome
 
     def carry(self, decoders: dict[str, int]) -> None:
-        """Note who decoded the arrays that will come from the store. UserError if another job has the shard now."""
+        """Append {decoder: arrays} of those that come from the store. UserError if another job has the shard now."""
         self._claim.check()
         self._append({"carried": decoders}, b"")
         self.carried = decoders
@@ -147,7 +158,7 @@ class Journal:
 
 
 def _records(data: bytes, position: int) -> Iterator[tuple[dict[str, Any], bytes, int]]:
-    """The whole records from `position` on: (header, numbers, where the record ends)."""
+    """Yield the whole records from `position` on: (header, numbers, position of the record's end)."""
     while position + _FRAME.size <= len(data):
         text, numbers = _FRAME.unpack_from(data, position)
         middle = position + _FRAME.size + text

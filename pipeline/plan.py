@@ -12,33 +12,33 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 from config.cli import UserError, parser, run
-from config.files import read_json, write_json
+from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
 from pipeline.backbones import entry, load_class, resolve_options
-from pipeline.store import FORMAT, ArraySpec, create_store
+from pipeline.records import Plan, PlannedBackbone, write_plan
+from pipeline.store import FORMAT, create_store
 
 log = logging.getLogger("plan")
 
 
 def key_of(parts: dict[str, Any]) -> str:
-    """sha256 (hex) of a JSON object, independent of the order of its keys."""
+    """Return the sha256 (hex) of a JSON object, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The plan as JSON. `videos`: rows of the manifest; `weights`: {backbone: its weights record}."""
+def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -> Plan:
+    """Return the plan. `videos`: rows of the manifest; `weights`: {backbone: its weights record}."""
     segments = config.segments.model_dump()
     backbones = {}
     for name, settings in config.backbones.items():
         options = resolve_options(name, settings.options)
         preprocessing = load_class(name).preprocessing(options)
-        backbones[name] = {
-            "key": key_of(
+        backbones[name] = PlannedBackbone(
+            key=key_of(
                 {
                     "format": FORMAT,
                     "backbone": name,
@@ -47,62 +47,32 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
                     "segments": segments,
                 }
             ),
-            "dim": entry(name).dim,
-            "modality": entry(name).modality,
-            "weights": weights[name],
-            "random_weights": weights[name]["random"],
-            "preprocessing": preprocessing,
-        }
-    return {
-        "format": FORMAT,
-        "videos": videos,
-        "shard_videos": config.shard_videos,
-        "shards": -(-videos // config.shard_videos),
-        "segments": segments,
-        "segment_key": key_of({"format": FORMAT, "segments": segments}),
-        "backbones": backbones,
-    }
-
-
-def save_plan(paths: Paths, plan: dict[str, Any]) -> None:
-    """Bring the store to the plan's size and keys, then write `plan.json`."""
-    arrays = {
-        name: ArraySpec(
-            planned["dim"],
-            planned["key"],
-            {k: planned[k] for k in ("weights", "random_weights", "preprocessing")} | {"segments": plan["segments"]},
+            dim=load_class(name).dim,
+            modality=entry(name).modality,
+            weights=weights[name],
+            random_weights=weights[name]["random"],
+            preprocessing=preprocessing,
         )
-        for name, planned in plan["backbones"].items()
-    }
-    create_store(paths, arrays, plan["segment_key"], plan["videos"], plan["segments"]["count"], plan["shard_videos"])
-    write_json(paths.plan, plan)
+    return Plan(
+        format=FORMAT,
+        videos=videos,
+        shard_videos=config.shard_videos,
+        shards=-(-videos // config.shard_videos),
+        segments=config.segments,
+        segment_key=key_of({"format": FORMAT, "segments": segments}),
+        backbones=backbones,
+    )
 
 
-def shard_rows(plan: dict[str, Any], shard: int) -> range:
-    """The manifest rows of a shard. UserError if there is no such shard."""
-    if not 0 <= shard < plan["shards"]:
-        raise UserError(f"there is no shard {shard}; the plan has shards 0 to {plan['shards'] - 1}")
-    first = shard * plan["shard_videos"]
-    return range(first, min(first + plan["shard_videos"], plan["videos"]))
+def save_plan(paths: Paths, plan: Plan) -> None:
+    """Bring the store to the plan's size and keys, then write `plan.json`."""
+    create_store(paths, plan)
+    write_plan(paths, plan)
 
 
-def job_shards(plan: dict[str, Any], first: int, shards: int) -> range:
-    """The shards of a job that begins with `first` and may have `shards`. UserError if there is no such shard."""
-    shard_rows(plan, first)
-    return range(first, min(first + shards, plan["shards"]))
-
-
-def read_plan(paths: Paths) -> dict[str, Any]:
-    """The plan. UserError if the plan stage has not run."""
-    plan = read_json(paths.plan)
-    if plan is None:
-        raise UserError(f"{paths.plan} does not exist; run `snakemake manifest …` and the plan stage first")
-    return plan
-
-
-def update(config: Config) -> dict[str, Any]:
+def update(config: Config) -> Plan:
     """Plan what the manifest has now, from the records of manifest and weights; return the plan."""
-    paths = Paths(Path(config.results))
+    paths = config.paths
     manifest = read_json(paths.manifest_record)
     if manifest is None:
         raise UserError(f"{paths.manifest_record} does not exist; run `python -m data.manifest` first")
@@ -116,7 +86,7 @@ def update(config: Config) -> dict[str, Any]:
             log.warning("%s has RANDOM weights: its features mean nothing beyond random projections", name)
     plan = make_plan(config, manifest["rows"], weights)
     save_plan(paths, plan)
-    log.info("%d videos in %d shards of %d", plan["videos"], plan["shards"], plan["shard_videos"])
+    log.info("%d videos in %d shards of %d", plan.videos, plan.shards, plan.shard_videos)
     return plan
 
 

@@ -1,7 +1,8 @@
 """Find where the segments of one shard's videos begin: open each container once, for its duration.
 
 Reads the manifest and the videos' containers; writes the shard's `start` and `duration` in `features.zarr`, and its
-records. Every backbone then looks at the same seconds of the same video.
+records, in which also stands how the clock of a file is to be mended (`timelines`). Every backbone then looks at the
+same seconds of the same video.
 """
 
 from __future__ import annotations
@@ -13,28 +14,36 @@ import numpy as np
 from config.cli import Stopping, parser, run
 from config.model import read
 from data.segments import segment_starts
-from pipeline.heartbeat import watched
 from pipeline.readers import MediaError
+from pipeline.records import PROBE
 from pipeline.shard import Outcome, ShardJob, run_shards, shard_arguments
-from pipeline.store import PROBE
 from pipeline.workers import Pool, Task
 
 
 def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
-    """(row, [1 + segments] float32: duration and starts in seconds, or why there are none), in order."""
+    """Yield (row, [1 + segments] float32: duration and starts in seconds, or a MediaError), in order."""
     spec = job.config.segments
     todo = job.todo()
-    tasks = (Task(video, "pipeline.readers.probe:probe", {"path": video["path"]}) for video in todo)
+    tasks = (Task(video, "pipeline.readers.container:probe", {"path": video["path"]}) for video in todo)
     for video, answer in pool.results(tasks, ahead=4):
         if isinstance(answer, MediaError):
             yield video["row"], answer
             continue
-        starts = segment_starts(video["video_id"], answer.duration, spec)
+        starts = segment_starts(video["video_id"], answer.duration - answer.begin, spec)
         if starts is None:
-            message = f"it lasts {answer.duration:.2f} s, a segment {spec.seconds:g} s"
-            yield video["row"], MediaError("too_short", message)
+            yield video["row"], MediaError("too_short", too_short(answer.duration - answer.begin, spec.seconds))
         else:
-            yield video["row"], np.array([answer.duration, *starts], np.float32)
+            if answer.timeline:
+                job.journal.timelines[video["row"]] = list(answer.timeline)
+            yield video["row"], np.array([answer.duration, *(starts + answer.begin)], np.float32)
+
+
+def too_short(duration: float, seconds: float) -> str:
+    """Say how long a video is beside a segment (both s), with as many digits as tell the two apart."""
+    for digits in range(2, 10):
+        if float(f"{duration:.{digits}f}") < seconds:
+            break
+    return f"it lasts {duration:.{digits}f} s, a segment {seconds:g} s"
 
 
 def main() -> None:
@@ -46,7 +55,7 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
-        with watched(job.progress, job.patience), job.journal, Pool(1, config.decoding, stop) as pool:
+        with job.watch, job.journal, Pool(1, config.decoding, stop) as pool:
             job.note(outcomes(job, pool))
             job.leave(stop)
             job.finish()

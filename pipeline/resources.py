@@ -1,12 +1,12 @@
-"""What a scheduler is asked for, by a rule of thumb that the bench's own throughput feeds. Used by the rules.
+"""Time and memory that the rules ask a scheduler for: a rule of thumb, fed by the measured throughput.
 
 Reads bench/results/extract.json; writes nothing. It is parsed by every job, so it imports nothing heavy.
 
     minutes  10 + 3 × videos × core seconds a video / cores, and as much again at every further attempt
     MB       1500 + 1200 a core, and as much again at every further attempt
 
-The core seconds are those of `bench.extract` (720p H.264), scaled with the seconds that are looked at. On a GPU only
-decoding counts. The factor 3 is for slower cores, larger pictures and busy disks; a job that runs out of time loses
+The core seconds are those of `bench.extract` (720p H.264), scaled with the seconds that are analysed. On a GPU only
+decoding counts. The factor 3 is for slower cores, larger frames and busy disks; a job that runs out of time loses
 nothing but its place in the queue.
 """
 
@@ -29,34 +29,37 @@ PROBE_SECONDS = 0.5
 
 @lru_cache(maxsize=1)
 def _measured() -> dict[str, tuple[float, float]]:
-    """{backbone: core seconds a video, of which decoding}. The dearest stands for those that are not measured yet."""
-    rows = [row for row in json.loads(RESULT.read_text())["rows"] if row["cores"] == "1"]
-    found = {row["backbone"]: (row["core_seconds_a_video"]["median"], row["decode_cpu_a_video"]) for row in rows}
-    return found | {"": max(found.values())}
+    """Return {backbone: (core seconds per video, of which decoding)}.
+
+    Unmeasured backbones are assumed as slow as the slowest measured one.
+    """
+    rows = [row for row in json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if row["cores"] == "1"]
+    measured = {row["backbone"]: (row["core_seconds_a_video"]["median"], row["decode_cpu_a_video"]) for row in rows}
+    return measured | {"": max(measured.values())}
 
 
 def gpus(config: Config, part: str) -> int:
-    """GPUs of a job: one with `device: cuda`; with `auto` it takes what it is given, and asks for none."""
+    """Return the number of GPUs to ask for: 1 with `device: cuda`; 0 with `auto`, which uses a GPU if it has one."""
     return int(config.backbones[part].device == "cuda")
 
 
 def minutes(config: Config, part: str, videos: int, attempt: int = 1) -> int:
-    """Time limit (minutes) of a job of so many videos; `part` is a backbone or `probe`."""
+    """Return the time limit (minutes) of a job of `videos` videos; `part` is a backbone or `probe`."""
     if part == "probe":
         seconds = PROBE_SECONDS * videos
     else:
         whole, decoding = _measured().get(part, _measured()[""])
-        looked_at = config.segments.count * config.segments.seconds / MEASURED_SECONDS
-        each = decoding if gpus(config, part) else whole
-        seconds = each * looked_at * videos / config.backbones[part].threads
+        analysed = config.segments.count * config.segments.seconds / MEASURED_SECONDS
+        per_video = decoding if gpus(config, part) else whole
+        seconds = per_video * analysed * videos / config.backbones[part].threads
     return START + math.ceil(attempt * MARGIN * seconds / 60)
 
 
 def megabytes(cores: int, attempt: int = 1) -> int:
-    """Memory (MB) of a job with so many cores, Snakemake's own two processes included."""
+    """Return the memory (MB) of a job with `cores` cores, Snakemake's own two processes included."""
     return attempt * (1500 + 1200 * cores)
 
 
 def training_megabytes(cache_bytes: int, attempt: int = 1) -> int:
-    """Memory (MB) of a job that holds so many bytes of features."""
+    """Return the memory (MB) of a job that holds `cache_bytes` bytes of features."""
     return attempt * (2000 + math.ceil(1.5 * cache_bytes / 1e6))

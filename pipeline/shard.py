@@ -10,7 +10,6 @@ import argparse
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,11 @@ import pyarrow as pa
 
 from config.cli import Stopping, UserError, progress
 from config.model import Config
-from config.paths import Paths
-from data.manifest import read_manifest
-from pipeline.heartbeat import PATIENCE, alive
+from data.manifest import active, read_manifest
+from pipeline.heartbeat import PATIENCE, Watch
 from pipeline.journal import Journal
-from pipeline.plan import job_shards, read_plan, shard_rows
 from pipeline.readers import REASONS, MediaError, decoder_versions
-from pipeline.records import Failure, Record, write_job
+from pipeline.records import PROBE, Failure, Record, read_plan, write_job
 from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 
 Outcome = np.ndarray | MediaError
@@ -33,22 +30,30 @@ FEWEST_FAILURES = 10
 
 
 def shard_arguments(p: argparse.ArgumentParser) -> None:
-    """The arguments that say which shards a job reads."""
+    """Add the arguments that say which shards a job computes."""
     p.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
     p.add_argument(
         "--shards", type=int, default=1, metavar="N", help="this many from there on (shards_a_job); default 1"
     )
 
 
+def failed_rows(record: Record) -> dict[int, MediaError]:
+    """Return the failures of a record as the outcomes of a reader, by row."""
+    return {
+        failure.row: MediaError(failure.reason, failure.message, attempts=failure.attempts, decoder=failure.decoder)
+        for failure in record.failures
+    }
+
+
 def run_shards(
-    config: Config, part: str, arguments: argparse.Namespace, one: Callable[[int, Stopping], object]
+    config: Config, part: str, arguments: argparse.Namespace, work: Callable[[int, Stopping], object]
 ) -> None:
-    """Run `one` on every shard that the job's arguments name, and write the job's record if they name several."""
-    paths = Paths(Path(config.results))
-    shards = job_shards(read_plan(paths), arguments.shard, arguments.shards)
+    """Call `work(shard, stop)` for every shard of the job's arguments; write the job's record if they name several."""
+    paths = config.paths
+    shards = read_plan(paths).job(arguments.shard, arguments.shards)
     with Stopping() as stop:
         for shard in shards:
-            one(shard, stop)
+            work(shard, stop)
             if shard != shards[-1]:
                 stop.leave(f"shards {shard + 1} to {shards[-1]} are left")
     if arguments.shards > 1:
@@ -63,19 +68,19 @@ class ShardJob:
 
     def __init__(self, config: Config, part: str, shard: int, shape: tuple[int, ...], dtype: type) -> None:
         self.config, self.part, self.shard = config, part, shard
-        self.paths = Paths(Path(config.results))
-        self.plan: dict[str, Any] = read_plan(self.paths)
-        planned = self.plan["backbones"].get(part)
-        self.key: str = planned["key"] if planned else self.plan["segment_key"]
-        self.rows = shard_rows(self.plan, shard)
+        self.paths = config.paths
+        self.plan = read_plan(self.paths)
+        self.key = self.plan.key(part)
+        self.rows = self.plan.rows(shard)
         manifest = read_manifest(self.paths.manifest)
-        if manifest.num_rows < self.plan["videos"]:
+        if manifest.num_rows < self.plan.videos:
             raise UserError(f"{self.paths.manifest} has fewer rows than {self.paths.plan}; run `snakemake manifest …`")
         self.videos: pa.Table = manifest.slice(self.rows.start, len(self.rows))
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.progress = self.paths.progress(part, shard)
         # Two tries of one video are no hang, however long a user lets a video take.
-        self.patience = max(PATIENCE, 3 * config.decoding.deadline_seconds)
+        patience = max(PATIENCE, 3 * config.decoding.deadline_seconds)
+        self.watch = Watch(self.progress, self.paths.hung(part, shard), patience)
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
         self._stored_rows: list[int] = []
@@ -85,14 +90,14 @@ class ShardJob:
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
 
     def _take_over(self) -> None:
-        """Know what an earlier job has put into the store under the same key, so that a grown shard only grows."""
+        """Load what an earlier job has stored under the same key, so that a grown shard only computes new rows."""
         record = stored_shard(self.paths, self.part, self.shard, self.key)
         if record is None:
             self.decoders += Counter(self.journal.carried)
             return
         self._tried = record.tried | self._tried
         rows = self.rows[: record.rows]
-        failed = {f.row: f.error() for f in record.failures}
+        failed = failed_rows(record)
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
         for i, row in enumerate(rows):
             stored = failed[row] if row in failed else self._stored(blocks, i)
@@ -101,27 +106,34 @@ class ShardJob:
                 # would count twice.
                 self.journal.outcomes[row] = stored
                 self.journal.decoders.pop(row, None)
+                self.journal.mono_loss.pop(row, None)
+                if row in record.mono_loss:
+                    self.journal.mono_loss[row] = record.mono_loss[row]
+                self.journal.timelines.pop(row, None)
                 self._stored_rows.append(row)
+                timeline = record.timeline(row)
+                if self.part == PROBE and timeline != []:
+                    self.journal.timelines[row] = timeline
         self.decoders += Counter(record.decoders)
 
     def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray | None:
-        """The outcome of a row that the store holds; None if it is neither valid nor failed: it is to be done again."""
-        if self.part in self.plan["backbones"]:
+        """Return the stored outcome of row `i` of the shard; None if it is neither valid nor failed, to be redone."""
+        if self.part in self.plan.backbones:
             features, valid = blocks
             return features[i] if valid[i] else None
         starts, durations = blocks
         return np.concatenate([durations[i : i + 1], starts[i]]) if np.isfinite(durations[i]) else None
 
     def todo(self) -> list[dict[str, Any]]:
-        """The manifest rows (dicts) without an outcome, in order."""
+        """Return the manifest rows (dicts) without an outcome, in order."""
         return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
 
     def note(
         self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None
     ) -> None:
-        """Write outcomes to the journal as they come, showing progress.
+        """Write outcomes to the journal as they come, and show progress.
 
-        `shares` tells which shares of the time went into waiting for decoding and into the network.
+        `shares` returns the shares of the time spent waiting for decoding and in the network.
         """
 
         def extra() -> tuple[str, dict[str, Any]]:
@@ -138,10 +150,10 @@ class ShardJob:
             if isinstance(outcome, MediaError):
                 outcome.attempts += self._tried.get(row, 0)
             self.journal.add(row, outcome)
-            alive(self.patience)
+            self.watch.alive()
 
     def leave(self, stop: Stopping) -> None:
-        """Exit if a signal wishes it and videos are left to be done; the journal has the others."""
+        """Exit if a signal has come and videos are left; the journal has the others."""
         left = len(self.rows) - len(self.journal.outcomes)
         if left:
             stop.leave(f"{left} of the {len(self.rows)} videos are left")
@@ -161,12 +173,27 @@ class ShardJob:
         for i, outcome in enumerate(outcomes):
             if isinstance(outcome, np.ndarray):
                 block[i] = outcome
-        blocks = [block, valid] if self.part in self.plan["backbones"] else [block[:, 1:], block[:, 0]]
+        blocks = [block, valid] if self.part in self.plan.backbones else [block[:, 1:], block[:, 0]]
         fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
         partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
         versions = decoder_versions({*decoders, *(failure.decoder for failure in failures)})
-        record = Record(self.key, len(self.rows), int(valid.sum()), "", failures, decoders, partial, versions)
+        lost = {
+            r: self.journal.mono_loss[r] for i, r in enumerate(self.rows) if valid[i] and r in self.journal.mono_loss
+        }
+        timelines = dict(sorted(self.journal.timelines.items())) if self.part == PROBE else None
+        record = Record(
+            self.key,
+            len(self.rows),
+            int(valid.sum()),
+            "",
+            failures,
+            decoders,
+            partial,
+            versions,
+            timelines=timelines,
+            mono_loss=lost,
+        )
         # From the first object's new place to the last one's the store has neither the old shard nor the new one. A job
         # that is killed there finds everything in the journal.
         self.journal.carry(dict(self.decoders))
@@ -179,8 +206,10 @@ class ShardJob:
 
     def _check_ratio(self, failures: list[Failure]) -> None:
         limit = self.config.decoding.failure_ratio
-        failures = [failure for failure in failures if not REASONS[failure.reason].filtered]
-        if len(failures) >= FEWEST_FAILURES and len(failures) > limit * len(self.rows):
+        # A retired video's file may be gone for good.
+        listed = dict(zip(self.rows, active(self.videos), strict=True))
+        failures = [f for f in failures if listed[f.row] and not REASONS[f.reason].filtered]
+        if len(failures) >= FEWEST_FAILURES and len(failures) > limit * sum(listed.values()):
             self.journal.forget(failure.row for failure in failures)
             raise UserError(
                 f"{len(failures)} of the {len(self.rows)} videos of shard {self.shard} failed for {self.part} "

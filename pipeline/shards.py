@@ -3,7 +3,7 @@
 Reads `features.zarr/<array>`; writes nothing. A shard's file is its chunks, each followed by a CRC-32C, and an index of
 (offset, bytes); see the specification of Zarr v3's `sharding_indexed` and `crc32c`. Because features
 are not compressed, a chunk is read from the file directly to where it belongs, and checked while it is still in the
-processor's cache. Any Zarr reader reads the same files (`Features.zarr`), more slowly: bench/README.md compares them.
+processor's cache. Any Zarr reader reads the same files (`Features.zarr`), more slowly (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Shards:
 
     @classmethod
     def open(cls, folder: Path) -> Shards:
-        """UserError if there is no such array, or one that the pipeline has not written like this."""
+        """Open an array's folder. UserError if it is missing, or laid out as the pipeline never writes it."""
         about = read_json(folder / "zarr.json")
         if about is None:
             raise UserError(f"{folder.parent} has no array '{folder.name}'; run `snakemake extract …`")
@@ -76,10 +76,9 @@ class Shards:
         return self.read(first, threads=1)[(slice(None), *rest)]
 
     def read(self, rows: Rows = None, threads: int | None = None) -> np.ndarray:
-        """[rows, …] of the array. `threads`: by default as many as there are cores.
+        """Return the array's `rows`, [rows, …], in its dtype. `threads`: by default as many as there are cores.
 
-        UserError for a missing shard or one whose bytes are not those that were written; IndexError for a row that
-        the array has not.
+        Raise UserError for a missing or damaged shard, IndexError for a row that the array does not have.
         """
         if rows is None or isinstance(rows, slice):
             start, stop, step = (rows or slice(None)).indices(self.shape[0])
@@ -98,12 +97,12 @@ class Shards:
         # A task for every shard would cost more than reading a few rows of each; four a thread even out their speeds.
         size = -(-len(work) // (4 * threads)) or 1
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(lambda at: self._read_shards(work[at : at + size], out), range(0, len(work), size)):
+            for _ in pool.map(lambda i: self._read_shards(work[i : i + size], out), range(0, len(work), size)):
                 pass
         return out
 
     def _span(self, start: int, stop: int) -> Iterator[tuple[int, list[Piece]]]:
-        """What to read of each shard for the rows `start` to `stop`: whole chunks, and parts of the first and last."""
+        """Yield what to read of each shard for the rows `start` to `stop`: whole chunks and parts of others."""
         for shard in range(start // self.shard_rows, -(-stop // self.shard_rows) if stop > start else 0):
             base = shard * self.shard_rows
             low, high = max(start - base, 0), min(stop - base, self.shard_rows)
@@ -122,16 +121,16 @@ class Shards:
             yield shard, pieces
 
     def _picked(self, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:
-        """What to read of each shard for these rows: each chunk once, however many of its rows are wanted."""
+        """Yield what to read of each shard for these rows: each chunk once, however many of its rows are wanted."""
         order = np.argsort(rows, kind="stable")
         inside = rows[order]
         # Shards need not be whole numbers of chunks apart from one another: number the chunks shard by shard.
-        each = self.shard_rows // self.chunk_rows
-        chunk = inside // self.shard_rows * each + inside % self.shard_rows // self.chunk_rows
+        chunks_a_shard = self.shard_rows // self.chunk_rows
+        chunk = inside // self.shard_rows * chunks_a_shard + inside % self.shard_rows // self.chunk_rows
         edges = np.flatnonzero(np.diff(chunk, prepend=-1, append=-1)).tolist()
         now, pieces = -1, list[Piece]()
         for low, high in zip(edges, edges[1:], strict=False):
-            shard, within = divmod(int(chunk[low]), each)
+            shard, within = divmod(int(chunk[low]), chunks_a_shard)
             if shard != now and pieces:
                 yield now, pieces
                 pieces = []
@@ -145,11 +144,8 @@ class Shards:
             yield now, pieces
 
     def path(self, shard: int) -> Path:
-        """The file of a shard (Zarr v3's default chunk keys)."""
-        return Path(self._name(shard))
-
-    def _name(self, shard: int) -> str:
-        return f"{self.folder}/c/{shard}{'/0' * (len(self.shape) - 1)}"
+        """Return the path of a shard's file (Zarr v3's default chunk keys)."""
+        return Path(f"{self.folder}/c/{shard}{'/0' * (len(self.shape) - 1)}")
 
     def _read_shards(self, work: list[tuple[int, list[Piece]]], out: np.ndarray) -> None:
         """Read these pieces of these shards into `out`. A shard's chunks lie one after the other from byte 0 on."""
@@ -160,7 +156,7 @@ class Shards:
         spare = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
         for shard, pieces in work:
             try:
-                file = os.open(self._name(shard), os.O_RDONLY)
+                file = os.open(self.path(shard), os.O_RDONLY)
             except FileNotFoundError:
                 raise UserError(self._damage(shard, "is missing")) from None
             try:
@@ -180,14 +176,14 @@ class Shards:
         size = len(raw) // count
         together = min(max(TOGETHER // size, 1), 500)  # the kernel takes 1024 buffers
         sums = np.empty(min(together, count), "<u4")
-        for at in range(0, count, together):
-            parts = [raw[k * size : (k + 1) * size] for k in range(at, min(at + together, count))]
+        for start in range(0, count, together):
+            parts = [raw[k * size : (k + 1) * size] for k in range(start, min(start + together, count))]
             buffers = [b for k, part in enumerate(parts) for b in (part.data, sums[k : k + 1].data)]
-            if os.preadv(file, buffers, (first + at) * (size + 4)) != len(parts) * (size + 4):
+            if os.preadv(file, buffers, (first + start) * (size + 4)) != len(parts) * (size + 4):
                 raise UserError(self._damage(shard, "is too short"))
             for k, part in enumerate(parts):
                 if google_crc32c.value(part) != sums[k]:
-                    raise UserError(self._damage(shard, f"is damaged in its chunk {first + at + k} (checksum)"))
+                    raise UserError(self._damage(shard, f"is damaged in its chunk {first + start + k} (checksum)"))
 
     def _damage(self, shard: int, what: str) -> str:
         return (
@@ -198,6 +194,7 @@ class Shards:
 
 @cache
 def _index(count: int, step: int) -> bytes:
-    """The index at the end of a shard whose `count` chunks of `step` bytes, checksums included, lie in order."""
+    """Return the index at the end of a shard whose `count` chunks of `step` bytes, checksums included, lie in order."""
     entries = np.stack([np.arange(count) * step, np.full(count, step)], axis=1).astype("<u8").tobytes()
-    return entries + google_crc32c.value(entries).to_bytes(4, "little")
+    checksum: int = google_crc32c.value(entries)
+    return entries + checksum.to_bytes(4, "little")

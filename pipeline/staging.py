@@ -1,9 +1,11 @@
 """Copies of videos on a disk of the computing node itself (`decoding.staging`). Reads the videos; writes a temporary
-folder there, which is gone when the job ends, and in it one file a decoding process at a time.
+folder there, which is gone when the job ends, and in it one file a decoding process at a time. What a killed job has
+left is deleted by the next job on the same node.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,10 +15,13 @@ from pathlib import Path
 
 from config.cli import UserError
 
+PREFIX, LOCK = "staged-", "lock"
+"""What the folders' names begin with, and the file in each that its job keeps locked."""
+
 
 @contextmanager
 def staging(setting: str | None, results: Path) -> Iterator[str | None]:
-    """A job's folder in `decoding.staging`, in which `$NAMES` stand for the environment's; None where it is not set.
+    """Yield a job's folder in `decoding.staging`, with `$NAMES` from the environment; None where it is not set.
 
     UserError if there is no such folder, or if it lies in the results.
     """
@@ -28,15 +33,29 @@ def staging(setting: str | None, results: Path) -> Iterator[str | None]:
         raise UserError(f"decoding.staging: there is no folder {base} on this machine; create it, or remove the key")
     if base.resolve().is_relative_to(results.resolve()):
         raise UserError(f"decoding.staging: {base} lies in the results; give a folder on a disk of the node itself")
-    with tempfile.TemporaryDirectory(prefix="staged-", dir=base) as folder:
+    _clear(base)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=base) as folder, open(Path(folder, "new"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(folder, "new").rename(Path(folder, LOCK))  # under this name it is never there unlocked
         yield folder
+
+
+def _clear(base: Path) -> None:
+    """Delete the folders of jobs that were killed: those whose lock nobody holds. A killed process holds none."""
+    for folder in base.glob(f"{PREFIX}*"):
+        try:
+            with open(folder / LOCK, "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # another job works there, or it is somebody else's
+            continue
 
 
 @contextmanager
 def staged(path: str, folder: str | None) -> Iterator[str]:
-    """The path of a copy of the file in `folder`, with the same suffix; the file itself without a folder.
+    """Yield the path of a copy of the file in `folder`, with the same suffix; of the file itself without a folder.
 
-    What cannot be opened is not copied: the reader knows how to say what is wrong with it. A full `folder` is an error.
+    A file that cannot be opened is not copied: the reader reports what is wrong with it. A full `folder` is an error.
     """
     if folder is None or not os.access(path, os.R_OK) or not os.path.isfile(path):
         yield path

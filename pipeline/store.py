@@ -12,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,57 +23,53 @@ from zarr.storage import MemoryStore
 from config.cli import UserError
 from config.files import read_json
 from config.paths import Paths
-from pipeline.records import Record, read_record, write_record
+from pipeline.records import PROBE, Plan, Record, read_record, write_record
+from pipeline.shards import Shards
 
 FORMAT = 1
-PROBE = "probe"
 START, DURATION = "start", "duration"
 CHUNK_BYTES = 80_000
-"""Bytes of features under one checksum, at most: what reading one random row costs (bench/README.md, "Store")."""
+"""Bytes of features under one checksum, at most: what reading one random row costs (docs/performance.md, "Store")."""
 
 
-@dataclass(frozen=True)
-class ArraySpec:
-    """One backbone's array: the width of its features, its cache key and what else its attributes say."""
+def create_store(paths: Paths, plan: Plan) -> None:
+    """Create the cache or bring it to the plan's size: arrays grow, arrays under another key step aside.
 
-    dim: int
-    key: str
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-def create_store(
-    paths: Paths, arrays: dict[str, ArraySpec], segment_key: str, videos: int, segments: int, shard_videos: int
-) -> None:
-    """Create the cache or bring it to this size: arrays grow, arrays under another key step aside.
-
-    An array whose key is not the wanted one is moved to `superseded/<key>/`, from where it comes back by itself when
+    An array whose key is not the planned one is moved to `superseded/<key>/`, from where it comes back by itself when
     its key does. Raises UserError if the shard size differs from the cache's.
     """
     group = zarr.open_group(paths.features, mode="a", zarr_format=3)
-    have = group.attrs.get("shard_videos", shard_videos)
-    if have != shard_videos:
+    shard_videos: Any = group.attrs.get("shard_videos", plan.shard_videos)
+    if shard_videos != plan.shard_videos:
         raise UserError(
-            f"shard_videos is {shard_videos}, but {paths.features} was made with {have}. "
-            f"Set it back to {have}, or choose another results folder."
+            f"shard_videos is {plan.shard_videos}, but {paths.features} was made with {shard_videos}. "
+            f"Set it back to {shard_videos}, or choose another results folder."
         )
     group.attrs.update({"format": FORMAT, "shard_videos": shard_videos})
-    wanted: dict[str, tuple[tuple[int, ...], type, str, dict[str, Any]]] = {
-        name: ((segments, spec.dim), np.float16, spec.key, spec.attributes) for name, spec in arrays.items()
-    }
-    wanted[START] = ((segments,), np.float32, segment_key, {"unit": "s"})
-    wanted[DURATION] = ((), np.float32, segment_key, {"unit": "s"})
-    for name, (inner, dtype, key, attributes) in wanted.items():
-        names = [name, f"{name}_valid"] if name in arrays else [name]
-        for each in names:
-            _swap(paths, each, key)
-        for each in names:
-            shape, kind = ((videos, *inner), dtype) if each == name else ((videos,), bool)
-            if each not in group:
-                _create(group.store, each, shape, kind, shard_videos)
-            array = zarr.open_array(group.store, path=each, mode="r+")
-            if array.shape[0] < videos:
-                array.resize(shape)
-            array.attrs.update({**attributes, "key": key})
+    segments = plan.segments
+    arrays: dict[str, tuple[tuple[int, ...], type, dict[str, Any]]] = {}
+    for name, planned in plan.backbones.items():
+        attributes: dict[str, Any] = {
+            "weights": planned.weights,
+            "random_weights": planned.random_weights,
+            "preprocessing": planned.preprocessing,
+            "segments": segments.model_dump(),
+            "key": planned.key,
+        }
+        arrays[name] = ((plan.videos, segments.count, planned.dim), np.float16, attributes)
+        arrays[f"{name}_valid"] = ((plan.videos,), bool, attributes)
+    attributes = {"unit": "s", "key": plan.segment_key}
+    arrays[START] = ((plan.videos, segments.count), np.float32, attributes)
+    arrays[DURATION] = ((plan.videos,), np.float32, attributes)
+    for name, (_, _, attributes) in arrays.items():
+        _swap(paths, name, attributes["key"])
+    for name, (shape, dtype, attributes) in arrays.items():
+        if name not in group:
+            _create(group.store, name, shape, dtype, shard_videos)
+        array = zarr.open_array(group.store, path=name, mode="r+")
+        if array.shape[0] < plan.videos:
+            array.resize(shape)
+        array.attrs.update(attributes)
 
 
 def _swap(paths: Paths, name: str, key: str) -> None:
@@ -90,8 +85,8 @@ def _swap(paths: Paths, name: str, key: str) -> None:
         os.replace(back, here)
 
 
-def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_videos: int) -> zarr.Array:
-    """One array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
+def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_videos: int) -> zarr.Array[Any]:
+    """Create one array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
     whole = (shard_videos, *shape[1:])
     features = len(shape) == 3
     most = max(CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize), 1)
@@ -115,7 +110,7 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
 
 
 def _encode(block: np.ndarray, shard_videos: int) -> bytes:
-    """One shard's object, as Zarr writes it for an array of exactly one shard; missing rows are fill."""
+    """Return one shard's object as Zarr writes it for an array of exactly one shard; missing rows are fill."""
     objects: dict[str, Any] = {}
     array = _create(MemoryStore(objects), "one", (shard_videos, *block.shape[1:]), block.dtype, shard_videos)
     whole = np.full(array.shape, array.fill_value, block.dtype)
@@ -125,12 +120,6 @@ def _encode(block: np.ndarray, shard_videos: int) -> bytes:
     return data.to_bytes()
 
 
-def _object(paths: Paths, name: str, shard: int) -> Path:
-    """The file of a shard of an array (Zarr v3's default chunk keys)."""
-    dimensions = len(read_array(paths, name).shape)
-    return paths.features.joinpath(name, "c", str(shard), *["0"] * (dimensions - 1))
-
-
 def write_objects(paths: Paths, shard: int, blocks: dict[str, np.ndarray]) -> str:
     """Write one whole shard of each named array, atomically one by one; return the sha256 over their bytes.
 
@@ -138,12 +127,12 @@ def write_objects(paths: Paths, shard: int, blocks: dict[str, np.ndarray]) -> st
     """
     digest = hashlib.sha256()
     for name, block in blocks.items():
-        array = read_array(paths, name)
+        array = Shards.open(paths.features / name)
         if block.dtype != array.dtype or block.shape[1:] != array.shape[1:]:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, not {block.dtype} {block.shape}")
-        data = _encode(block, array.chunks[0] if array.shards is None else array.shards[0])
+        data = _encode(block, array.shard_rows)
         digest.update(data)
-        target = _object(paths, name, shard)
+        target = array.path(shard)
         target.parent.mkdir(parents=True, exist_ok=True)
         # The temporary file lies outside the store: a stray file inside a group makes Zarr readers warn.
         temporary = paths.results / "work" / f"{name}.{shard}.{os.getpid()}.wip"
@@ -161,18 +150,18 @@ def write_objects(paths: Paths, shard: int, blocks: dict[str, np.ndarray]) -> st
 
 
 def objects_digest(paths: Paths, shard: int, names: list[str]) -> str | None:
-    """sha256 over the bytes of a shard's objects as they are on disk; None if one is missing."""
+    """Return the sha256 over the bytes of a shard's objects on disk; None if one is missing."""
     digest = hashlib.sha256()
     for name in names:
         try:
-            digest.update(_object(paths, name, shard).read_bytes())
+            digest.update(Shards.open(paths.features / name).path(shard).read_bytes())
         except FileNotFoundError:
             return None
     return digest.hexdigest()
 
 
 def part_arrays(part: str) -> list[str]:
-    """The arrays that one part (a backbone, or the probe) writes."""
+    """Return the names of the arrays that one part (a backbone, or the probe) writes."""
     return [START, DURATION] if part == PROBE else [part, f"{part}_valid"]
 
 
@@ -193,15 +182,15 @@ def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], 
 
 
 def stored_shard(paths: Paths, part: str, shard: int, key: str) -> Record | None:
-    """The ledger of a shard whose objects are in the store, undamaged and under this key; None otherwise."""
+    """Return the ledger of a shard if its objects are in the store, undamaged and under this key; None otherwise."""
     record = read_record(paths.ledger(part, shard, key))
     if record is None or record.key != key or record.digest != objects_digest(paths, shard, part_arrays(part)):
         return None
     return record
 
 
-def read_array(paths: Paths, name: str) -> zarr.Array:
-    """One array of the cache. UserError if it is not there."""
+def read_array(paths: Paths, name: str) -> zarr.Array[Any]:
+    """Open one array of the cache for reading. UserError if it is not there."""
     try:
         array = zarr.open_array(paths.features / name, mode="r", zarr_format=3)
     except FileNotFoundError:

@@ -15,46 +15,38 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from config.cli import UserError, progress, run
 from config.paths import Paths
-from pipeline.plan import read_plan, shard_rows
-from pipeline.records import forget_done, read_record
+from pipeline.records import PROBE, Plan, forget_done, read_plan, read_record
 from pipeline.shards import Shards
-from pipeline.store import PROBE, objects_digest, part_arrays
-
-
-def key_of_part(plan: dict[str, Any], part: str) -> str:
-    """The cache key that the plan has for a part."""
-    return plan["segment_key"] if part == PROBE else plan["backbones"][part]["key"]
+from pipeline.store import objects_digest, part_arrays
 
 
 def finite_segments(features: np.ndarray) -> np.ndarray:
-    """float16 [videos, segments, dim] → bool [videos, segments]: which hold finite numbers alone.
+    """Return bool [videos, segments]: which segments of float16 [videos, segments, dim] are finite throughout.
 
     NaN and infinity are the numbers whose exponent bits are all set; numpy compares integers faster than float16.
     """
     return (features.view(np.uint16) & 0x7FFF).max(axis=2) < 0x7C00
 
 
-def check_shard(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str | None:
-    """What is wrong with one shard of one part, in words; None if nothing is."""
+def check_shard(paths: Paths, plan: Plan, part: str, shard: int) -> str | None:
+    """Return what is wrong with one shard of one part, in words; None if nothing is."""
     try:
         return _problem(paths, plan, part, shard)
     except UserError as error:
         return str(error)
 
 
-def _problem(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str | None:
+def _problem(paths: Paths, plan: Plan, part: str, shard: int) -> str | None:
     record = read_record(paths.done(part, shard))
-    key = key_of_part(plan, part)
-    rows = shard_rows(plan, shard)
+    rows = plan.rows(shard)
     if record is None:
         return "not finished"
-    if record.key != key:
+    if record.key != plan.key(part):
         return "made under another cache key than the plan's"
     if record.rows != len(rows):
         return f"has {record.rows} videos, the plan {len(rows)}"
@@ -74,16 +66,16 @@ def _problem(paths: Paths, plan: dict[str, Any], part: str, shard: int) -> str |
 
 
 def check_shards(
-    paths: Paths, plan: dict[str, Any], jobs: Sequence[tuple[str, int]], threads: int
+    paths: Paths, plan: Plan, jobs: Sequence[tuple[str, int]], threads: int
 ) -> Iterator[tuple[str, int, str | None]]:
-    """(part, shard, what is wrong or None) for each (part, shard) of `jobs`, in order, `threads` at a time.
+    """Yield (part, shard, what is wrong or None) for each (part, shard) of `jobs`, in order, `threads` at a time.
 
     Threads are enough: reading, hashing and numpy let go of the interpreter.
     """
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda job: check_shard(paths, plan, *job), jobs)
+        checks = pool.map(lambda job: check_shard(paths, plan, *job), jobs)
         try:
-            for (part, shard), problem in zip(jobs, found, strict=True):
+            for (part, shard), problem in zip(jobs, checks, strict=True):
                 yield part, shard, problem
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for a thousand shards
@@ -103,7 +95,7 @@ def main() -> None:
     paths = Paths(arguments.results)
     plan = read_plan(paths)
     bad = 0
-    jobs = [(part, shard) for part in (PROBE, *plan["backbones"]) for shard in range(plan["shards"])]
+    jobs = [(part, shard) for part in plan.parts for shard in range(plan.shards)]
     checked = check_shards(paths, plan, jobs, arguments.threads)
     for part, shard, problem in progress(checked, len(jobs), "verify", "shards"):
         if problem is not None:
@@ -111,7 +103,7 @@ def main() -> None:
             print(f"{part} shard {shard}: {problem}")
             if arguments.repair:
                 forget_done(paths, part, shard)
-                paths.ledger(part, shard, key_of_part(plan, part)).unlink(missing_ok=True)
+                paths.ledger(part, shard, plan.key(part)).unlink(missing_ok=True)
     print(f"{len(jobs) - bad} of {len(jobs)} shards are as their records say")
     if bad and arguments.repair:
         # Snakemake looks for a missing record only where something that is made of it is missing too.

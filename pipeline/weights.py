@@ -1,4 +1,4 @@
-"""Fetches the weights of one backbone and converts them to safetensors. Reads the configuration and their source;
+"""Fetch the weights of one backbone and convert them to safetensors. Reads the configuration and their source;
 writes RESULTS/weights/BACKBONE.safetensors and, last, RESULTS/weights/BACKBONE.json: their source and digest.
 
 Where they come from is `backbones.BACKBONE.weights`: a name such as `wheel` (musicnn), `kinetics400` (r2plus1d) or
@@ -26,7 +26,6 @@ from safetensors.numpy import load_file, save
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
-from config.paths import Paths
 from pipeline.backbones import load_class, resolve_options
 
 log = logging.getLogger("weights")
@@ -39,12 +38,12 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
 
     The record: `backbone`; `weights`, the configured name, or null for a local file; `source`, in words; `sha256`, of
     the tensors (`digest`); `random`; and `seed` where they are random. What is already there is kept if it is what the
-    configuration asks for; otherwise the old record goes first, lest it be taken for the new weights'.
-    Raises UserError if the weights cannot be had or are not what they should be.
+    configuration asks for; otherwise the old record is deleted first, so that it never stands beside new weights.
+    Raise UserError if the weights cannot be had or are not what they should be.
     """
     if backbone not in config.backbones:
         raise UserError(f"--backbone {backbone}: the configuration has only backbones {sorted(config.backbones)}")
-    chosen, paths = config.backbones[backbone], Paths(Path(config.results))
+    chosen, paths = config.backbones[backbone], config.paths
     options = resolve_options(backbone, chosen.options)
     target = paths.weights(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +63,7 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
 
 
 def digest(tensors: dict[str, np.ndarray]) -> str:
-    """sha256 over the tensors' names, dtypes, shapes and bytes, in the order of the names; hexadecimal."""
+    """Return the sha256 (hex) over the tensors' names, dtypes, shapes and bytes, in the order of the names."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name]
@@ -75,17 +74,17 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
 
 
 def local(source: str, key: str, kinds: str) -> Path | None:
-    """The path that `source` is, or None if it is a name. Raises UserError if there is no such file or folder."""
+    """Return `source` as a path, or None if it is a name. Raise UserError if there is no such file or folder."""
     if "/" not in source and os.sep not in source and "." not in source:
         return None
-    path = Path(source).expanduser()
+    path = Path(source)
     if not path.exists() and not Path(f"{path}.index").exists():
         raise UserError(f"{key}: there is no file '{source}'. It should be {kinds}.")
     return path
 
 
 def unknown_source(key: str, source: str, names: Iterable[str], kinds: str) -> UserError:
-    """The error for a bare word that the backbone does not know."""
+    """Return the error for a name that the backbone does not know."""
     return UserError(
         f"{key}: '{source}' is not one of {', '.join(names)}. "
         f"A local file ({kinds}) needs a path with a `/` in it, such as ./{source}."
@@ -93,7 +92,7 @@ def unknown_source(key: str, source: str, names: Iterable[str], kinds: str) -> U
 
 
 def unavailable(key: str, source: str, reason: str, kinds: str) -> UserError:
-    """The error for weights that cannot be fetched, with the two ways out."""
+    """Return the error for weights that cannot be fetched, with the two ways out."""
     return UserError(
         f"{key}: the weights '{source}' cannot be had: {reason}\n"
         f"Either give the path of a local file ({kinds}) in {key},\n"
@@ -102,7 +101,7 @@ def unavailable(key: str, source: str, reason: str, kinds: str) -> UserError:
 
 
 def refuse_in_a_job(key: str, source: str) -> None:
-    """UserError inside a job of a scheduler: its node may have no network, and would wait for nothing."""
+    """Raise UserError inside a job of a scheduler: its node may have no network, and would wait in vain."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is not None:
         raise UserError(
@@ -115,7 +114,7 @@ def refuse_in_a_job(key: str, source: str) -> None:
 
 
 def read_safetensors(path: Path, key: str) -> dict[str, np.ndarray]:
-    """The tensors of a local safetensors file. Raises UserError if it is damaged or holds types numpy does not know."""
+    """Read the tensors of a local safetensors file. Raise UserError if it is damaged or has unknown types."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -125,16 +124,16 @@ def read_safetensors(path: Path, key: str) -> dict[str, np.ndarray]:
 def check_tensors(
     tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], key: str, where: str
 ) -> dict[str, np.ndarray]:
-    """The expected tensors, float32 and finite, and no others. Raises UserError naming the first that is not so."""
+    """Return `tensors` if they are the expected ones, float32 and finite. Raise UserError for the first that is not."""
     for name, shape in expected.items():
         if name not in tensors:
             raise UserError(f"{key}: {where} has no tensor '{name}'; it is not of this network")
-        found = tensors[name]
-        if found.shape != shape or found.dtype != np.float32:
+        tensor = tensors[name]
+        if tensor.shape != shape or tensor.dtype != np.float32:
             raise UserError(
-                f"{key}: tensor '{name}' of {where} is {found.dtype} {list(found.shape)}, not float32 {list(shape)}"
+                f"{key}: tensor '{name}' of {where} is {tensor.dtype} {list(tensor.shape)}, not float32 {list(shape)}"
             )
-        if not np.isfinite(found).all():
+        if not np.isfinite(tensor).all():
             raise UserError(f"{key}: tensor '{name}' of {where} has values that are not finite")
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
@@ -153,7 +152,7 @@ def _record(backbone: str, source: str, seed: int, words: str, tensors: dict[str
     if record["random"]:
         record["seed"] = seed
     # Random weights stay random when their file is copied and given as a local path.
-    origin = _provenance(Path(source).expanduser()) if source.endswith(".safetensors") else None
+    origin = _provenance(Path(source)) if source.endswith(".safetensors") else None
     if origin:
         record["source"] += f" ({origin['source']})"
         record |= {key: origin[key] for key in ("random", "seed") if key in origin}
@@ -161,7 +160,7 @@ def _record(backbone: str, source: str, seed: int, words: str, tensors: dict[str
 
 
 def _provenance(path: Path) -> dict[str, Any] | None:
-    """The record in a safetensors file's header, if `prepare` wrote the file."""
+    """Return the record in a safetensors file's header, if `prepare` wrote the file."""
     try:
         with safe_open(path, "numpy") as file:
             record = json.loads((file.metadata() or {})[HEADER])
@@ -172,7 +171,7 @@ def _provenance(path: Path) -> dict[str, Any] | None:
 
 
 def _kept(path: Path, source: str, seed: int) -> dict[str, Any] | None:
-    """The record of the weights that are already there, if they are intact and the configured ones.
+    """Return the record of the weights file if it is intact and the configured one; None otherwise.
 
     A local file is always read again, for it may have changed; a name always means the same weights.
     """
@@ -193,6 +192,7 @@ def _write(path: Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -
 
 
 def main() -> None:
+    """Command line."""
     p = parser(__doc__, "pipeline.weights")
     p.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of the configuration")
     arguments = p.parse_args()

@@ -20,14 +20,14 @@ DTYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dty
 
 
 def files(prefix: str) -> tuple[Path, Path]:
-    """The index and the data file of the checkpoint at `prefix` (which may end in `/`, as MusicNN's do)."""
+    """Return the index and the data file of the checkpoint at `prefix` (which may end in `/`, as MusicNN's do)."""
     return Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001")
 
 
 def read_checkpoint(prefix: str, names: set[str] | None = None) -> dict[str, np.ndarray]:
-    """The checkpoint's tensors by variable name, in TensorFlow's layout; only those in `names` where it is given.
+    """Read the checkpoint's tensors by variable name, in TensorFlow's layout; only those in `names` where it is given.
 
-    Raises FileNotFoundError, and ValueError for anything that is not an intact, unsharded checkpoint.
+    Raise FileNotFoundError, and ValueError for anything that is not an intact, unsharded checkpoint.
     """
     index, data = (file.read_bytes() for file in files(prefix))
     if len(index) < FOOTER or not index.endswith(MAGIC):
@@ -42,41 +42,41 @@ def read_checkpoint(prefix: str, names: set[str] | None = None) -> dict[str, np.
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield (field number, value) of one protobuf message; length-delimited and fixed-width values as bytes."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
         number, wire = tag >> 3, tag & 7
         if wire == 0:
-            value, at = _varint(message, at)
+            value, position = _varint(message, position)
             yield number, value
             continue
         if wire == 2:
-            size, at = _varint(message, at)
+            size, position = _varint(message, position)
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
             raise IndexError(f"unknown protobuf wire type {wire}")
-        if at + size > len(message):
+        if position + size > len(message):
             raise IndexError("a protobuf field runs past the end")
-        yield number, message[at : at + size]
-        at += size
+        yield number, message[position : position + size]
+        position += size
 
 
-def _varint(buffer: bytes, at: int) -> tuple[int, int]:
+def _varint(buffer: bytes, position: int) -> tuple[int, int]:
     result = shift = 0
     while True:
-        byte = buffer[at]
-        at += 1
+        byte = buffer[position]
+        position += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return result, at
+            return result, position
         shift += 7
 
 
 def _entries(index: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield (variable name, BundleEntryProto) of the whole table."""
-    _, at = _handle(index, len(index) - FOOTER)  # the metaindex block, unused
-    top, _ = _handle(index, at)
+    _, position = _handle(index, len(index) - FOOTER)  # the metaindex block, unused
+    top, _ = _handle(index, position)
     for _, pointer in _block(index, *top):
         block, _ = _handle(pointer, 0)
         for key, entry in _block(index, *block):
@@ -84,10 +84,10 @@ def _entries(index: bytes) -> Iterator[tuple[str, bytes]]:
                 yield key.decode(), entry
 
 
-def _handle(buffer: bytes, at: int) -> tuple[tuple[int, int], int]:
-    offset, at = _varint(buffer, at)
-    size, at = _varint(buffer, at)
-    return (offset, size), at
+def _handle(buffer: bytes, position: int) -> tuple[tuple[int, int], int]:
+    offset, position = _varint(buffer, position)
+    size, position = _varint(buffer, position)
+    return (offset, size), position
 
 
 def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -96,15 +96,15 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         raise IndexError("compressed blocks are not supported")
     block = table[offset : offset + size]
     restarts = struct.unpack_from("<I", block, size - 4)[0]
-    end, at, key = size - 4 - 4 * restarts, 0, b""
-    while at < end:
-        shared, at = _varint(block, at)
-        fresh, at = _varint(block, at)
-        length, at = _varint(block, at)
-        key = key[:shared] + block[at : at + fresh]
-        at += fresh
-        yield key, block[at : at + length]
-        at += length
+    end, position, key = size - 4 - 4 * restarts, 0, b""
+    while position < end:
+        shared, position = _varint(block, position)
+        fresh, position = _varint(block, position)
+        length, position = _varint(block, position)
+        key = key[:shared] + block[position : position + fresh]
+        position += fresh
+        yield key, block[position : position + length]
+        position += length
 
 
 def _tensor(name: str, entry: bytes, data: bytes) -> np.ndarray:

@@ -25,10 +25,10 @@ READS = 2
 
 
 def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
-    """Run `module:function` of a reader. Returns ("ok", value), ("media", MediaError) or ("bug", traceback text).
+    """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError) or ("bug", traceback text).
 
-    What was read of a file that changed meanwhile may be half of the old and half of the new one, so it is read once
-    more; if it changes again, that is a `decode_error`.
+    A file that changed while it was read, and so may be half old and half new, is read once more; a second change is
+    a `decode_error`.
     """
     staging = arguments.pop("staging", None)
     for _ in range(READS):
@@ -43,7 +43,7 @@ def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
 
 
 def _state(path: str) -> tuple[int, int] | None:
-    """Size and time of the last change; None for a file that is not there, which is for the reader to say."""
+    """Return size and time of the last change (ns); None for a missing file, which the reader reports."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

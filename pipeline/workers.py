@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from config.model import Decoding
+from config.pipeline import Decoding
 from pipeline.readers import MediaError
 
 K = TypeVar("K")
@@ -46,24 +46,24 @@ class Worker:
     """One process and the task that it is working on."""
 
     def __init__(self, memory_mb: int) -> None:
-        ours, theirs = socket.socketpair()
+        parent_end, child_end = socket.socketpair()
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.worker", str(theirs.fileno()), str(memory_mb), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "pipeline.worker", str(child_end.fileno()), str(memory_mb), str(os.getpid())],
+            pass_fds=[child_end.fileno()],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # FFmpeg and decord print by the hundred; what matters comes through the pipe
         )
-        theirs.close()
-        self.connection = Connection(ours.detach())
+        child_end.close()
+        self.connection = Connection(parent_end.detach())
         self.task: Task[Any] | None = None
         self.deadline = 0.0
         self.served = 0
 
     def give(self, task: Task[Any], deadline_seconds: float) -> None:
-        """Start a task."""
+        """Send a task to the process, to be answered within `deadline_seconds`."""
         task.tries += 1
         self.task, self.deadline = task, time.monotonic() + deadline_seconds
         self.served += 1
@@ -73,7 +73,7 @@ class Worker:
             pass  # it is dead already; `Pool` sees the closed pipe
 
     def kill(self) -> int:
-        """End the process now; return its exit status."""
+        """Kill the process; return its exit status."""
         self.process.kill()
         self.connection.close()
         return self.process.wait()
@@ -82,7 +82,7 @@ class Worker:
 class Pool:
     """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone.
 
-    Once `stop` says so, there are no more results, and what is being decoded is dropped.
+    When `stop` returns True, no more results come, and what is being decoded is dropped.
     """
 
     def __init__(self, size: int, settings: Decoding, stop: Callable[[], bool] = lambda: False) -> None:

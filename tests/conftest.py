@@ -1,11 +1,82 @@
-"""Fixtures that several test files share: a small demo run once, a copy of it to change, and videos of every kind."""
+"""Fixtures that several test files share: a small demo run once, a copy of it to change, and videos of every kind.
 
+Marks every test as one of KINDS: `slurm` by its folder, `workflow` by its folder, its fixtures or a mark of its own,
+`unit` otherwise.
+"""
+
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.library import Files, maker
-from tests.workflow import COUNT, SHARD, VIDEOS, snakemake
+from config.threads import wait_briefly
+from heads.metrics import METRICS
+from tests.support.commands import ROOT
+from tests.support.library import Files, maker
+from tests.support.workflow import COUNT, SHARD, VIDEOS, snakemake
+
+wait_briefly()  # before any test loads PyTorch
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", f"{tempfile.gettempdir()}/hypothesis-{os.getuid()}")
+
+KINDS = ("unit", "workflow", "slurm")
+RUNS = {"demo", "copied"}
+"""Fixtures that run Snakemake."""
+
+
+CHECKOUT = pytest.StashKey[dict[Path, tuple[int, int]]]()
+
+
+def checkout() -> dict[Path, tuple[int, int]]:
+    """Return the size and the time of change, in ns, of every file of the checkout but caches and results."""
+    files = {}
+    for folder, folders, names in os.walk(ROOT):
+        ignored = {"__pycache__", "results"} if Path(folder) == ROOT else {"__pycache__"}
+        folders[:] = [name for name in folders if name not in ignored and not name.startswith(".")]
+        for name in names:
+            status = (path := Path(folder, name)).lstat()
+            files[path] = (status.st_size, status.st_mtime_ns)
+    return files
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[CHECKOUT] = checkout()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a session in which a file of the checkout was written, made or deleted, by a test or by a person."""
+    changed = {path for path, _ in session.config.stash[CHECKOUT].items() ^ checkout().items()}
+    if changed:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        names = ", ".join(sorted(str(path.relative_to(ROOT)) for path in changed))
+        print(f"\nFiles of the checkout changed while the tests ran: {names}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test as exactly one of KINDS."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        marked = {mark.name for mark in item.iter_markers() if mark.name in KINDS}
+        if folder in ("workflow", "slurm"):
+            kinds = marked | {folder}
+        elif RUNS & set(getattr(item, "fixturenames", ())):
+            kinds = marked | {"workflow"}
+        else:
+            kinds = marked or {"unit"}
+        if len(kinds) > 1:
+            raise pytest.UsageError(f"{item.nodeid} is marked as {' and '.join(sorted(kinds))}; one is possible")
+        item.add_marker(*kinds)
+
+
+@pytest.fixture(autouse=True)
+def metrics_stay() -> Iterator[None]:
+    """Fail a test that leaves METRICS changed: with another order, tests that run after it fail without a reason."""
+    before = list(METRICS.items())
+    yield
+    assert list(METRICS.items()) == before
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +94,7 @@ def demo(tmp_path_factory):
             "r2plus1d": {"weights": "random", "options": {"fps": 1.0}},
         },
         "heads": {"experiments": {"baseline": {"max_epochs": 4, "batch": 16}}},
+        "probes": {"hidden": [16], "max_epochs": 3},
         "eval": {"bootstrap": 100},
     }
     printed = snakemake(folder, config)
@@ -47,5 +119,5 @@ def copied(demo, tmp_path):
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """A function that makes a file of tests/library.py, once, and returns its path."""
+    """A function that makes a file of tests/support/library.py, once, and returns its path."""
     return maker(tmp_path_factory.mktemp("videos"))

@@ -1,7 +1,7 @@
 """Readers of the Million Song Dataset's files: track summary, Last.fm tags, tagtraum genres, lists of track ids.
 
 Bertin-Mahieux, Ellis, Whitman and Lamere (2011), "The Million Song Dataset" (http://millionsongdataset.com). The files
-come from strangers: they are opened read-only, nothing in them is run, and one that is something else is a UserError.
+are not trusted: they are opened read-only, nothing in them is run, and a file of another kind is a UserError.
 """
 
 from __future__ import annotations

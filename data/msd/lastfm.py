@@ -1,7 +1,7 @@
 """The Last.fm dataset's `lastfm_tags.db`: which tags a track has, with values from 0 to 100. Reads that file only.
 
 Three SQLite tables (http://millionsongdataset.com/lastfm): `tids(tid)` and `tags(tag)` list track ids and tags, and
-`tid_tag(tid, tag, val)` pairs them by their row numbers (SQLite's rowid, from 1). The file may come from a stranger: it
+`tid_tag(tid, tag, val)` pairs them by their row numbers (SQLite's rowid, from 1). The file is not trusted: it
 is opened read-only and immutable, its schema is not trusted, and nothing is authorised but SELECT on those tables.
 """
 
@@ -20,7 +20,7 @@ COLUMNS = {"tids": {"tid"}, "tags": {"tag"}, "tid_tag": {"tid", "tag", "val"}}
 
 
 def read_tags(path: Path, tracks: Iterable[str]) -> dict[str, dict[str, float]]:
-    """{track id: {tag: value}} for those of `tracks` that the database knows; a track may have no tags.
+    """Return {track id: {tag: value}} of those of `tracks` that are in the database; a track may have no tags.
 
     Tags stay as they are written, `Hip-Hop` and `hip hop` are two. Where a track id, a tag or a pair stands there more
     than once, the largest value counts. Raises UserError for a file that is not such a database.
@@ -30,7 +30,7 @@ def read_tags(path: Path, tracks: Iterable[str]) -> dict[str, dict[str, float]]:
     try:
         with closing(_open(path)) as database:
             return _read(database, sorted(set(tracks)))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # names of columns are decoded whatever they are
         raise UserError(
             f"{path} is not the Last.fm dataset's SQLite database of tags ({error}); it should be `lastfm_tags.db`, "
             "with the tables tids, tags and tid_tag"
@@ -71,12 +71,12 @@ def _read(database: sqlite3.Connection, tracks: list[str]) -> dict[str, dict[str
     pairs = rows("SELECT tid, tag, val FROM tid_tag WHERE tid", track_of).fetchall()
     wanted = {tag for _, tag, _ in pairs if isinstance(tag, int)}
     tag_of = {row: tag for row, tag in rows("SELECT rowid, tag FROM tags WHERE rowid", wanted)}
-    found: dict[str, dict[str, float]] = {tid: {} for tid in track_of.values()}
+    tags_of: dict[str, dict[str, float]] = {tid: {} for tid in track_of.values()}
     for track, number, value in pairs:
         tag = tag_of.get(number)
         if not isinstance(tag, str) or not isinstance(value, int | float):
             raise sqlite3.DatabaseError(f"{track_of[track]} has the tag number {number!r}, which is {tag!r}: {value!r}")
         if tag.strip():
-            tags = found[track_of[track]]
+            tags = tags_of[track_of[track]]
             tags[tag] = max(float(value), tags.get(tag, 0.0))
-    return found
+    return tags_of

@@ -6,8 +6,6 @@ and more), /analysis/songs (track_id S32 and more), /musicbrainz/songs (year). T
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import h5py
 import numpy as np
 
 from config.cli import UserError
+from data.names import plain
 
 FIELDS = {"/metadata/songs": ("artist_name", "title"), "/analysis/songs": ("track_id",)}
 BLOCK = 20_000
@@ -23,62 +22,48 @@ BLOCK = 20_000
 Song = tuple[str, str]
 """Artist and title as `song` normalises them."""
 
-# What the titles of music videos say about the video or its guests, in brackets or after a dash.
-_ABOUT = (
-    r"(official|lyrics?|audio|video|music video|visuali[sz]er|clip|hd|hq|4k|m/?v|remaster(ed)?|feat|ft|featuring)\b"
-)
-_BRACKETS = re.compile(rf"[(\[][^()\[\]]*\b{_ABOUT}[^()\[\]]*[)\]]")
-_GUESTS = re.compile(r"\s(feat\.?|ft\.?|featuring)\s.*$")
-
 
 def song(artist: str | None, title: str | None) -> Song | None:
-    """What two spellings of a song have in common; None where nothing is left of either.
+    """Return artist and title in normal form, equal for all spellings of a song; None if either is empty.
 
     Case, accents, punctuation, a leading "the", guests ("feat. …") and remarks like "(Official Video)" do not count;
     "(Live)" and "(Remix)" do, because those are other recordings.
     """
-    pair = _plain(artist or ""), _plain(title or "")
+    pair = plain(artist or ""), plain(title or "")
     return pair if all(pair) else None
 
 
-def _plain(text: str) -> str:
-    text = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    text = _GUESTS.sub("", _BRACKETS.sub(" ", text)).replace("&", " and ").replace("'", "").replace("’", "")
-    words = "".join(c if c.isalnum() else " " for c in text).split()
-    return " ".join(words[1:] if len(words) > 1 and words[0] == "the" else words)
-
-
 def find_songs(path: Path, songs: Collection[Song]) -> dict[Song, list[str]]:
-    """{song: its track ids in ascending order} for those of `songs` that are there; the dataset has duplicates.
+    """Return {song: its track ids in ascending order} of those of `songs` that are there; the dataset has duplicates.
 
     Raises UserError for a file that is not the summary.
     """
-    found: dict[Song, set[str]] = {}
+    matches: dict[Song, set[str]] = {}
     artists = {artist for artist, _ in songs}
     try:
         with h5py.File(path, "r") as file:
             names, ids = (_table(file, table) for table in FIELDS)
             if len(names) != len(ids):
                 raise ValueError(f"its tables have {len(names)} and {len(ids)} rows")
-            plain: dict[bytes, str] = {}
-            for at in range(0, len(names), BLOCK):
-                block = slice(at, at + BLOCK)
+            artists_of: dict[bytes, str] = {}
+            for start in range(0, len(names), BLOCK):
+                block = slice(start, start + BLOCK)
                 rows = names.fields(["artist_name", "title"])[block]
                 tracks = ids.fields("track_id")[block]
                 for i, (artist, title) in enumerate(rows.tolist()):
-                    if artist not in plain:
-                        plain[artist] = _plain(_text(artist))
-                    if plain[artist] in artists:
-                        key = (plain[artist], _plain(_text(title)))
+                    if artist not in artists_of:
+                        artists_of[artist] = plain(_text(artist))
+                    if artists_of[artist] in artists:
+                        key = (artists_of[artist], plain(_text(title)))
                         if key in songs:
-                            found.setdefault(key, set()).add(_text(tracks[i]))
+                            matches.setdefault(key, set()).add(_text(tracks[i]))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} is not the Million Song Dataset's summary ({error}); it should be `msd_summary_file.h5`"
         ) from None
-    return {key: sorted(tracks) for key, tracks in found.items()}
+    return {key: sorted(tracks) for key, tracks in matches.items()}
 
 
 def _table(file: h5py.File, name: str) -> h5py.Dataset:

@@ -1,7 +1,7 @@
 """Renders the demo's music videos. Reads the configuration; writes RESULTS/rendered: the videos, then `videos.csv`.
 
-A video that is there already is kept, so an interrupted run goes on where it stopped and a larger `render.videos` adds
-videos. `render.json` records what the videos were rendered with; when that changes, all are rendered again.
+Existing videos are kept, so an interrupted command resumes and a larger `render.videos` adds videos. `render.json`
+records the settings of the videos; if they change, all videos are rendered again.
 
 example:
   python -m data.render --config results/demo/config.json --threads 2
@@ -19,29 +19,22 @@ from typing import Any
 from config import cli, model
 from config.cli import UserError
 from config.files import read_json, replacing, write_json
-from config.model import Render
-from config.paths import Paths
-from config.processes import each
+from config.pipeline import Render
+from config.processes import parallel
 from data.render import encode, plan, render_video
 
 VERSION = 1
-"""Part of the record. Increase it when the same parameters give different videos, and old ones must not be kept."""
+"""Part of the record. Increase it if the same settings give different videos, so that old ones are not kept."""
 RECORD, TABLE = "render.json", "videos.csv"
 COLUMNS = ("video_id", "path", "artist", "genre", "tags", "msd_track_id")
 log = getLogger("render")
 
 
 def render_all(render: Render, folder: Path, threads: int = 1) -> int:
-    """Render what is missing in `folder`, then write the table; return how many videos were rendered.
+    """Render the missing videos into `folder`, write the table, and return the number of rendered videos.
 
-    Raises UserError for durations that make no sense, a missing encoder, a folder that cannot be written, or a killed
-    worker; what was finished by then is kept.
+    UserError for a missing encoder, a folder without write permission, or a killed worker; finished videos are kept.
     """
-    shortest, longest = render.seconds
-    if not 0 < shortest <= longest:
-        raise UserError(
-            f"render.seconds: [{shortest}, {longest}] must be the shortest and the longest duration, above 0"
-        )
     encode.check()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +42,7 @@ def render_all(render: Render, folder: Path, threads: int = 1) -> int:
         videos = [plan(render, index) for index in range(render.videos)]
         missing = [video.index for video in videos if not (folder / video.name).exists()]
         log.info("%d of %d videos to render in %s", len(missing), len(videos), folder)
-        rendered = each(partial(render_video, render, folder=folder), missing, threads)
+        rendered = parallel(partial(render_video, render, folder=folder), missing, threads)
         for _ in cli.progress(rendered, len(missing), "render", "videos"):
             pass
         _write_table(folder / TABLE, _table(render))
@@ -59,13 +52,13 @@ def render_all(render: Render, folder: Path, threads: int = 1) -> int:
 
 
 def _prepare(render: Render, folder: Path) -> None:
-    """Remove unfinished files and, where the record says that they were rendered differently, all videos."""
+    """Remove unfinished files and, if the record has other settings, all videos."""
     record: dict[str, Any] = {"version": VERSION, **render.model_dump(mode="json", exclude={"videos"})}
     if render.inconsistency == 1:
-        del record["inconsistency"]  # so that videos from before there was this key are kept
+        del record["inconsistency"]  # keeps videos from before this key existed
     path = folder / RECORD
     same = _read(path) == record
-    # The table goes first and the new record comes last, so that a stop in between is no different from not starting.
+    # The table goes first and the new record comes last, so an interruption in between changes nothing.
     if not same:
         (folder / TABLE).unlink(missing_ok=True)
     suffixes = [encode.PARTIAL] + ([] if same else [f".{container}" for container in encode.CONTAINERS])
@@ -80,23 +73,23 @@ def _read(path: Path) -> Any:
     try:
         return read_json(path)
     except UserError:
-        return None  # a damaged record vouches for nothing: render again
+        return None  # a damaged record: render again
 
 
 def _table(render: Render) -> str:
-    """The table as CSV text. Paths are relative to the table; tags are separated by `|`."""
+    """Return the table as CSV text. Paths are relative to the table; tags are separated by `|`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for index in range(render.videos):
         video = plan(render, index)
         song = video.song
-        writer.writerow((video.video_id, video.name, song.artist, song.sound.genre, "|".join(song.tags), ""))
+        writer.writerow((video.video_id, video.name, song.artist, song.audio.genre, "|".join(song.tags), ""))
     return out.getvalue()
 
 
 def _write_table(path: Path, text: str) -> None:
-    """Write the table atomically; leave one with the same text untouched, so that nothing after it runs again."""
+    """Write the table atomically, unless it has this text already, so that no later rule runs again."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     with replacing(path) as temporary:
@@ -104,14 +97,20 @@ def _write_table(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """The command line."""
-    args = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
+    """Run the command line."""
+    p = cli.parser(__doc__, "data.render", "videos rendered at a time")
+    p.add_argument(
+        "--needs", nargs="*", type=Path, default=[], metavar="FILE", help="render nothing without these files"
+    )
+    args = p.parse_args()
     config = model.read(args.config)
+    if missing := next((path for path in args.needs if not path.exists()), None):
+        raise UserError(f"{missing} does not exist: what made it impossible is said above; nothing was rendered")
     if config.render is None:
         raise UserError(
             f"{args.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"
         )
-    render_all(config.render, Paths(Path(config.results)).rendered, args.threads)
+    render_all(config.render, config.paths.rendered, args.threads)
 
 
 if __name__ == "__main__":

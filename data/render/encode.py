@@ -1,4 +1,4 @@
-"""Encodes pictures and sound into one file with PyAV. Reads nothing; writes `<name>.wip`, then renames it to its name.
+"""Encodes frames and audio into one file with PyAV. Reads nothing; writes `<name>.wip`, then renames it to its name.
 
 H.264 and AAC in MP4, or VP9 and Opus in WebM, at the encoders' fastest settings and with one thread each: the renderer
 uses its cores for several videos at a time.
@@ -22,7 +22,7 @@ PARTIAL = ".wip"
 
 @dataclass(frozen=True)
 class Container:
-    """A container with the encoders used in it. `rate` is the sampling rate that its sound must have, in Hz."""
+    """A container with the encoders used in it. `rate`: sampling rate of its audio in Hz."""
 
     video: str
     video_options: dict[str, str]
@@ -49,7 +49,7 @@ CONTAINERS = {
 
 
 def check() -> None:
-    """Raise UserError where this PyAV was built without one of the encoders."""
+    """Raise UserError if this PyAV was built without one of the encoders."""
     for container in CONTAINERS.values():
         for codec in (container.video, container.audio):
             try:
@@ -61,11 +61,11 @@ def check() -> None:
                 ) from None
 
 
-def write(path: Path, container: str, frames: Iterable[np.ndarray], fps: int, sound: np.ndarray) -> None:
+def write(path: Path, container: str, frames: Iterable[np.ndarray], fps: int, samples: np.ndarray) -> None:
     """Write the file `path`, complete or not at all.
 
-    `frames`: [height · 3 / 2, width] uint8 each, yuv420p, `fps` a second. `sound`: [2, samples] float32 in (-1, 1) at
-    the container's rate. Both streams start at 0; their lengths are the caller's. Raises OSError when the disk is full.
+    `frames`: [height · 3 / 2, width] uint8 each, yuv420p, `fps` per second. `samples`: [2, n] float32 in (-1, 1) at
+    the container's rate. Both streams start at 0, with the lengths given. OSError if the disk is full.
     """
     spec = CONTAINERS[container]
     partial = path.with_name(path.name + PARTIAL)
@@ -78,13 +78,13 @@ def write(path: Path, container: str, frames: Iterable[np.ndarray], fps: int, so
         video.codec_context.thread_count = 1
         audio.codec_context.layout, audio.codec_context.format = "stereo", spec.sample_format
         audio.bit_rate = spec.bit_rate
-        for number, picture in enumerate(frames):
+        for number, image in enumerate(frames):
             if number == 0:
-                video.height, video.width = picture.shape[0] * 2 // 3, picture.shape[1]
-            # A second of sound before the second of pictures that it belongs to, so that the packets interleave.
+                video.height, video.width = image.shape[0] * 2 // 3, image.shape[1]
+            # A second of audio before the second of video that it belongs to, so that the packets interleave.
             if number % fps == 0:
-                _sound(out, audio, spec, sound, number // fps)
-            frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+                _encode_second(out, audio, spec, samples, number // fps)
+            frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, fps)
             out.mux(video.encode(frame))
         out.mux(video.encode())
@@ -92,12 +92,12 @@ def write(path: Path, container: str, frames: Iterable[np.ndarray], fps: int, so
     os.replace(partial, path)
 
 
-def _sound(
-    out: av.container.OutputContainer, stream: av.AudioStream, spec: Container, sound: np.ndarray, second: int
+def _encode_second(
+    out: av.container.OutputContainer, stream: av.AudioStream, spec: Container, samples: np.ndarray, second: int
 ) -> None:
-    """Encode one second of the sound."""
+    """Encode one second of the audio."""
     start = second * spec.rate
-    part = sound[:, start : start + spec.rate]
+    part = samples[:, start : start + spec.rate]
     if part.shape[1] == 0:
         return
     planes = part if spec.sample_format == "fltp" else part.T.reshape(1, -1)

@@ -1,10 +1,10 @@
-"""Latent factors of the rendered music videos: what sound and picture have in common, and how much of it.
+"""Latent factors of the rendered music videos, which audio and video share to a known degree.
 
 A pure function of (seed, index, correlation, inconsistency); reads and writes nothing. Each factor has a score,
 standard normal over the videos: a weighted sum of its genre's centre, its artist's style and the song's own draw. The
-picture's score is `ρ · sound + sqrt(1 - ρ²) · independent`, where the independent part has its own genre and style: the
-scores correlate by exactly ρ, and at ρ = 0 sound and picture share nothing but their length and their container. A
-score becomes a factor in [0, 1] through the normal distribution function.
+video's score is `ρ · audio + sqrt(1 - ρ²) · independent`, where the independent part has its own genre and style: the
+scores have correlation ρ, and at ρ = 0 audio and video share nothing but their length and their container. A score
+becomes a factor in [0, 1] through the normal distribution function.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import numpy as np
 
 
 class Factors(NamedTuple):
-    """The latent factors, each in [0, 1]: what it does to the sound / to the picture.
+    """The latent factors, each in [0, 1]: what it does to the audio / to the video.
 
-    Where studies of crossmodal correspondence know a pairing (pitch and elevation, loudness and contrast, timbre and
-    lightness, low notes and large shapes; Spence 2011, "Crossmodal correspondences: A tutorial review"), it is used.
+    Pairings follow studies of crossmodal correspondence where there are some (pitch and elevation, loudness and
+    contrast, timbre and lightness, low notes and large shapes; Spence 2011, "Crossmodal correspondences: A tutorial
+    review").
     """
 
     energy: float
     """Loudness / contrast, flashes on the beat and cuts."""
     tempo: float
-    """Beats a minute, and the pitch of the drums / speed, and how upright the texture is."""
+    """Beats per minute, and the pitch of the drums / speed, and how upright the texture is."""
     brightness: float
     """Weight of high harmonics and hiss / lightness."""
     height: float
     """Register of melody and chords / colour from yellow to blue, and elevation of the shapes."""
     density: float
-    """Notes and hi-hats a bar, voices a chord / number of shapes and lights."""
+    """Notes and hi-hats per bar, voices per chord / number of shapes and lights."""
     roughness: float
     """Noise and distortion / fineness, sharpness and contrast of the texture."""
     bass: float
@@ -56,11 +57,11 @@ GENRES = tuple(_CENTRES)
 _RAW = np.array([_CENTRES[genre] for genre in GENRES])
 CENTRES = (_RAW - _RAW.mean(axis=0)) / _RAW.std(axis=0)
 
-# Shares of the variance. Most is the song's own, so that a pair can be told from others of its genre and artist.
+# Shares of the variance. Most is the song's own, so that a positive differs from negatives of its genre and artist.
 GENRE_SHARE, ARTIST_SHARE = 0.25, 0.10
 
 ARTISTS = 12
-"""Artists a genre in each album of videos; the next album has new ones, so artists grow with the number of videos."""
+"""Artists per genre in each block of ALBUM videos; the next block has new ones, so there are more with more videos."""
 ALBUM = 240
 
 BEATS_A_BAR, BARS_A_SECTION = 4, 4
@@ -69,17 +70,17 @@ SECTIONS = 16
 _SECTIONAL = np.array([name in ("energy", "density") for name in Factors._fields])
 
 # The purposes that random numbers are drawn for.
-_SOUND, _PICTURE, _SOUND_STYLE, _PICTURE_STYLE, _GENRE, PLAN, MUSIC, SCENES = range(1, 9)
+_AUDIO, _VIDEO, _AUDIO_STYLE, _VIDEO_STYLE, _GENRE, PLAN, MUSIC, SCENES = range(1, 9)
 
 
 def generator(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
-    """The random numbers of one purpose, independent of every other. A negative seed is taken modulo 2^64."""
+    """Return the random generator of one purpose, independent of all others. A negative seed is taken modulo 2^64."""
     return np.random.default_rng([seed % 2**64, purpose, *numbers])
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The factors behind one side, sound or picture, of one video."""
+    """The factors of one modality, audio or video, of one video."""
 
     genre: str
     scores: np.ndarray
@@ -89,28 +90,28 @@ class Latents:
     energy and density."""
 
     def factors(self, section: int | None = None) -> Factors:
-        """The factors in [0, 1], of the whole video or of one section (counted from 0)."""
+        """Return the factors in [0, 1] of the whole video or of one section (counted from 0)."""
         scores = self.scores if section is None else self.scores + self.sections[section % SECTIONS]
         return Factors(*(0.5 * (1 + math.erf(z / math.sqrt(2))) for z in scores))
 
     @property
     def beat(self) -> float:
-        """Seconds a beat: 65 to 180 beats a minute."""
+        """Seconds per beat: 65 to 180 beats per minute."""
         return 60 / (65 + 115 * self.factors().tempo)
 
 
 @dataclass(frozen=True)
 class Song:
-    """What one video is made from, and its labels, which belong to the sound and do not depend on the correlation."""
+    """The latents of one video and its labels, which follow the audio and do not depend on the correlation."""
 
-    sound: Latents
-    picture: Latents
+    audio: Latents
+    video: Latents
     artist: str
 
     @property
     def tags(self) -> list[str]:
-        """Two to six tags: a word for each factor of the sound in its lower or upper 30 %, the most extreme first."""
-        factors = self.sound.factors()
+        """Two to six tags: a word for each factor of the audio in its lower or upper 30 %, the most extreme first."""
+        factors = self.audio.factors()
         extreme = sorted(Factors._fields, key=lambda name: -abs(getattr(factors, name) - 0.5))
         words = [_TAGS[name][getattr(factors, name) > 0.5] for name in extreme]
         clear = sum(abs(value - 0.5) >= 0.2 for value in factors)
@@ -118,29 +119,29 @@ class Song:
 
 
 def draw(seed: int, index: int, correlation: float, inconsistency: float = 1.0) -> Song:
-    """The latents of video `index`; `correlation` in [0, 1], `inconsistency` ≥ 0. Pure: no state, no order.
+    """Return the latents of video `index`; `correlation` ρ in [0, 1], `inconsistency` ≥ 0. Pure: no state, no order.
 
-    The scores of sound and picture correlate by `correlation`; their genres agree with probability `ρ + (1 - ρ) / 6`.
+    The scores of audio and video have this correlation; their genres agree with probability `ρ + (1 - ρ) / 6`.
     What a section adds to a video's scores is multiplied by `inconsistency`, and nothing else.
     """
-    artist = ARTISTS * (index // ALBUM) + int(generator(seed, _SOUND, index, 1).integers(ARTISTS))
-    sound = _independent(seed, index, artist, _SOUND, _SOUND_STYLE, inconsistency)
-    other = _independent(seed, index, artist, _PICTURE, _PICTURE_STYLE, inconsistency)
+    artist = ARTISTS * (index // ALBUM) + int(generator(seed, _AUDIO, index, 1).integers(ARTISTS))
+    audio = _independent(seed, index, artist, _AUDIO, _AUDIO_STYLE, inconsistency)
+    other = _independent(seed, index, artist, _VIDEO, _VIDEO_STYLE, inconsistency)
     rest = math.sqrt(1 - correlation**2)
     same = generator(seed, _GENRE, index).random() < correlation
-    picture = Latents(
-        genre=sound.genre if same else other.genre,
-        scores=correlation * sound.scores + rest * other.scores,
-        sections=correlation * sound.sections + rest * other.sections,
+    video = Latents(
+        genre=audio.genre if same else other.genre,
+        scores=correlation * audio.scores + rest * other.scores,
+        sections=correlation * audio.sections + rest * other.sections,
     )
-    return Song(sound, picture, _name(sound.genre, artist))
+    return Song(audio, video, _name(audio.genre, artist))
 
 
-def _independent(seed: int, index: int, artist: int, side: int, side_style: int, inconsistency: float) -> Latents:
-    rng = generator(seed, side, index, 2)
+def _independent(seed: int, index: int, artist: int, modality: int, own_style: int, inconsistency: float) -> Latents:
+    rng = generator(seed, modality, index, 2)
     genre = int(rng.integers(len(GENRES)))
-    # A picture's own style is drawn by video, not by artist: at correlation 0 not even the artist is shared.
-    style = generator(seed, side_style, genre, artist if side == _SOUND else index)
+    # A video's own style is drawn by video, not by artist: at correlation 0 not even the artist is shared.
+    style = generator(seed, own_style, genre, artist if modality == _AUDIO else index)
     scores = (
         math.sqrt(GENRE_SHARE) * CENTRES[genre]
         + math.sqrt(ARTIST_SHARE) * style.standard_normal(WIDTH)

@@ -1,8 +1,8 @@
-"""What is wrong with an experiment, if anything: the paper's signatures of failure, recognised by measurement.
+"""Measure the paper's signatures of failure in an experiment's embeddings.
 
 Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, and the probes'
 genre.json and tagging.json where labels are configured. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
-  name, severity            as in eval/diagnose/words.py
+  name, severity            as in eval/diagnose/text.py
   verdict                   `found`, `absent` or `unknown` (there is too little to say)
   numbers                   what was measured, {name: number}
   details                   a list of sentences, often empty
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,24 +25,25 @@ from config.files import read_json, write_json
 from config.model import Config, read
 from config.paths import Paths
 from eval.bootstrap import intervals
-from eval.diagnose.findings import FEWEST, Finding, finding, of_losses, of_ranks, of_shape
+from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
 from eval.ranks import ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
+from eval.similarity import comparable
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs
-from pipeline.features import Features
+from pipeline.features import Features, good_segments, segment_mean
 
 log = logging.getLogger("diagnose")
 MOST = 2000
-"""Videos looked at, of each split: enough for every sign, and cheap at any size."""
+"""Videos used of each split: enough for every sign, and cheap at any size."""
 SAME = 0.999
 """Mean cosine of embeddings and the same ones embedded again; float16, TF32 and oneDNN leave 0.99999."""
 
 
 def median_rank(audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config: Config) -> dict[str, float]:
-    """Median rank sound → picture, its interval over videos, and chance."""
+    """Return the median rank audio → video, its interval over videos, and chance."""
     rank = ranks(audio, video)[0]
     low, high = intervals(rank, owner, config.eval.bootstrap, config.eval.seed)["median"]
     videos = len(np.unique(owner))
@@ -51,38 +51,56 @@ def median_rank(audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config:
 
 
 def linear_ranks(config: Config, view: Features, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Median rank of test rows by ridge regression from sound to picture, fitted on the cached features of train rows.
+    """Return test rows' median rank by ridge regression from audio to video, fitted on cached features of train rows.
 
-    Needs no head: what it finds is in the cache's pairs.
+    It needs no head: what it finds is in the cache's pairs. If the features of one modality are constant, all
+    candidates tie, at chance.
     """
-    sides = []
+    scaled = []
     for backbone in (config.heads.audio, config.heads.video):
-        fitted, asked = (np.nanmean(view.numpy(backbone, rows), axis=1, dtype=np.float64) for rows in (train, test))
+        blocks = (view.numpy(backbone, rows) for rows in (train, test))
+        fitted, tested = (segment_mean(block, good_segments(block), np.float64) for block in blocks)
         middle, scale = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
-        sides.append(((fitted - middle) / scale, (asked - middle) / scale))
-    (x, queries), (y, candidates) = sides
+        scaled.append(((fitted - middle) / scale, (tested - middle) / scale))
+    (x, queries), (y, candidates) = scaled
+    if not x.any() or not y.any():
+        same = np.ones((len(test), 1))
+        return median_rank(same, same, np.arange(len(test)), config)
     kernel = x @ x.T
     kernel[np.diag_indices_from(kernel)] += 0.1 * np.trace(kernel) / len(kernel)
     predicted = queries @ x.T @ np.linalg.solve(kernel, y)
-    return median_rank(predicted, candidates, np.arange(len(test)), config)
+    return median_rank(*comparable(predicted, candidates), np.arange(len(test)), config)
+
+
+def of_features(config: Config, view: Features, rows: np.ndarray) -> Finding:
+    """Check whether a modality's cached features are the same in all videos `rows` (int64), as of silence or black."""
+    spread = {}
+    for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+        features = view.numpy(backbone, rows).astype(np.float64)
+        spread[f"{modality}_varying"] = float(
+            (np.nanmax(features, axis=(0, 1)) > np.nanmin(features, axis=(0, 1))).mean()
+        )
+    return finding("constant_features", min(spread.values()) == 0, spread)
 
 
 def of_checkpoint(config: Config, training: Run, view: Features, keys: dict[str, str]) -> list[Finding]:
-    """Whether stored embeddings are those that the checkpoint gives a segment alone, or those of a batch.
+    """Check whether stored embeddings are those that the checkpoint gives a segment alone, or those of a batch.
 
-    Looks at the first batch that heads/embed.py embeds: batch norm's training mode would have its very statistics.
+    Uses the first batch that heads/embed.py embeds: batch norm in training mode would have had its statistics.
     """
     heads, _ = load_checkpoint(training.folder / "checkpoint.safetensors")
     rows = np.arange(min(BLOCK, view.videos))
     stored, numbers = load_embeddings(training, rows, keys), {}
-    for side, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
-        kept = getattr(stored, side)
-        known = ~np.isnan(kept[:, :, 0])
+    for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+        kept = getattr(stored, modality)
+        known = good_segments(kept)
         features, units = torch.from_numpy(view.numpy(backbone, rows)[known]), unit_rows(kept[known])
         for name, batchwise in (("alone", False), ("batch", True)):
-            again = unit_rows(_embedded(getattr(heads, side), features, batchwise))
-            numbers[f"{side}_{name}"] = float((units * again).sum(axis=1).mean())
-    alone, batch = (min(numbers[f"{side}_{name}"] for side in ("audio", "video")) for name in ("alone", "batch"))
+            again = unit_rows(_embedded(getattr(heads, modality), features, batchwise))
+            numbers[f"{modality}_{name}"] = float((units * again).sum(axis=1).mean())
+    alone, batch = (
+        min(numbers[f"{modality}_{name}"] for modality in ("audio", "video")) for name in ("alone", "batch")
+    )
     return [
         finding("train_mode_batch_norm", alone < SAME and batch > alone, numbers),
         finding("other_weights", alone < SAME and batch <= alone, numbers),
@@ -96,11 +114,12 @@ def _embedded(head: nn.Module, features: torch.Tensor, batchwise: bool) -> np.nd
         if isinstance(layer, nn.BatchNorm1d):
             layer.train(batchwise)
     with torch.no_grad():
-        return head(features).numpy()
+        embedded: np.ndarray = head(features).numpy()
+    return embedded
 
 
 def of_labels(units: np.ndarray, labels: list[str | None], config: Config) -> Finding:
-    """Whether neighbours by `units` [n, d] share labels more often than strangers do."""
+    """Check whether neighbours by `units` [n, d] share labels more often than random videos do."""
     known = np.array([bool(label) for label in labels])
     names, number = np.unique([label for label in labels if label], return_inverse=True)
     if len(names) < 2 or known.sum() < FEWEST:
@@ -113,24 +132,14 @@ def of_labels(units: np.ndarray, labels: list[str | None], config: Config) -> Fi
 
 
 def of_probes(config: Config, paths: Paths, name: str) -> Finding:
-    """Whether probes on the embeddings do worse than on the features that they came from; unknown without probes."""
-    worse, compared = [], 0
-    for task in config.labels.tasks:
-        for line in (read_json(paths.eval(name) / f"{task}.json") or {}).get("comparisons", []):
-            if not line["b"].startswith("cl_") and line["difference"] is not None:
-                compared += 1
-                if line["differs"] and line["high"] < 0:
-                    worse.append(
-                        f"{task}, {line['level']}s, {line['probe']}: {line['metric']} of {line['a']} is "
-                        f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}] from {line['b']}'s"
-                    )
-    numbers = {"compared": compared, "worse": len(worse)}
-    return finding("downstream_below_features", bool(worse) if compared else None, numbers, tuple(worse))
+    """Check whether probes do worse on the embeddings than on their features; unknown without probes."""
+    written = {task: read_json(paths.eval(name) / f"{task}.json") for task in config.labels.tasks}
+    return below_features({task: probed for task, probed in written.items() if probed})
 
 
 def diagnose(config: Config, name: str) -> dict[str, Any]:
-    """Diagnose one experiment and write its JSON; returns it."""
-    paths, training = Paths(Path(config.results)), runs(config, name)[0]
+    """Diagnose one experiment, write the JSON and return it."""
+    paths, training = config.paths, runs(config, name)[0]
     test, view = load_test(config, name, training)
     test = replace(test, table=test.table[:MOST], audio=test.audio[:MOST], video=test.video[:MOST])
     metrics, retrieval = training.folder / "metrics.jsonl", paths.eval(name) / "retrieval.json"
@@ -141,7 +150,7 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     findings, ways = of_losses(lines)
     rows = view.rows("train", (config.heads.audio, config.heads.video))[:MOST]
     trained = load_embeddings(training, rows, test.record["keys"])
-    good = ~(np.isnan(trained.audio[:, 0, 0]) | np.isnan(trained.video[:, 0, 0]))
+    good = good_segments(trained.audio, trained.video)[:, 0]
     audio, video, _ = test.level("segment")
     shape = of_shape(unit_rows(audio), unit_rows(video))
     medians = {
@@ -152,7 +161,8 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     whole = medians["test"]["metrics"]["median"]
     medians["test"] = {"median": whole["value"]} | {key: whole[key] for key in ("low", "high", "chance")}
     medians["test"]["videos"] = ranked["test_videos_valid"]
-    dead = any(one["verdict"] == "found" for one in shape if one["name"] in ("constant_output", "collapse"))
+    dead = any(line["verdict"] == "found" for line in shape if line["name"] in ("constant_output", "collapse"))
+    findings += [of_features(config, view, rows)]
     findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(config, training, view, test.record["keys"])
     both = unit_rows(mean_unit(test.audio) + mean_unit(test.video))
     findings += [of_labels(both, test.table["genre"].to_pylist(), config), of_probes(config, paths, name)]
@@ -167,11 +177,11 @@ def main() -> None:
     config = read(args.config)
     torch.set_num_threads(args.threads)
     for name in args.experiment or config.heads.experiments:
-        found = [one for one in diagnose(config, name)["findings"] if one["verdict"] == "found"]
-        for one in found:
-            numbers = ", ".join(f"{key} {value:.4g}" for key, value in one["numbers"].items())
-            log.info("%s: %s (%s). %s %s", name, one["name"], numbers, one["meaning"], one["advice"])
-        if not found:
+        positive = [line for line in diagnose(config, name)["findings"] if line["verdict"] == "found"]
+        for line in positive:
+            numbers = ", ".join(f"{key} {value:.4g}" for key, value in line["numbers"].items())
+            log.info("%s: %s (%s). %s %s", name, line["name"], numbers, line["meaning"], line["advice"])
+        if not positive:
             log.info("%s: none of the known signatures of failure", name)
 
 

@@ -1,4 +1,4 @@
-"""Measured signs of sick embeddings: spread, collapse, modality gap, labels of neighbours. Reads and writes nothing.
+"""Measured signs of failed embeddings: spread, collapse, modality gap, labels of neighbours. Reads and writes nothing.
 
 All take unit vectors [n, d] (see `eval.ranks.unit_rows`).
 """
@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from eval.similarity import closest
+
 
 def spread(units: np.ndarray) -> float:
-    """Root mean square distance from the mean vector: 0 for a constant output, 1 for vectors in all directions."""
+    """Return the RMS distance from the mean vector: 0 for a constant output, 1 for vectors in all directions."""
     return float(np.sqrt(max(0.0, 1 - np.square(units.mean(axis=0)).sum())))
 
 
 def mean_cosine(units: np.ndarray) -> float:
-    """Mean cosine of two different rows."""
+    """Return the mean cosine of two different rows."""
     n = len(units)
     return float((np.square(units.sum(axis=0)).sum() - n) / (n * (n - 1)))
 
 
 def effective_rank(units: np.ndarray) -> float:
-    """exp of the entropy of the covariance's normalised eigenvalues (after Roy & Vetterli 2007, EUSIPCO).
+    """Return exp of the entropy of the covariance's normalised eigenvalues (after Roy & Vetterli 2007, EUSIPCO).
 
-    The number of directions that the vectors really use: between 1 and min(n - 1, d). 0 if they do not vary.
+    It counts the directions that the vectors use: between 1 and min(n - 1, d); 0 if they do not vary.
     """
     share = np.square(np.linalg.svd(units - units.mean(axis=0), compute_uv=False))
     if share.sum() == 0:
@@ -32,16 +34,16 @@ def effective_rank(units: np.ndarray) -> float:
 
 
 def modality_gap(audio: np.ndarray, video: np.ndarray) -> dict[str, float]:
-    """How far apart the two sides lie (Liang et al. 2022, arXiv 2203.02053).
+    """Measure how far apart the two modalities lie (Liang et al. 2022, arXiv 2203.02053).
 
     `distance` of the centroids, `spread` of the rows round their own, and `separability`: the share of held-out rows
-    whose side the nearer centroid of the other rows tells; 0.5 is chance.
+    whose modality the nearer centroid of the other rows tells; 0.5 is chance.
     """
-    middle = [[side[half::2].mean(axis=0) for half in (0, 1)] for side in (audio, video)]
+    middle = [[units[half::2].mean(axis=0) for half in (0, 1)] for units in (audio, video)]
     right = []
-    for number, side in enumerate((audio, video)):
+    for number, units in enumerate((audio, video)):
         for half in (0, 1):
-            near, far = (((side[half::2] - middle[m][1 - half]) ** 2).sum(axis=1) for m in (number, 1 - number))
+            near, far = (((units[half::2] - middle[m][1 - half]) ** 2).sum(axis=1) for m in (number, 1 - number))
             right.append((near < far) + 0.5 * (near == far))
     inner = float(np.sqrt((spread(audio) ** 2 + spread(video) ** 2) / 2))
     distance = float(np.linalg.norm(audio.mean(axis=0) - video.mean(axis=0)))
@@ -49,10 +51,10 @@ def modality_gap(audio: np.ndarray, video: np.ndarray) -> dict[str, float]:
 
 
 def label_agreement(units: np.ndarray, labels: np.ndarray, nearest: int = 3) -> tuple[np.ndarray, float]:
-    """Share of each row's `nearest` neighbours with its label, float [n], and what random neighbours would give."""
+    """Return the share of each row's `nearest` neighbours with its label, float [n], and its chance level."""
     similar = units @ units.T
     np.fill_diagonal(similar, -np.inf)
-    near = np.argpartition(-similar, min(nearest, len(units) - 1) - 1, axis=1)[:, :nearest]
+    near = closest(similar, min(nearest, len(units) - 1), ordered=False)
     _, counts = np.unique(labels, return_counts=True)
     n = len(labels)
     return (labels[near] == labels[:, None]).mean(axis=1), float((counts * (counts - 1)).sum() / (n * (n - 1)))

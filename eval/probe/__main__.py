@@ -9,13 +9,14 @@ the `auc`, `average_precision` … of every resample; `LEVEL/rows` are the items
 
 LEVEL is `segment` (fitted on segments, each with its video's labels, and scored on segments) or `video` (the mean of a
 video's segments). There is one probe for each of `heads.seeds`, on that seed's embeddings; values are means over them,
-`seeds_low` and `seeds_high` their 95 % interval, `low` and `high` the one over resampled videos.
+`seeds_low` and `seeds_high` their 95 % interval, `low` and `high` the one over resampled videos. As in the paper, a
+probe on embeddings is fitted on the training videos, which the heads were trained on as well; it is scored on test
+videos, which neither has seen.
 """
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,9 @@ from config.model import Config, read
 from config.paths import Paths
 from eval.paper import PROBE_SCORES
 from eval.probe.fit import fit
-from eval.probe.measure import Measured, Scores, compare, measure
+from eval.probe.measure import MeasuredProbe, Scores, compare, measure
 from eval.probe.metrics import best_thresholds, resamples
-from eval.probe.sets import Representation, Task, experiment_representations, load_task, title
+from eval.probe.sets import ProbeTask, Representation, experiment_representations, load_task, title
 
 log = logging.getLogger("probe")
 LEVELS = ("segment", "video")
@@ -43,44 +44,46 @@ AGAINST = {
     "cl_video": ("video",),
     "cl_aggregated": ("cl_audio", "audio", "audio_video"),
 }
-"""Which representations each is compared with: what it was made from."""
+"""The representations that each is compared with: those it was made from."""
 
 Kind = tuple[str, str, str]
 """Level, representation, probe."""
 
 
-def score(config: Config, task: Task, representations: dict[str, Representation]) -> dict[Kind, Scores]:
+def score(config: Config, task: ProbeTask, representations: dict[str, Representation]) -> dict[Kind, Scores]:
     """Fit every probe with every seed and score the test split."""
-    found: dict[Kind, list[tuple[np.ndarray, np.ndarray, int, int]]] = {}
+    fits: dict[Kind, list[tuple[np.ndarray, np.ndarray, int, int]]] = {}
     jobs = [(s, key, level) for s in config.heads.seeds for key in representations for level in LEVELS]
     for seed, key, level in progress(jobs, len(jobs), f"probe {task.name}", "representations"):
-        sides = task.sides(representations[key](seed), level)
+        splits = task.splits(representations[key](seed), level)
         for probe in PROBES:
             hidden = config.probes.hidden if probe == "perceptron" else []
-            fitted = fit(sides["train"], sides["validation"], config.probes, hidden, task.single, seed)
-            held, test = (fitted.scores(side.features[side.good]) for side in (sides["validation"], sides["test"]))
-            truth = sides["validation"].truth[np.nonzero(sides["validation"].good)[0]]
-            thresholds = best_thresholds(held[:, task.evaluated], truth[:, task.evaluated])
-            dim = sides["test"].features.shape[2]
-            found.setdefault((level, key, probe), []).append((test, thresholds, fitted.epoch, dim))
+            name = f"the {probe} probe of {task.name} on {title(config, key)} ({level}s, seed {seed})"
+            fitted = fit(splits["train"], splits["validation"], config.probes, hidden, task.single, seed, name)
+            held_out = splits["validation"]
+            validation, test = (fitted.scores(s.features[s.good]) for s in (held_out, splits["test"]))
+            truth = held_out.truth[np.nonzero(held_out.good)[0]]
+            thresholds = best_thresholds(validation[:, task.evaluated], truth[:, task.evaluated])
+            dim = splits["test"].features.shape[2]
+            fits.setdefault((level, key, probe), []).append((test, thresholds, fitted.epoch, dim))
     return {
         kind: Scores(
-            np.stack([s for s, *_ in each]), np.stack([t for _, t, *_ in each]), [e[2] for e in each], each[0][3]
+            np.stack([s for s, *_ in seeds]), np.stack([t for _, t, *_ in seeds]), [e[2] for e in seeds], seeds[0][3]
         )
-        for kind, each in found.items()
+        for kind, seeds in fits.items()
     }
 
 
-def items(task: Task, level: str) -> np.ndarray:
-    """Which test video each test item is of, int [items]."""
+def items(task: ProbeTask, level: str) -> np.ndarray:
+    """Return the test video (its number among them) of each test item, int [items]."""
     good = task.good[task.split == "test"]
     return np.nonzero(good)[0] if level == "segment" else np.arange(len(good))
 
 
 def evaluate(
-    config: Config, task: Task, representations: dict[str, Representation]
-) -> tuple[dict[Kind, Measured], dict[str, np.ndarray]]:
-    """Everything measured, and the tensors that are stored beside the JSON."""
+    config: Config, task: ProbeTask, representations: dict[str, Representation]
+) -> tuple[dict[Kind, MeasuredProbe], dict[str, np.ndarray]]:
+    """Measure every probe; return the measurements and the tensors that are stored beside the JSON."""
     scores = score(config, task, representations)
     test = task.split == "test"
     measured, tensors = {}, {}
@@ -88,48 +91,48 @@ def evaluate(
         owner = items(task, level)
         times = resamples(int(test.sum()), owner, config.eval.bootstrap, config.eval.seed)
         tensors[f"{level}/rows"] = task.rows[test][owner]
-        for kind, found in scores.items():
+        for kind, fitted in scores.items():
             if kind[0] == level:
-                done = measure(found, task.truth[test][owner], task.classes, task.evaluated, times, task.single)
-                measured[kind] = done
-                tensors["/".join((*kind, "scores"))] = found.scores
-                tensors |= {"/".join((*kind, name)): values for name, values in done.resampled.items()}
+                result = measure(fitted, task.truth[test][owner], task.classes, task.evaluated, times, task.single)
+                measured[kind] = result
+                tensors["/".join((*kind, "scores"))] = fitted.scores
+                tensors |= {"/".join((*kind, name)): values for name, values in result.resampled.items()}
     return measured, tensors
 
 
-def comparisons(measured: dict[Kind, Measured], known: dict[Kind, Measured]) -> list[dict[str, Any]]:
-    """Each representation beside what it was made from (here or in `known`), by the same probe on the same videos."""
-    found = []
-    for (level, key, probe), one in measured.items():
-        for other in AGAINST.get(key, ()):
-            base = (measured | known)[level, other, probe]
+def comparisons(measured: dict[Kind, MeasuredProbe], baselines: dict[Kind, MeasuredProbe]) -> list[dict[str, Any]]:
+    """Compare each representation with those it was made from (here or in `baselines`), on the same videos."""
+    rows = []
+    for (level, key, probe), result in measured.items():
+        for base_key in AGAINST.get(key, ()):
+            base = (measured | baselines)[level, base_key, probe]
             for metric in COMPARED:
-                found.append(
-                    {"level": level, "probe": probe, "metric": metric, "a": key, "b": other}
-                    | compare(one, base, metric)
+                rows.append(
+                    {"level": level, "probe": probe, "metric": metric, "a": key, "b": base_key}
+                    | compare(result, base, metric)
                 )
-    return found
+    return rows
 
 
-def load_measured(paths: Paths, task: Task, same: dict[str, Any]) -> dict[Kind, Measured]:
-    """What was measured on the backbones' features. UserError where that is missing or of other videos or settings."""
+def load_measured(paths: Paths, task: ProbeTask, settings: dict[str, Any]) -> dict[Kind, MeasuredProbe]:
+    """Read what was measured on the backbones' features. Raises UserError if missing or of other videos or settings."""
     path = paths.eval(FEATURES) / f"{task.name}.json"
-    written = read_json(path)
-    if written is None or any(written[key] != value for key, value in same.items()):
+    stored = read_json(path)
+    if stored is None or any(stored[key] != value for key, value in settings.items()):
         raise UserError(f"{path} is missing or of other videos or settings; run `snakemake evaluate …`")
     tensors = load_file(path.with_suffix(".safetensors"))
-    found = {}
-    for entry in written["results"]:
+    measured = {}
+    for entry in stored["results"]:
         kind = entry["level"], entry["representation"], entry["probe"]
-        found[kind] = Measured(entry, {name: tensors["/".join((*kind, name))] for name in entry["metrics"]})
-    return found
+        measured[kind] = MeasuredProbe(entry, {name: tensors["/".join((*kind, name))] for name in entry["metrics"]})
+    return measured
 
 
 def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
     """Probe one task on the backbones' features or one experiment's embeddings; write and return the JSON."""
-    paths = Paths(Path(config.results))
+    paths = config.paths
     task, representations = load_task(config, name)
-    same = {
+    settings = {
         "task": name,
         "keys": task.keys,
         "random_weights": task.random_weights,
@@ -145,34 +148,34 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
     }
     if experiment is not None:
         representations = experiment_representations(config, experiment, task)
-    measured: dict[Kind, Measured] = {}
+    measured: dict[Kind, MeasuredProbe] = {}
     tensors: dict[str, np.ndarray] = {"rows": task.rows}
-    known: dict[Kind, Measured] = {}
+    baselines: dict[Kind, MeasuredProbe] = {}
     notes = []
     if task.evaluated.any() and (task.split == "validation").any():
         measured, tensors = evaluate(config, task, representations)
-        known = load_measured(paths, task, same) if experiment else {}
+        baselines = load_measured(paths, task, settings) if experiment else {}
     else:
         notes.append(
             f"nothing was measured: of {len(task.rows)} labelled videos with features, no class has positives in "
             "train and test and negatives in test, or a split is empty"
         )
-    written = {
+    report = {
         "experiment": experiment,
-        **same,
+        **settings,
         "published": PROBE_SCORES[name] if set(task.keys) == {"musicnn", "r2plus1d"} else None,
         "notes": notes,
         "results": [
-            {"level": level, "representation": key, "name": title(config, key), "probe": kind} | one.entry
-            for (level, key, kind), one in measured.items()
+            {"level": level, "representation": key, "name": title(config, key), "probe": kind} | result.entry
+            for (level, key, kind), result in measured.items()
         ],
-        "comparisons": comparisons(measured, known),
+        "comparisons": comparisons(measured, baselines),
     }
     folder = paths.eval(experiment or FEATURES)
     with replacing(folder / f"{name}.safetensors") as temporary:
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary)
-    write_json(folder / f"{name}.json", written)
-    return written
+    write_json(folder / f"{name}.json", report)
+    return report
 
 
 def main() -> None:
@@ -181,14 +184,14 @@ def main() -> None:
     p.add_argument("--experiment", metavar="NAME", help="probe the embeddings of one of heads.experiments")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    written = probe(read(args.config), args.task, args.experiment)
-    for note in written["notes"]:
+    report = probe(read(args.config), args.task, args.experiment)
+    for note in report["notes"]:
         log.warning(note)
-    for left, why in written["left_out"].items():
-        log.info("left out: %s (%s)", left, ", ".join(why))
-    if written["unvalidated"]:
-        log.info("not in F1 by validation thresholds, for want of a positive: %s", ", ".join(written["unvalidated"]))
-    for r in written["results"]:
+    for label, why in report["left_out"].items():
+        log.info("left out: %s (%s)", label, ", ".join(why))
+    if report["unvalidated"]:
+        log.info("not in F1 by validation thresholds, for want of a positive: %s", ", ".join(report["unvalidated"]))
+    for r in report["results"]:
         auc = r["metrics"]["auc"]
         log.info(
             "%s %s, %s: macro ROC-AUC %.3f [%.3f, %.3f]",

@@ -1,4 +1,4 @@
-"""What is said about the scores of a probe: values, intervals over seeds and over videos, classes. No files."""
+"""What is reported of the scores of a probe: values, intervals over seeds and over videos, classes. No files."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from eval.bootstrap import percentile_interval
 from eval.probe.metrics import f1, macro, ranking, top_class
-from eval.seeds import mean_interval
+from eval.seeds import excludes_zero, mean_interval
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the probes of all seeds say about the test split.
+    """The scores of the probes of all seeds on the test split.
 
     `scores` is float32 [seeds, items, classes]; `thresholds` float64 [seeds, evaluated classes], from the validation
     split; `epochs` those of the weights that were kept; `dim` the width of the representation.
@@ -26,7 +27,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredProbe:
     """One entry of the JSON, and each metric's macro value in the resamples, float64 [resamples]."""
 
     entry: dict[str, Any]
@@ -34,8 +35,8 @@ class Measured:
 
 
 def measure(
-    found: Scores, truth: np.ndarray, classes: list[str], evaluated: np.ndarray, times: np.ndarray, single: bool
-) -> Measured:
+    fitted: Scores, truth: np.ndarray, classes: list[str], evaluated: np.ndarray, times: np.ndarray, single: bool
+) -> MeasuredProbe:
     """Measure one probe on one representation.
 
     `truth` bool [items, classes]; `evaluated` bool [classes]; `times` as in `eval.probe.metrics`. All classes count in
@@ -44,21 +45,21 @@ def measure(
     times = np.column_stack([np.ones(len(times), dtype=np.float32), times])  # first the split itself
     chosen, right = truth[:, evaluated], truth.argmax(axis=1)
     values: dict[str, list[np.ndarray]] = {}
-    for scores, thresholds in zip(found.scores, found.thresholds, strict=True):
-        here = scores[:, evaluated]
-        auc, precision = ranking(here, chosen, times)
-        each = {
+    for scores, thresholds in zip(fitted.scores, fitted.thresholds, strict=True):
+        evaluated_scores = scores[:, evaluated]
+        auc, precision = ranking(evaluated_scores, chosen, times)
+        by_metric = {
             "auc": auc,
             "average_precision": precision,
-            "f1": np.where(np.isnan(thresholds), np.nan, f1(here >= thresholds, chosen, times)),
-            "f1_at_half": f1(here >= 0.5, chosen, times),
+            "f1": np.where(np.isnan(thresholds), np.nan, f1(evaluated_scores >= thresholds, chosen, times)),
+            "f1_at_half": f1(evaluated_scores >= 0.5, chosen, times),
         }
         if single:
             likely = top_class(scores)
-            each["f1_of_most_likely"] = f1(likely[:, evaluated], chosen, times)
+            by_metric["f1_of_most_likely"] = f1(likely[:, evaluated], chosen, times)
             correct = (scores.argmax(axis=1) == right).astype(np.float64)
-            each["accuracy"] = (correct @ times / times.sum(axis=0))[:, None]
-        for name, value in each.items():
+            by_metric["accuracy"] = (correct @ times / times.sum(axis=0))[:, None]
+        for name, value in by_metric.items():
             values.setdefault(name, []).append(value)
     share = chosen.mean(axis=0)
     chance = {"auc": 0.5, "average_precision": float(share.mean())}
@@ -76,46 +77,43 @@ def measure(
         low, high = interval(by_class["auc"][1:, i])
         line: dict[str, Any] = {"class": name, "support": int(chosen[:, i].sum()), "auc_low": low, "auc_high": high}
         per_class.append(line | {metric: number(value[0, i]) for metric, value in by_class.items()})
-    entry = {"dim": found.dim, "epochs": found.epochs, "metrics": metrics, "per_class": per_class}
-    entry["thresholds"] = [[number(t) for t in each] for each in found.thresholds]
-    entry["confusion"] = confusion(found.scores, right, classes) if single else None
-    return Measured(entry, resampled)
+    entry = {"dim": fitted.dim, "epochs": fitted.epochs, "metrics": metrics, "per_class": per_class}
+    entry["thresholds"] = [[number(t) for t in thresholds] for thresholds in fitted.thresholds]
+    entry["confusion"] = confusion(fitted.scores, right, classes) if single else None
+    return MeasuredProbe(entry, resampled)
 
 
 def number(value: float) -> float | None:
-    """A value for JSON, which has no NaN: None where it is not defined."""
+    """Return a value for JSON, which has no NaN: None where it is not defined."""
     return None if np.isnan(value) else float(value)
 
 
 def interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % percentile interval over the resamples in which a value is defined; None where it is in none."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return None, None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
+    """Return the 95 % percentile interval over the resamples in which a value is defined; None if it is in none."""
+    low, high = percentile_interval(values)
+    return number(low), number(high)
 
 
 def over_seeds(values: np.ndarray) -> dict[str, Any]:
-    """The values of the seeds, and the 95 % interval of their mean, None where there is none (see eval/seeds.py)."""
+    """Return the values of the seeds and the 95 % interval of their mean, None if there is none (see eval/seeds.py)."""
     low, high = (None if np.isnan(values).any() else mean_interval(values.tolist())) or (None, None)
     return {"seeds": [number(value) for value in values], "seeds_low": low, "seeds_high": high}
 
 
 def confusion(scores: np.ndarray, right: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """How often each class (row) was taken for each (column): the mean of the seeds' counts."""
+    """Return how often each class (row) was taken for each (column): the mean of the seeds' counts."""
     counts = np.zeros((len(classes), len(classes)))
-    for each in scores:
-        np.add.at(counts, (right, each.argmax(axis=1)), 1 / len(scores))
+    for seed_scores in scores:
+        np.add.at(counts, (right, seed_scores.argmax(axis=1)), 1 / len(scores))
     return {"classes": classes, "counts": counts.round(6).tolist()}
 
 
-def compare(a: Measured, b: Measured, metric: str) -> dict[str, Any]:
-    """Difference a - b of a metric's macro values, with its interval over the same resamples of the videos.
+def compare(a: MeasuredProbe, b: MeasuredProbe, metric: str) -> dict[str, Any]:
+    """Return the difference a - b of a metric's macro values and its interval over the same resamples of the videos.
 
     `differs` is false where the interval contains 0: then nothing says that one is better.
     """
-    one, other = (each.entry["metrics"][metric]["value"] for each in (a, b))
+    value, base = (probe.entry["metrics"][metric]["value"] for probe in (a, b))
     low, high = interval(a.resampled[metric] - b.resampled[metric])
-    differs = low is not None and high is not None and (low > 0 or high < 0)
-    return {"difference": None if one is None else one - other, "low": low, "high": high, "differs": differs}
+    differs = low is not None and high is not None and excludes_zero((low, high))
+    return {"difference": None if value is None else value - base, "low": low, "high": high, "differs": differs}

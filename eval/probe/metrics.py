@@ -10,38 +10,38 @@ from __future__ import annotations
 
 import numpy as np
 
+from eval.bootstrap import resample_counts
+
 ELEMENTS = 2**23
 """Numbers held at once: resamples are worked off in chunks of about this many."""
 
 
 def resamples(videos: int, owner: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """How often each item stands in each of `count` resamples of the videos: float32 [items, count].
+    """Draw `count` resamples of the videos; return how often each item is in each: float32 [items, count].
 
     Videos, not items, are drawn with replacement (a cluster bootstrap), because segments of one video are not
     independent; `owner` int [items] says whose each item is. Equal arguments give equal resamples, whatever the items.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, videos]))
-    drawn = rng.integers(videos, size=(count, videos)) + videos * np.arange(count)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=count * videos).reshape(count, videos)
-    return times.T.astype(np.float32)[owner]
+    return resample_counts(videos, count, rng).T.astype(np.float32)[owner]
 
 
 def ranking(scores: np.ndarray, truth: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ROC-AUC and average precision of each class: two float64 [resamples, classes].
+    """Return ROC-AUC and average precision of each class: two float64 [resamples, classes].
 
     `scores` float and `truth` bool are [items, classes]. Items with equal scores are taken together.
     """
-    step = max(1, ELEMENTS // max(1, len(scores)))
+    size = max(1, ELEMENTS // max(1, len(scores)))
     parts = [
-        np.stack([_ranking(s, t, times[:, at : at + step]) for s, t in zip(scores.T, truth.T, strict=True)], axis=2)
-        for at in range(0, times.shape[1], step)
+        np.stack([_ranking(s, t, times[:, part]) for s, t in zip(scores.T, truth.T, strict=True)], axis=2)
+        for part in (slice(first, first + size) for first in range(0, times.shape[1], size))
     ]
     auc, precision = np.concatenate(parts, axis=1)
     return auc, precision
 
 
 def _ranking(score: np.ndarray, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """ROC-AUC and average precision of one class, float64 [2, resamples]."""
+    """Return ROC-AUC and average precision of one class, float64 [2, resamples]."""
     order = np.argsort(-score, kind="stable")
     ordered, positive = -score[order], truth[order]
     weight = times[order]
@@ -65,7 +65,7 @@ def _ranking(score: np.ndarray, truth: np.ndarray, times: np.ndarray) -> np.ndar
 
 
 def f1(predicted: np.ndarray, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """F1 of each class, float64 [resamples, classes], from two bool [items, classes]."""
+    """Return F1 of each class, float64 [resamples, classes], from two bool [items, classes]."""
     weight = times.T.astype(np.float64)
     positives = weight @ truth
     with np.errstate(invalid="ignore"):
@@ -74,32 +74,32 @@ def f1(predicted: np.ndarray, truth: np.ndarray, times: np.ndarray) -> np.ndarra
 
 
 def best_thresholds(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """For each class the threshold with the highest F1, the highest of equals: float64 [classes].
+    """Return for each class the threshold with the highest F1, the highest of equals: float64 [classes].
 
     An item is predicted to be of the class when its score is at least the threshold, which lies halfway between two
     neighbouring scores. `scores` and `truth` are [items, classes]; NaN for a class without a positive.
     """
-    found = []
+    thresholds = []
     for score, positive in zip(scores.T.astype(np.float64), truth.T, strict=True):
         if not positive.any():
-            found.append(np.nan)
+            thresholds.append(np.nan)
             continue
         order = np.argsort(-score, kind="stable")
         ordered, hits = score[order], positive[order].cumsum()
         value = 2 * hits / (np.arange(1, len(score) + 1) + hits[-1])
         last = np.append(ordered[1:] < ordered[:-1], True)  # a threshold cannot part equals
         best = int(np.argmax(np.where(last, value, -1.0)))
-        found.append((ordered[best] + ordered[min(best + 1, len(ordered) - 1)]) / 2)
-    return np.array(found)
+        thresholds.append((ordered[best] + ordered[min(best + 1, len(ordered) - 1)]) / 2)
+    return np.array(thresholds)
 
 
 def top_class(scores: np.ndarray) -> np.ndarray:
-    """The class with the highest score of each item, as bool [items, classes]."""
+    """Return the class with the highest score of each item, as bool [items, classes]."""
     return np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
 
 
 def macro(values: np.ndarray) -> np.ndarray:
-    """Mean over the classes that are defined: [resamples, classes] → [resamples]; NaN where none is."""
-    known = ~np.isnan(values)
+    """Return the mean over the classes that are defined: [resamples, classes] → [resamples]; NaN where none is."""
+    defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
+        return np.where(defined, values, 0).sum(axis=1) / defined.sum(axis=1)

@@ -1,1 +1,1 @@
-"""The report: what was run on what, what came out, how sure. One HTML page that opens from disk."""
+"""The report: data, settings, results and their intervals as one HTML page that opens from disk."""

@@ -2,7 +2,7 @@
 
 Reads the plan, the manifest, the probe's durations, failures.csv, every experiment's metrics.jsonl, what eval/ wrote of
 each experiment and of the features, and a few seconds of each video that the galleries show. Writes into report/:
-  index.html          the report: plots and pictures are inside, nothing is loaded from elsewhere, no scripts
+  index.html          the report: plots and stills are inside, nothing is loaded from elsewhere, no scripts
   gallery-NAME.html   nearest neighbours in each space, with clips to play from media/
   plots/*.png, *.svg  every plot; tables/*.csv every table
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from config.cli import parser, run
 from config.files import replacing
 from config.model import Config, read
-from config.paths import Paths
 from eval.report import page
 from eval.report.draw import draw
 from eval.report.gather import gather
@@ -26,18 +25,18 @@ log = logging.getLogger("report")
 
 
 def report(config: Config) -> Path:
-    """Write the whole report; returns the page's path."""
-    folder = Paths(Path(config.results)).report
-    found = gather(config)
-    for name, rows in tables(found).items():
+    """Write the whole report and return the page's path."""
+    folder = config.paths.report
+    results = gather(config)
+    for name, rows in tables(results).items():
         write_table(folder / "tables", name, rows)
-    drawn = draw(found, folder / "plots")
-    # The leading experiment's clips come first: if there is a limit to what is cut, they are there.
-    first = sorted(found.spaces, key=lambda space: space is not found.lead)
+    drawn = draw(results, folder / "plots")
+    # The leading experiment's clips come first, lest a limit to what is cut leave them out.
+    first = sorted(results.spaces, key=lambda space: space is not results.lead)
     media = cut([item for space in first for item in space.neighbours["items"]], config, folder)
-    for space in found.spaces:
-        _write(folder / f"gallery-{space.name}.html", page.gallery(config, found, space, media))
-    _write(folder / "index.html", page.index(config, found, drawn, media, folder))
+    for space in results.spaces:
+        _write(folder / f"gallery-{space.name}.html", page.gallery(config, results, space, media))
+    _write(folder / "index.html", page.index(config, results, drawn, media, folder))
     return folder / "index.html"
 
 

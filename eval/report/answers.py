@@ -1,34 +1,34 @@
-"""What came out, in a few sentences: a reader's first question. Reads and writes nothing."""
+"""The report's summary: the results in a few sentences. Reads and writes nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from eval.report.gather import ExperimentRun, Run
-from eval.report.plots.near import WAYS
+from eval.report.plots.neighbours import WAYS
 from eval.report.tables import table_1
 
 
 def answers(run: Run) -> list[str]:
-    """Sentences about retrieval, the published formula, the probes and the neighbours, as far as they were measured."""
+    """Return a sentence on each of retrieval, published formula, probes and neighbours, as far as measured."""
     rows = table_1(run)
     if not rows or run.lead is None:
         return []
-    found = [_retrieval(run, rows), _formula(rows), *_probes(run, run.lead), _neighbours(run.lead)]
-    return [sentence for sentence in found if sentence]
+    sentences = [_retrieval(run, rows), _formula(rows), *_probes(run, run.lead), _neighbours(run.lead)]
+    return [sentence for sentence in sentences if sentence]
 
 
 SEVERITY = {"broken": 0, "weak": 1, "note": 2}
 
 
 def diagnosed(run: Run) -> list[dict[str, Any]]:
-    """What eval/diagnose found, the worst first: each finding once, with the `experiments` that have it."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return what eval/diagnose found, the worst first: each finding once, with the `experiments` that have it."""
+    findings: dict[str, dict[str, Any]] = {}
     for e in run.experiments:
         for f in e.diagnosis["findings"]:
             if f["verdict"] == "found":
-                found.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
-    return sorted(found.values(), key=lambda f: SEVERITY[f["severity"]])
+                findings.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
+    return sorted(findings.values(), key=lambda f: SEVERITY[f["severity"]])
 
 
 def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
@@ -41,13 +41,13 @@ def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
     )
     count, total = len(better), len(run.experiments)
     verdict = (
-        f"{count} of {total} experiments find the true partner better than guessing does"
+        f"{count} of {total} experiments retrieve the positive better than chance"
         if total > 1
-        else f"“{best['experiment']}” finds the true partner {'' if count else 'no '}better than guessing does"
+        else f"“{best['experiment']}” retrieves the positive {'' if count else 'no '}better than chance"
     )
     return (
         f"{verdict}. The lowest median rank is that of “{best['experiment']}”: {ranks}, among {best['gallery']:,} test "
-        f"segments, where guessing gives {_short(best['median_chance'])}."
+        f"segments, where chance is {_short(best['median_chance'])}."
     )
 
 
@@ -57,25 +57,25 @@ def _formula(rows: list[dict[str, Any]]) -> str | None:
         return None
     true = [r["median"] for r in rows]
     return (
-        f"The formula of the paper’s published code says {_short(min(known))} to {_short(max(known))} for the same "
-        f"embeddings, whose true median ranks lie between {_short(min(true))} and {_short(max(true))}: it measures "
-        "no ranks."
+        f"The formula of the paper’s published code gives {_short(min(known))} to {_short(max(known))} for the same "
+        f"embeddings, whose true median ranks lie between {_short(min(true))} and {_short(max(true))}: it does "
+        "not measure ranks."
     )
 
 
 def _probes(run: Run, lead: ExperimentRun) -> list[str]:
-    said = []
-    for task, found in lead.probes.items():
-        one = next(
+    sentences = []
+    for task, probed in lead.probes.items():
+        compared = next(
             (
                 c
-                for c in found["comparisons"]
+                for c in probed["comparisons"]
                 if (c["level"], c["probe"], c["metric"], c["a"], c["b"])
                 == ("video", "perceptron", "auc", "cl_aggregated", "audio_video")
             ),
             None,
         )
-        if one is None or one["low"] is None:  # not measured, or not defined
+        if compared is None or compared["low"] is None:  # not measured, or not defined
             continue
         values = {
             r["representation"]: r["metrics"]["auc"]["value"]
@@ -84,13 +84,14 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
             for r in space.probes[task]["results"]
             if (r["level"], r["probe"]) == ("video", "perceptron")
         }
-        verdict = f"{'better' if one['difference'] > 0 else 'worse'}" if one["differs"] else "not distinguishable"
-        interval = f"difference {one['difference']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
-        said.append(
-            f"For {task}, “{lead.name}” (both sides, mean) has ROC-AUC {values['cl_aggregated']:.2f}, the backbones’ "
-            f"joined features {values['audio_video']:.2f}: {verdict}, {interval}."
+        difference, differs = compared["difference"], compared["differs"]
+        verdict = ("better" if difference > 0 else "worse") if differs else "not distinguishable"
+        interval = f"difference {difference:+.2f} [{compared['low']:+.2f}, {compared['high']:+.2f}]"
+        sentences.append(
+            f"For {task}, “{lead.name}” (mean of audio and video) has ROC-AUC {values['cl_aggregated']:.2f}, the "
+            f"backbones’ concatenated features {values['audio_video']:.2f}: {verdict}, {interval}."
         )
-    return said
+    return sentences
 
 
 def _neighbours(lead: ExperimentRun) -> str | None:
@@ -101,8 +102,8 @@ def _neighbours(lead: ExperimentRun) -> str | None:
     best = max(lines, key=lambda a: a["value"])
     return (
         f"In its embeddings, the {best['k']} nearest videos share the genre in at most {best['value']:.0%} of cases "
-        f"(by {WAYS[best['by']]}; any other video: {best['chance']:.0%}); above chance "
-        f"{'are neighbours by ' + ', '.join(better) if better else 'is none'}."
+        f"(by {WAYS[best['by']]}; any other video: {best['chance']:.0%}); above chance: "
+        f"{', '.join(better) or 'none'}."
     )
 
 

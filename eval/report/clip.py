@@ -1,7 +1,7 @@
-"""One short, small clip of a video and a picture from its middle. Runs in a worker process (pipeline/workers.py).
+"""One short, small clip of a video and a still from its middle. Runs in a worker process (pipeline/workers.py).
 
-Reads one media file; writes the two files that it is asked for. What the clip shows is decoded and encoded anew, to a
-size and bit rate of our own: nothing of a stranger's file, not its metadata either, is copied.
+Reads one media file; writes the two files that it is asked for. The clip is decoded and encoded anew, with its
+own size and bit rate: nothing of the original file, its metadata included, is copied.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pipeline.readers.opening import open_media, reported_as
 from pipeline.readers.video import orientation, read_video
 
 HEIGHT, WIDTH, FPS = 108, 192, 10
-"""The clip's pictures, in pixels and frames a second: H.264 beside AAC of 64 kbit/s, about 20 kB a second in all."""
+"""The clip's frames, in pixels, and frames a second: H.264 beside AAC of 64 kbit/s, about 20 kB a second in all."""
 
 
 def clip(path: str, start: float, seconds: float, out: str, decoder: str) -> tuple[int, int]:
-    """Write `out`.mp4 with `seconds` of the video from `start` on and `out`.jpg; returns their bytes.
+    """Write `seconds` of the video from `start` on as `out`.mp4, and `out`.jpg; return their sizes in bytes.
 
-    The pictures keep their shape, between black bars. Raises MediaError as the readers do.
+    Frames keep their aspect ratio, between black bars. Raises MediaError as the readers do.
     """
     height, width = _inside(path)
     size = (height, width)
-    seen = read_video(path, [start], seconds, fps=FPS, resize=size, crop=size, decoder=decoder)
-    pictures = np.zeros((round(seconds * FPS), HEIGHT, WIDTH, 3), np.uint8)
+    decoded = read_video(path, [start], seconds, fps=FPS, resize=size, crop=size, decoder=decoder)
+    canvas = np.zeros((round(seconds * FPS), HEIGHT, WIDTH, 3), np.uint8)
     top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
-    pictures[:, top : top + height, left : left + width] = seen[0]
+    canvas[:, top : top + height, left : left + width] = decoded[0]
     rate = encode.CONTAINERS["mp4"].rate
-    sound = np.repeat(read_audio(path, [start], seconds, rate), 2, axis=0)
+    audio = np.repeat(read_audio(path, [start], seconds, rate).segments, 2, axis=0)
     film, still = Path(f"{out}.mp4"), Path(f"{out}.jpg")
-    frames = (av.VideoFrame.from_ndarray(p, format="rgb24").reformat(format="yuv420p").to_ndarray() for p in pictures)
-    encode.write(film, "mp4", frames, FPS, sound)
+    frames = (av.VideoFrame.from_ndarray(p, format="rgb24").reformat(format="yuv420p").to_ndarray() for p in canvas)
+    encode.write(film, "mp4", frames, FPS, audio)
     with replacing(still) as temporary:
-        Image.fromarray(pictures[len(pictures) // 2]).save(temporary, "JPEG", quality=75)
+        Image.fromarray(canvas[len(canvas) // 2]).save(temporary, "JPEG", quality=75)
     return film.stat().st_size, still.stat().st_size
 
 
 def _inside(path: str) -> tuple[int, int]:
-    """Height and width of the video's upright pictures when they fit into the clip's, both even."""
+    """Height and width of the video's upright frames when scaled to fit into the clip's, both even."""
     with open_media(path) as media, reported_as("decode_error"):
         stream = media.only("video")
         frame = next(iter(media.container.decode(stream)))

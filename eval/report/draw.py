@@ -1,4 +1,4 @@
-"""Which plots the report has: draws them all into report/plots and says where on the page each belongs."""
+"""The report's plots by their place on the page. Writes them all into report/plots."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from pathlib import Path
 from typing import Any
 
 from eval.report.gather import ExperimentRun, Run, Space
-from eval.report.plots import near, probes, retrieval, training
+from eval.report.plots import neighbours, probes, retrieval, training
 from eval.report.plots.base import Plot
 from eval.report.tables import table_1, table_2
 
 JOINED = ("audio_video", "cl_aggregated")
-"""Representations of both sides: before the heads and after."""
+"""Representations of both modalities: before the heads and after."""
 Drawn = dict[str, list[Plot]]
 
 
 def draw(run: Run, folder: Path) -> Drawn:
-    """Every plot by its place on the page; places without plots have none."""
-    found: Drawn = defaultdict(list)
+    """Draw every plot; return them by their place on the page."""
+    drawn: Drawn = defaultdict(list)
     if run.features is None:
-        return found
+        return drawn
     rows = [
         {"experiment": r["experiment"], "direction": r["direction"], "value": r["share"], "low": r["share_low"]}
         | {"high": r["share_high"], "formula": r["formula_share"], "published": r["paper_share"]}
         for r in table_1(run)
     ]
-    found["overview"] = [retrieval.overview(rows, folder)]
+    drawn["overview"] = [retrieval.overview(rows, folder)]
     for task in run.tasks:
-        found["probes"] += _probes(run, task, folder)
+        drawn["probes"] += _probes(run, task, folder)
     for space in _few(run):
-        for found_map in space.neighbours["maps"]:
-            for side in ("audio", "video"):
-                plot = near.map_of(space.name, found_map, side, space.neighbours["genres"], folder)
-                found[f"map-{space.name}-{found_map['method']}"].append(plot)
+        for projected in space.neighbours["maps"]:
+            for modality in ("audio", "video"):
+                plot = neighbours.map_of(space.name, projected, modality, space.neighbours["genres"], folder)
+                drawn[f"map-{space.name}-{projected['method']}"].append(plot)
     for label in ("genre", "tags", "artist"):
         lines = [(s.name, _agreement(s, label, "video")) for s in _few(run)]
-        if any(each for _, each in lines):
-            found["agreement"].append(near.agreement(label, "video", lines, folder))
+        if any(measured for _, measured in lines):
+            drawn["agreement"].append(neighbours.agreement(label, "video", lines, folder))
     for e in run.experiments:
-        found[f"experiment-{e.name}"] = _experiment(e, folder)
-    return found
+        drawn[f"experiment-{e.name}"] = _experiment(e, folder)
+    return drawn
 
 
 def _few(run: Run) -> list[Space]:

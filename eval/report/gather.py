@@ -10,21 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from config.cli import UserError
 from config.files import read_json
+from config.heads import Experiment, trainable
 from config.labels import FEATURES
-from config.model import Config, Experiment, trainable
+from config.model import Config
 from config.paths import Paths
-from data.manifest import read_manifest
+from data.manifest import active, read_manifest
 from heads.runs import runs
-from pipeline.features import open_features
-from pipeline.plan import read_plan
+from pipeline.features import Features, open_features
 from pipeline.readers import REASONS
+from pipeline.records import Plan, read_cache_record, read_plan
 
 Json = dict[str, Any]
 LEAD = "recommended"
-"""The experiment that stands for all where there is room for one."""
+"""The experiment to show where there is room for a single one."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,21 @@ class ExperimentRun(Space):
 
     @property
     def levels(self) -> list[str]:
-        """`segment` and `video`, as far as they were measured."""
+        """`segment` and `video`, if they were measured."""
         return list(dict.fromkeys(r["level"] for r in self.retrieval["results"]))
 
     def results(self, level: str, gallery: str) -> list[Json]:
-        """The measured rankings of a level over the `full` or the `drawn` galleries."""
+        """Return the measured rankings of a level over the `full` or the `drawn` galleries."""
         return [r for r in self.retrieval["results"] if (r["level"], r["gallery"]) == (level, gallery)]
 
     def headline(self) -> list[Json]:
-        """Segments in galleries of the paper's size, or the full one where the test split has no more."""
-        return self.results("segment", "drawn") or self.results("segment", "full")
+        """Return rankings of segments in the first drawn of `eval.galleries` (the paper's), or else in the full one."""
+        drawn = self.results("segment", "drawn")
+        return [r for r in drawn if r["size"] == drawn[0]["size"]] or self.results("segment", "full")
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What this experiment sets other than the paper's baseline does."""
+        """Settings of this experiment that differ from the paper's baseline."""
         default = Experiment().model_dump()
         own = self.settings.model_dump()
         return {k: v for k, v in own.items() if v != default[k]}
@@ -70,10 +73,12 @@ class ExperimentRun(Space):
 
 @dataclass(frozen=True)
 class Run:
-    """What the report is about. `features` and `experiments` are empty where too few videos could be read."""
+    """Everything that the report shows. `features` and `experiments` are empty if too few videos could be read."""
 
-    plan: Json
+    plan: Plan
     splits: dict[str, int]
+    retired: int
+    """Videos that are no longer in the table; no other number includes them."""
     genres: list[tuple[str, int]]
     seconds: float
     coverage: list[Json]
@@ -81,13 +86,15 @@ class Run:
     complete: dict[str, int]
     features: Space | None
     experiments: list[ExperimentRun]
+    mono_loss: list[Json]
+    """A line for every backbone and video whose audio lost much when it was mixed to mono."""
     comparison: list[Json]
     """Differences of pairs of experiments, as eval/compare.py wrote them."""
 
     @property
     def random_backbones(self) -> list[str]:
         """Backbones whose weights are random numbers."""
-        return [name for name, planned in self.plan["backbones"].items() if planned["random_weights"]]
+        return [name for name, planned in self.plan.backbones.items() if planned.random_weights]
 
     @property
     def reasons(self) -> list[Json]:
@@ -97,6 +104,11 @@ class Run:
             {"backbone": b, "kind": REASONS[r].kind, "reason": r, "meaning": REASONS[r].meaning, "videos": n}
             for (b, r), n in counted
         ]
+
+    @property
+    def losing_mono(self) -> dict[str, int]:
+        """{backbone: videos in `mono_loss`}, of those that have any."""
+        return dict(Counter(line["backbone"] for line in self.mono_loss))
 
     @property
     def spaces(self) -> list[Space]:
@@ -116,35 +128,45 @@ class Run:
 
 
 def gather(config: Config) -> Run:
-    """Read a finished run. UserError naming the stage whose output is missing."""
-    paths = Paths(Path(config.results))
+    """Read a finished run. UserError names the stage whose output is missing."""
+    paths = config.paths
     plan, table, view = read_plan(paths), read_manifest(paths.manifest), open_features(paths)
-    split = np.array(table["split"].to_pylist())[: view.videos]
+    table = table.slice(0, view.videos)
+    split, listed = np.array(table["split"].to_pylist(), object), active(table)
     coverage = []
-    for name, planned in plan["backbones"].items():
-        valid = view.valid(name)
-        row = {"backbone": name, "weights": planned["weights"]["source"], "random": planned["random_weights"]}
-        row |= {"width": planned["dim"], "videos": int(valid.sum()), "of": len(valid)}
+    for name, planned in plan.backbones.items():
+        valid = view.valid(name) & listed
+        row = {"backbone": name, "weights": planned.weights["source"], "random": planned.random_weights}
+        row |= {"width": planned.dim, "videos": int(valid.sum()), "of": int(listed.sum())}
         row |= {s: int(valid[split == s].sum()) for s in ("train", "validation", "test")}
-        coverage.append(row | {"cache_key": planned["key"]})
+        coverage.append(row | {"cache_key": planned.key})
     with open(paths.failures, newline="", encoding="utf-8") as file:
         failures = list(csv.DictReader(file))
-    record = read_json(paths.features_record)
-    if record is None:
-        raise UserError(f"{paths.features_record} does not exist; run `snakemake extract …`")
-    measured = trainable(record["complete"])
+    record = read_cache_record(paths)
+    measured = trainable(record.complete)
     return Run(
         plan=plan,
         splits={s: int((split == s).sum()) for s in ("train", "validation", "test")},
-        genres=Counter(g for g in table["genre"].to_pylist() if g).most_common(),
-        seconds=float(np.nansum(view.duration())),
+        retired=int((~listed).sum()),
+        genres=Counter(g for g in table["genre"].filter(pa.array(listed)).to_pylist() if g).most_common(),
+        seconds=float(np.nansum(view.duration()[listed])),
         coverage=coverage,
         failures=failures,
-        complete=record["complete"],
+        complete=record.complete,
+        mono_loss=_mono_loss(view, table),
         features=Space(FEATURES, *_measured(config, paths, FEATURES)) if measured else None,
         experiments=[_experiment(config, paths, name) for name in config.heads.experiments] if measured else [],
         comparison=_read(paths.comparison)["results"] if measured else [],
     )
+
+
+def _mono_loss(view: Features, table: pa.Table) -> list[Json]:
+    ids, paths = table["video_id"].to_pylist(), table["path"].to_pylist()
+    return [
+        {"backbone": name, "video_id": ids[row], "path": paths[row], "loss_db": lost}
+        for name in view.backbones
+        for row, lost in sorted(view.mono_loss(name).items())
+    ]
 
 
 def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
@@ -172,8 +194,8 @@ def _task(paths: Paths, name: str, task: str) -> Json:
 
 
 def _read(path: Path) -> Json:
-    """One of eval/'s files. UserError if it is missing."""
-    found = read_json(path)
-    if found is None:
+    """Return one of eval/'s files. UserError if it is missing."""
+    written: Json | None = read_json(path)
+    if written is None:
         raise UserError(f"{path} does not exist; run `snakemake evaluate …`")
-    return found
+    return written

@@ -1,7 +1,7 @@
 """The clips that the report's galleries play. Reads the videos, in worker processes; writes REPORT/media/.
 
-A file's name is a digest of what it was cut from, so a report that is written again cuts only what is new, and what no
-gallery shows any more is deleted. `LIMIT` bytes in all are the most; what does not fit is said, not cut.
+A file's name is a digest of what it was cut from, so a report that is rewritten cuts only what is new; clips that no
+gallery shows any more are deleted. All clips have at most `LIMIT` bytes; those beyond are counted, not cut.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Media:
 
 
 def key(item: dict[str, Any]) -> Key:
-    """Of an item of neighbours.json."""
+    """Return the key of an item of neighbours.json."""
     return item["video_id"], item["start"]
 
 
@@ -48,47 +48,47 @@ def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = 
     folder = report / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     seconds = min(config.segments.seconds, LONGEST)
-    found, waiting = Media(), {}
+    media, waiting = Media(), {}
     for item in items:
         if item["start"] is not None and key(item) not in waiting:
             waiting[key(item)] = item
 
     def tasks() -> Iterator[Task[tuple[Key, str]]]:
-        for number, (each, item) in enumerate(waiting.items()):
-            if found.bytes >= limit:
-                found.left_out = len(waiting) - number
+        for number, (clip, item) in enumerate(waiting.items()):
+            if media.bytes >= limit:
+                media.left_out = len(waiting) - number
                 return
             name = _name(item, seconds)
             files = [folder / f"{name}.mp4", folder / f"{name}.jpg"]
             if all(file.exists() for file in files):
-                found.names[each] = name
-                found.bytes += sum(file.stat().st_size for file in files)
+                media.names[clip] = name
+                media.bytes += sum(file.stat().st_size for file in files)
                 continue
             arguments = {"path": item["path"], "start": item["start"], "seconds": seconds}
             arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
-            yield Task((each, name), "eval.report.clip:clip", arguments)
+            yield Task((clip, name), "eval.report.clip:clip", arguments)
 
     with Pool(1, config.decoding) as pool:
-        for (each, name), answer in pool.results(tasks(), ahead=1):
+        for (clip, name), answer in pool.results(tasks(), ahead=1):
             if isinstance(answer, MediaError):
-                found.unreadable[each] = str(answer)
-                log.warning("no clip of %s: %s", each[0], answer)
+                media.unreadable[clip] = str(answer)
+                log.warning("no clip of %s: %s", clip[0], answer)
             else:
-                found.names[each] = name
-                found.bytes += sum(answer)
-    used = set(found.names.values())
+                media.names[clip] = name
+                media.bytes += sum(answer)
+    used = set(media.names.values())
     for file in folder.iterdir():
         if file.stem not in used:
             file.unlink()
-    return found
+    return media
 
 
 def _name(item: dict[str, Any], seconds: float) -> str:
-    """A name for the clip: other files, segments and encodings have other names."""
+    """Name the clip by a digest of its file's state, segment and encoding."""
     try:
         status = os.stat(item["path"])
         state = (status.st_size, status.st_mtime_ns)
     except (OSError, ValueError):
         state = (0, 0)
-    said = repr((item["path"], state, item["start"], seconds, HEIGHT, WIDTH, FPS))
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    source = repr((item["path"], state, item["start"], seconds, HEIGHT, WIDTH, FPS))
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:20]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,25 @@ from config.files import replacing
 from config.labels import FEATURES
 from eval.paper import GALLERY, MEDIAN_RANKS
 from eval.report.gather import Run, Space
+from heads.metrics import METRICS, Metric
 
 Row = dict[str, Any]
-METRICS = ("median", "mean", "recall_at_1", "recall_at_5", "recall_at_10", "mrr")
-REPRESENTATIONS = ("audio", "video", "audio_video", "cl_audio", "cl_video", "cl_aggregated")
+
+
+def metrics_of(run: Run) -> dict[str, Metric]:
+    """Return the retrieval metrics that all experiments have: results from before a metric was added lack it."""
+    results = [r["metrics"] for e in run.experiments for r in e.retrieval["results"]]
+    return {name: metric for name, metric in METRICS.items() if all(name in measured for measured in results)}
 
 
 def retrieval(run: Run) -> list[Row]:
-    """One row a measured ranking."""
+    """Return one row a measured ranking."""
     rows = []
     for e in run.experiments:
         for r in e.retrieval["results"]:
             row = {"experiment": e.name, "level": r["level"], "direction": r["direction"]}
             row |= {"gallery": r["size"], "draws": r["draws"], "queries": r["queries"]}
-            for name in METRICS:
+            for name in metrics_of(run):
                 row |= _flat(name, r["metrics"][name])
             rows.append(
                 row | {"better_than_chance": r["better_than_chance"], "published_formula": r["published_formula"]}
@@ -33,7 +39,7 @@ def retrieval(run: Run) -> list[Row]:
 
 
 def table_1(run: Run) -> list[Row]:
-    """The paper's table 1: median rank of the true partner in both directions, one row an experiment and direction.
+    """Return the paper's table 1: median rank of the positive, one row an experiment and direction.
 
     `share`, `share_low`, `share_high` and `formula_share` are in % of the gallery, `paper_share` in % of the paper's.
     """
@@ -56,7 +62,7 @@ def table_1(run: Run) -> list[Row]:
 
 
 def diagnosis(run: Run) -> list[Row]:
-    """One row a finding of an experiment's diagnosis, found or not; `numbers` is JSON."""
+    """Return one row a finding of an experiment's diagnosis, found or not; `numbers` is JSON."""
     return [
         {"experiment": e.name, "finding": f["name"], "severity": f["severity"], "verdict": f["verdict"]}
         | {"numbers": json.dumps(f["numbers"]), "details": " ".join(f["details"])}
@@ -67,7 +73,7 @@ def diagnosis(run: Run) -> list[Row]:
 
 
 def differences(run: Run) -> list[Row]:
-    """Median ranks of every experiment less those of the first, by segments, with intervals."""
+    """Return median ranks of every experiment minus those of the first, by segments, with intervals."""
     first = run.experiments[0].name if run.experiments else None
     kept = []
     for line in run.comparison:
@@ -82,100 +88,99 @@ def differences(run: Run) -> list[Row]:
 
 
 def probes(run: Run) -> list[Row]:
-    """One row a probed representation: every metric with its interval over resampled videos, and the paper's."""
+    """Return one row a probed representation: every metric with its interval over resampled videos, and the paper's."""
     rows = []
     for space in run.spaces:
-        for task, found in space.probes.items():
-            for r in found["results"]:
+        for task, written in space.probes.items():
+            for r in written["results"]:
                 row = {"experiment": space.name, "task": task, "level": r["level"], "probe": r["probe"]}
                 row |= {"representation": r["representation"], "name": r["name"], "dim": r["dim"]}
                 for name, m in r["metrics"].items():
                     row |= _flat(name, m)
                 # The paper's heads are its baseline's.
-                known = (found["published"] or {}) if space.name in (FEATURES, "baseline") else {}
+                known = (written["published"] or {}) if space.name in (FEATURES, "baseline") else {}
                 paper = known.get(r["representation"], {})
                 rows.append(row | {f"paper_{name}": paper.get(name) for name in ("auc", "f1")})
     return rows
 
 
 def table_2(run: Run, level: str = "video", probe: str = "perceptron") -> list[Row]:
-    """The paper's table 2: one row a representation, the tasks' figures side by side, ours and the paper's."""
+    """Return the paper's table 2: one row a representation, columns for each task, ours and the paper's."""
     rows: dict[tuple[str, str], Row] = {}
-    for each in probes(run):
-        if (each["level"], each["probe"]) == (level, probe):
-            row = rows.setdefault(
-                (each["experiment"], each["representation"]),
-                {"experiment": each["experiment"], "representation": each["representation"], "name": each["name"]},
-            )
-            columns = ("auc", "auc_low", "auc_high", "auc_chance", "f1", "f1_low", "f1_high", "paper_auc", "paper_f1")
-            row |= {f"{each['task']}_{column}": each[column] for column in columns}
+    columns = ("auc", "auc_low", "auc_high", "auc_chance", "f1", "f1_low", "f1_high", "paper_auc", "paper_f1")
+    for probed in probes(run):
+        if (probed["level"], probed["probe"]) == (level, probe):
+            head = {key: probed[key] for key in ("experiment", "representation", "name")}
+            row = rows.setdefault((probed["experiment"], probed["representation"]), head)
+            row |= {f"{probed['task']}_{column}": probed[column] for column in columns}
     return list(rows.values())
 
 
 def probe_classes(run: Run) -> list[Row]:
-    """One row a class of a probed representation."""
-    return [
-        {"experiment": s.name, "task": task, "level": r["level"], "probe": r["probe"], "name": r["name"], **line}
-        for s in run.spaces
-        for task, found in s.probes.items()
-        for r in found["results"]
-        for line in r["per_class"]
-    ]
+    """Return one row a class of a probed representation."""
+    return [head | line for head, r in _probed(run) for line in r["per_class"]]
 
 
 def confusion(run: Run) -> list[Row]:
-    """One row a pair of genres: how often the one was taken for the other."""
+    """Return one row a pair of genres: how many items of `genre` were predicted as `taken_for`."""
     rows = []
-    for s in run.spaces:
-        for task, found in s.probes.items():
-            for r in found["results"]:
-                matrix = r["confusion"] or {"classes": [], "counts": []}
-                head = {"experiment": s.name, "task": task, "level": r["level"], "probe": r["probe"], "name": r["name"]}
-                for genre, counts in zip(matrix["classes"], matrix["counts"], strict=True):
-                    pairs = zip(matrix["classes"], counts, strict=True)
-                    rows += [head | {"genre": genre, "taken_for": other, "items": count} for other, count in pairs]
+    for head, r in _probed(run):
+        matrix = r["confusion"] or {"classes": [], "counts": []}
+        for genre, counts in zip(matrix["classes"], matrix["counts"], strict=True):
+            pairs = zip(matrix["classes"], counts, strict=True)
+            rows += [head | {"genre": genre, "taken_for": predicted, "items": count} for predicted, count in pairs]
     return rows
 
 
+def _probed(run: Run) -> Iterator[tuple[Row, Row]]:
+    """Every probed representation: the columns that name it, and its results."""
+    for space in run.spaces:
+        for task, written in space.probes.items():
+            for r in written["results"]:
+                yield {"experiment": space.name, "task": task} | {k: r[k] for k in ("level", "probe", "name")}, r
+
+
 def consistency(run: Run) -> list[Row]:
-    """One row a space and side: segments of one video beside segments of different videos."""
+    """Return one row a space and modality: segments of one video beside segments of different videos."""
     rows = []
     for space in run.spaces:
         for c in space.neighbours["consistency"]:
             row = {"space": space.name, "by": c["by"], "videos": c["videos"]}
-            rows.append(row | _flat("within", c["within"]) | _flat("between", c["between"])
-                        | _flat("nearest_same_video", c["nearest_same_video"]))  # fmt: skip
+            for name in ("within", "between", "nearest_same_video"):
+                row |= _flat(name, c[name])
+            rows.append(row)
     return rows
 
 
 def neighbours(space: Space) -> list[Row]:
-    """One row a neighbour that the space's gallery shows."""
+    """Return one row a neighbour that the space's gallery shows."""
     shown = space.neighbours["items"]
     rows = []
     for gallery in space.neighbours["galleries"]:
         for query in gallery["queries"]:
             for way, near in query["nearest"].items():
-                for place, n in enumerate(near, 1):
-                    q, other = shown[query["item"]], shown[n["item"]]
+                for position, n in enumerate(near, 1):
+                    q, neighbour = shown[query["item"]], shown[n["item"]]
                     row = {"space": space.name, "level": gallery["level"], "query": q["video_id"]}
-                    row |= {"query_segment": q["segment"], "by": way, "place": place, "neighbour": other["video_id"]}
-                    row |= {"neighbour_segment": other["segment"], "similarity": n["similarity"]}
+                    row |= {"query_segment": q["segment"], "by": way, "place": position}
+                    row |= {"neighbour": neighbour["video_id"]}
+                    row |= {"neighbour_segment": neighbour["segment"], "similarity": n["similarity"]}
                     rows.append(row | {"is_partner": n["is_partner"], "rank_of_partner": query["ranks"].get(way)})
     return rows
 
 
 def maps(space: Space) -> list[Row]:
-    """One row a point of a map."""
+    """Return one row a point of a map."""
     return [
-        {"space": space.name, "method": m["method"], "side": side, "genre": genre, "x": x, "y": y}
+        {"space": space.name, "method": m["method"], "side": modality, "genre": genre, "x": x, "y": y}
         for m in space.neighbours["maps"]
-        for side in ("audio", "video")
-        for genre, (x, y) in zip(space.neighbours["genres"], m[side], strict=True)
+        for modality in ("audio", "video")
+        for genre, (x, y) in zip(space.neighbours["genres"], m[modality], strict=True)
     ]
 
 
 def tables(run: Run) -> dict[str, list[Row]]:
-    """Every table by its file's name."""
+    """Return every table by the name of its file."""
     losses = [
         {"experiment": e.name, "seed": seed, **line}
         for e in run.experiments
@@ -186,6 +191,7 @@ def tables(run: Run) -> dict[str, list[Row]]:
         "coverage": run.coverage,
         "failures": run.failures,
         "failure_reasons": run.reasons,
+        "mono_loss": run.mono_loss,
         "losses": losses,
         "table_1": table_1(run),
         "retrieval": retrieval(run),

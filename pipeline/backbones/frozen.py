@@ -14,22 +14,36 @@ from config.cli import UserError
 
 
 def pick_device(backbone: str, device: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a torch device; UserError if `cuda` is asked for and PyTorch sees no GPU."""
+    """Return the torch device for `auto`, `cpu` or `cuda`. Raises UserError for `cuda` if PyTorch sees no GPU."""
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
         raise UserError(f"backbones.{backbone}.device: cuda, but PyTorch sees no GPU here; use auto or cpu")
     return torch.device("cuda" if gpu and device != "cpu" else "cpu")
 
 
+def check_bfloat16(backbone: str, device: torch.device) -> None:
+    """Convolve one number in bfloat16. Raises UserError if `device` is a processor that cannot (it lacks AVX-512)."""
+    if device.type != "cpu":
+        return
+    number = torch.zeros(1, 1, 1, 1, 1, dtype=torch.bfloat16)
+    try:
+        torch.mkldnn_convolution(number, number, None, (0, 0, 0), (1, 1, 1), (1, 1, 1), 1)
+    except RuntimeError as error:
+        raise UserError(
+            f"backbones.{backbone}.options.precision: bfloat16, but this processor cannot compute in it ({error}); "
+            "use precision: float32, or device: cuda"
+        ) from None
+
+
 def freeze(net: nn.Module, device: torch.device, threads: int) -> nn.Module:
-    """Move the network to the device in eval mode without gradients, and give this process's torch its cores."""
+    """Move the network to the device in eval mode without gradients, and set the number of torch threads."""
     torch.set_num_threads(threads)
     return net.to(device).eval().requires_grad_(False)
 
 
 @contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Around every forward pass. Raises RuntimeError if any part of the network is in training mode.
+    """Wrap every forward pass in this. Raises RuntimeError if any part of the network is in training mode.
 
     TF32 is off: it would move features by 1e-3, and a cache would then depend on which machine made which shard.
     """
@@ -41,7 +55,7 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 
 class _Flags:
-    """cuDNN's settings, which belong to the whole process: the first pass that begins sets, the last one restores."""
+    """cuDNN's settings, global to the process: the first pass to enter sets them, the last to leave restores them."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._settings = threading.Lock(), 0, ExitStack()
@@ -66,7 +80,7 @@ _LOCAL = threading.local()
 
 @contextmanager
 def _stream(weights: torch.Tensor | None) -> Iterator[None]:
-    """A CUDA stream for each thread, so that one pass's upload goes on beside the kernels of another."""
+    """Use a CUDA stream for each thread, so that the upload of one pass overlaps the kernels of another."""
     if weights is None or weights.device.type != "cuda":
         yield
         return
@@ -78,6 +92,6 @@ def _stream(weights: torch.Tensor | None) -> Iterator[None]:
 
 
 def upload(segments: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The array on the device; to a GPU from page-locked memory, without waiting for the copy. Call it in `frozen`."""
+    """Copy the array to the device; to a GPU from pinned memory without waiting. Call it inside `frozen`."""
     tensor = torch.from_numpy(segments)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -1,8 +1,9 @@
-"""MusicNN as a frozen TensorFlow graph, without TensorFlow or protobuf. Reads and writes nothing but bytes in memory.
+"""MusicNN as a frozen TensorFlow graph, without TensorFlow or protobuf. Works on bytes in memory only.
 
 `musicnn_graph` writes the GraphDef message that essentia's TensorflowPredict loads, with the node names of MTG's
-`msd-musicnn-1.pb`; `check` looks into a stranger's. Formats: tensorflow/core/framework/{graph,node_def,attr_value,
-tensor}.proto and protobuf's wire encoding. The network is that of musicnn/models.py.
+`msd-musicnn-1.pb`; `check` inspects a graph from elsewhere. Formats:
+tensorflow/core/framework/{graph,node_def,attr_value, tensor}.proto and protobuf's wire encoding. The network is that of
+musicnn/models.py.
 """
 
 from __future__ import annotations
@@ -20,44 +21,46 @@ OUTPUTS = {
     "penultimate": "model/batch_normalization_10/batchnorm/add_1",
     "tags": "model/Sigmoid",
 }
+POOLED = 1506
+"""Width of the output `pooled`, the features."""
 FLOAT, INT32 = 1, 3  # tensorflow.DataType
-# Operations by which a graph could reach out of itself. A frozen network has none of them.
+# Operations with side effects outside the graph. A frozen network has none of them.
 UNSAFE = re.compile("File|Save|Restore|Py|Writer|Reader|Library|Print|Remote|Call")
 
 
 def layer(kind: str, i: int) -> str:
-    """TensorFlow's name of the i-th layer of a kind: `conv2d`, `conv2d_1`, …"""
+    """Return TensorFlow's name of the i-th layer of a kind: `conv2d`, `conv2d_1`, …"""
     return f"{kind}_{i}" if i else kind
 
 
 def nodes(graph: bytes) -> dict[str, str]:
-    """{node name: operation} of a GraphDef. Raises ValueError if it is none."""
+    """Return {node name: operation} of a GraphDef. Raises ValueError if the bytes are none."""
     try:
         messages = [dict(fields(value)) for number, value in fields(graph) if number == 1 and isinstance(value, bytes)]
-        found = {bytes(node[1]).decode(): bytes(node[2]).decode() for node in messages}  # type: ignore[arg-type]
+        operations = {bytes(node[1]).decode(): bytes(node[2]).decode() for node in messages}
     except (IndexError, KeyError, TypeError, UnicodeDecodeError):
         raise ValueError("this is no frozen TensorFlow graph (GraphDef)") from None
-    if not found:
+    if not operations:
         raise ValueError("this is no frozen TensorFlow graph (GraphDef): it has no nodes")
-    return found
+    return operations
 
 
 def check(graph: bytes) -> list[str]:
-    """The keys of OUTPUTS that the graph has. Raises ValueError if it cannot give features or is not a mere network."""
-    found = nodes(graph)
-    unsafe = sorted({op for op in found.values() if UNSAFE.search(op)})
+    """Return the keys of OUTPUTS that the graph has. Raises ValueError if it lacks features or has other operations."""
+    operations = nodes(graph)
+    unsafe = sorted({op for op in operations.values() if UNSAFE.search(op)})
     if unsafe or any(number == 2 and value for number, value in fields(graph)):
         raise ValueError(f"the graph holds operations that a frozen network does not need: {unsafe or 'functions'}")
     for name in (INPUT, OUTPUTS["pooled"]):
-        if name not in found:
+        if name not in operations:
             raise ValueError(f"the graph has no node '{name}'; a frozen MusicNN such as MTG's msd-musicnn-1.pb has")
-    return [key for key, name in OUTPUTS.items() if name in found]
+    return [key for key, name in OUTPUTS.items() if name in operations]
 
 
 def musicnn_graph(
     tensors: dict[str, np.ndarray], affines: Sequence[tuple[np.ndarray, np.ndarray]], frames: int, bands: int
 ) -> bytes:
-    """The GraphDef: INPUT [n, frames, bands] float32 → OUTPUTS [n, 1506], [n, 200], [n, 50].
+    """Return the GraphDef: INPUT [n, frames, bands] float32 → OUTPUTS [n, 1506], [n, 200], [n, 50].
 
     `tensors` are the checkpoint's kernels and biases; `affines` the (scale, shift) of its batch normalisations.
     """
@@ -80,7 +83,7 @@ def musicnn_graph(
 
     def conv(x: str, i: int, same: bool) -> str:
         name = layer("conv2d", i)
-        if not same:  # three frames on each side, nothing along the mel bands
+        if not same:  # three frames before and after, nothing along the mel bands
             pad = g.const(np.array([[0, 0], [3, 3], [0, 0], [0, 0]], np.int32))
             x = g.node("Pad", f"model/Pad_{i}", [x, pad], **T, Tpaddings=_type(INT32))
         padding = _bytes(2, b"SAME" if same else b"VALID")
@@ -103,7 +106,7 @@ def musicnn_graph(
         parts.append(g.node("AddV2", f"model/add_{i}", [y, parts[-1]], **T) if i else y)
     x = expand(concat(parts, "model/concat_features"), "model/ExpandDims_4")
     pools = [reduce("Max", x, 1, "model/Max"), reduce("Mean", x, 1, "model/moments/Squeeze")]
-    flat = [concat(pools, "model/concat_pools"), g.const(np.array([-1, 1506], np.int32))]
+    flat = [concat(pools, "model/concat_pools"), g.const(np.array([-1, POOLED], np.int32))]
     x = g.node("Reshape", OUTPUTS["pooled"], flat, **T, Tshape=_type(INT32))
     x = g.node("Relu", "model/dense/Relu", [dense(norm(x, 9), "dense")], **T)
     g.node("Sigmoid", OUTPUTS["tags"], [dense(norm(x, 10), "dense_1")], **T)
@@ -159,5 +162,5 @@ class _Graph:
         return self.node("Const", name, [], dtype=_type(dtype), value=_bytes(8, tensor))
 
     def serialize(self) -> bytes:
-        """GraphDef with `versions.producer` 27, TensorFlow 1.12 and later."""
+        """Return the GraphDef with `versions.producer` 27, TensorFlow 1.12 and later."""
         return b"".join(_bytes(1, node) for node in self._nodes) + _bytes(4, _int(1, 27))

@@ -28,7 +28,7 @@ GAIN = 10000.0
 
 
 def description() -> dict[str, object]:
-    """The front-end's parameters as JSON, for the cache key."""
+    """Return the front-end's parameters as JSON, for the cache key."""
     return {
         "n_fft": N_FFT,
         "hop": HOP,
@@ -45,13 +45,13 @@ def description() -> dict[str, object]:
 
 @cache
 def window() -> np.ndarray:
-    """The periodic Hann window, [512] float32."""
+    """Return the periodic Hann window, [512] float32."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
 
 
 @cache
 def filterbank() -> np.ndarray:
-    """[257, 96] float32: triangles on the Slaney mel scale, 0 to 8000 Hz, each of area 1 (in Hz) times 2.
+    """Return [257, 96] float32: triangles on the Slaney mel scale, 0 to 8000 Hz, each of area 2 (in Hz).
 
     Slaney's Auditory Toolbox (1998): linear below 1000 Hz with 3/200 mel a Hz, logarithmic above with 27 mels for a
     factor of 6.4.
@@ -63,33 +63,33 @@ def filterbank() -> np.ndarray:
     bins = np.linspace(0, RATE / 2, N_FFT // 2 + 1)[:, None]
     rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return (np.maximum(0, np.minimum(rise, fall)) * 2 / (edges[2:] - edges[:-2])).astype(np.float32)
+    return np.asarray(np.maximum(0, np.minimum(rise, fall)) * 2 / (edges[2:] - edges[:-2]), np.float32)
 
 
 def patches_in(samples: int) -> int:
-    """Whole patches in a segment of so many samples. Raises ValueError if there is none."""
+    """Return the number of whole patches in a segment of `samples`. Raises ValueError if there is none."""
     if samples < MIN_SAMPLES:
         raise ValueError(f"MusicNN needs segments of at least {MIN_SAMPLES} samples at {RATE} Hz, got {samples}")
     return (samples // HOP + 1) // PATCH
 
 
 def log_mel(segments: np.ndarray) -> np.ndarray:
-    """[n, samples] float32 at 16 kHz → [n, samples // 256 + 1, 96] float32."""
+    """Return log-mel spectrograms, [n, samples] float32 at 16 kHz → [n, samples // 256 + 1, 96] float32."""
     padded = np.pad(segments, ((0, 0), (N_FFT // 2, N_FFT // 2)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT, axis=1)[:, ::HOP]
     spectrum = np.fft.rfft(frames * window())
     power = spectrum.real**2 + spectrum.imag**2
-    return np.log10(np.float32(GAIN) * (power @ filterbank()) + np.float32(1))
+    return np.asarray(np.log10(np.float32(GAIN) * (power @ filterbank()) + np.float32(1)))
 
 
 def patches(segments: np.ndarray) -> np.ndarray:
-    """[n, samples] float32 → [n · k, 187, 96] float32: k consecutive patches of each, what is left over dropped."""
+    """Return the k whole patches of every segment, [n, samples] float32 → [n · k, 187, 96] float32."""
     k = patches_in(segments.shape[1])
     return log_mel(segments)[:, : k * PATCH].reshape(-1, PATCH, BANDS)
 
 
 class Torch:
-    """The same in torch, on a device. `patches` is as above with tensors."""
+    """The same front-end in torch, on a device."""
 
     def __init__(self, device: torch.device) -> None:
         import torch
@@ -98,7 +98,7 @@ class Torch:
         self._filterbank = torch.from_numpy(filterbank()).to(device)
 
     def log_mel(self, segments: torch.Tensor) -> torch.Tensor:
-        """[n, samples] float32 at 16 kHz → [n, samples // 256 + 1, 96] float32, on the device of the segments."""
+        """Return `log_mel` of a tensor, on its device."""
         import torch
 
         spectrum = torch.stft(
@@ -108,6 +108,6 @@ class Torch:
         return torch.log10(GAIN * (power.transpose(1, 2) @ self._filterbank) + 1)
 
     def patches(self, segments: torch.Tensor) -> torch.Tensor:
-        """[n, samples] float32 → [n · k, 187, 96] float32."""
+        """Return `patches` of a tensor, on its device."""
         k = patches_in(segments.shape[1])
         return self.log_mel(segments)[:, : k * PATCH].reshape(-1, PATCH, BANDS)

@@ -1,9 +1,10 @@
-"""MusicNN on sound: 1506 features a segment. Reads the weights file; the essentia engine writes a temporary graph file.
+"""MusicNN for audio: 1506 features a segment. Reads the weights file; the essentia engine writes a temporary graph
+file.
 
 The features are the network's flattened pooled back-end (Pons & Serra 2019, arXiv 1909.06654): for each of 753 channels
 the maximum and the mean over time, interleaved (max 0, mean 0, max 1, mean 1, …) as the network itself flattens them.
-A segment of 3 s is one patch of 187 frames; of a longer one the consecutive patches are taken, the maximum of their
-maxima and the mean of their means, and a rest of less than 187 frames is dropped.
+A segment of 3 s is one patch of 187 frames. A longer one is cut into consecutive patches, of which the maximum of the
+maxima and the mean of the means are taken; a rest of less than 187 frames is dropped.
 Importing this module imports neither torch nor essentia: decode workers and the plan ask it for `request` and
 `preprocessing`.
 """
@@ -17,8 +18,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from config.cli import UserError
-from pipeline.backbones import mel, musicnn_weights
+from pipeline.backbones import graphdef, mel, musicnn_weights
 from pipeline.backbones.base import Backbone
+from pipeline.backbones.mono import mono_text
+from pipeline.readers import AudioRequest
 
 
 class Engine(Protocol):
@@ -35,7 +38,7 @@ class MusicNN(Backbone):
     slower, CPU only, and the one that can run a frozen `.pb`.
     """
 
-    dim = 1506
+    dim = graphdef.POOLED
 
     def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None:
         tensors = load_file(weights)
@@ -54,35 +57,35 @@ class MusicNN(Backbone):
 
     @staticmethod
     def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """`wheel`, `random` or a local path: pipeline/backbones/musicnn_weights.py."""
+        """See `Backbone.fetch`; `source` is `wheel`, `random` or a local path."""
         return musicnn_weights.fetch(source, seed, options, folder)
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-        """The engine is not in it: both give the same numbers. `extractor` counts changes of this code's results."""
+        """See the base; `extractor` counts changes of the results of this code. Both engines give the same numbers."""
         return {
             "extractor": 1,
             "rate": mel.RATE,
-            "mono": "mean of the channels",
+            "mono": mono_text(options),
             **mel.description(),
             "pool": "max and mean over time, interleaved",
         }
 
     @staticmethod
-    def request(options: dict[str, Any]) -> dict[str, Any]:
-        return {"rate": mel.RATE}
+    def request(options: dict[str, Any]) -> AudioRequest:
+        return AudioRequest(mel.RATE, options.get("downmix", "mean"))
 
     def features(self, segments: np.ndarray) -> np.ndarray:
-        """See the class. Raises ValueError for other shapes and types, and for segments shorter than a patch."""
+        """See the class. Raises ValueError for a wrong shape or type, and for segments shorter than a patch."""
         if segments.ndim != 2 or segments.dtype != np.float32:
             raise ValueError(f"MusicNN takes float32 [n, samples], got {segments.dtype} {list(segments.shape)}")
-        k = mel.patches_in(segments.shape[1])
+        patches = mel.patches_in(segments.shape[1])
         if not len(segments):
             return np.empty((0, self.dim), np.float32)
         pooled = self.engine.outputs(self.engine.patches(segments))["pooled"]
-        pooled = pooled.reshape(len(segments), k, self.dim // 2, 2)
+        pooled = pooled.reshape(len(segments), patches, self.dim // 2, 2)
         return np.stack([pooled[..., 0].max(1), pooled[..., 1].mean(1)], 2).reshape(-1, self.dim)
 
     def outputs(self, patches: np.ndarray) -> dict[str, np.ndarray]:
-        """Log-mel patches [m, 187, 96] float32 → `pooled` [m, 1506], `penultimate` [m, 200], `tags` [m, 50]."""
+        """Return `pooled` [m, 1506], `penultimate` [m, 200], `tags` [m, 50] of log-mel patches [m, 187, 96] float32."""
         return self.engine.outputs(patches)

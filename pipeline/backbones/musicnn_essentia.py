@@ -47,11 +47,11 @@ class EssentiaEngine:
         self._try()
 
     def patches(self, segments: np.ndarray) -> np.ndarray:
-        """[n, samples] float32 → [n · k, 187, 96] float32."""
+        """Return the log-mel patches of segments, [n, samples] float32 → [n · k, 187, 96] float32."""
         return mel.patches(segments)
 
     def outputs(self, patches: np.ndarray) -> dict[str, np.ndarray]:
-        """[m, 187, 96] float32 → `pooled` [m, 1506], and where the graph has them `penultimate` and `tags`."""
+        """Return `pooled` [m, 1506] of patches [m, 187, 96] float32; `penultimate` and `tags` if the graph has them."""
         rows = [self._run(patch) for patch in patches]  # a batch is no faster
         return {key: np.stack([row[key] for row in rows]) for key in self._nodes}
 
@@ -62,19 +62,22 @@ class EssentiaEngine:
         return {key: np.array(result[node], dtype=np.float32).ravel() for key, node in self._nodes.items()}
 
     def _try(self) -> None:
-        """Run silence through a graph that may be a stranger's, so that a wrong one is found before any work."""
+        """Run silence through the graph, so that a wrong graph from elsewhere fails before any work."""
         try:
             width = self._run(np.zeros((mel.PATCH, mel.BANDS), np.float32))["pooled"].size
         except RuntimeError as error:
             raise UserError(f"{KEY}: essentia cannot run the graph: {error}") from None
-        if width != 1506:
-            raise UserError(f"{KEY}: '{graphdef.OUTPUTS['pooled']}' has {width} values, MusicNN's has 1506")
+        if width != graphdef.POOLED:
+            raise UserError(
+                f"{KEY}: '{graphdef.OUTPUTS['pooled']}' has {width} values, MusicNN's has {graphdef.POOLED}"
+            )
 
 
 def import_essentia(threads: int, missing: str = MISSING) -> Any:
-    """Import essentia silently, with so many TensorFlow threads. TensorFlow reads these variables once a process.
+    """Import and return essentia without its log, with `threads` TensorFlow threads.
 
-    UserError with the words `missing` where the package is not installed.
+    TensorFlow reads its settings once a process. Raises UserError with the text `missing` if the package is not
+    installed, RuntimeError if decord was imported first.
     """
     if "decord" in sys.modules and "essentia" not in sys.modules:
         raise RuntimeError("decord was imported before essentia, which then cannot start; decode in another process")

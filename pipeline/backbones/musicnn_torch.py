@@ -36,7 +36,7 @@ class FrontEnd(nn.Module):
     """Convolution, ReLU, normalisation, maximum over the mel bands: [n, 1, frames, 96] → [n, channels, frames].
 
     The maximum is taken first, on a quarter of the work: ReLU and normalisation are monotonic, falling where the scale
-    is negative (421 of 561 channels), so there the convolution's own sign is turned, for max(-y) = -min(y).
+    is negative (421 of 561 channels), so there the convolution's own sign is flipped, since max(-y) = -min(y).
     """
 
     sign: torch.Tensor
@@ -56,7 +56,8 @@ class FrontEnd(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.conv2d(F.pad(x, self.pad), self.kernel, self.bias).amax(3)
-        return self.norm(F.relu(y * self.sign))
+        normed: torch.Tensor = self.norm(F.relu(y * self.sign))
+        return normed
 
 
 class Middle(nn.Module):
@@ -73,7 +74,8 @@ class Middle(nn.Module):
         self.norm = Affine(tensors, i + 1, rank=3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(F.relu(F.conv1d(x, self.kernel, self.bias, padding=3)))
+        normed: torch.Tensor = self.norm(F.relu(F.conv1d(x, self.kernel, self.bias, padding=3)))
+        return normed
 
 
 class Network(nn.Module):
@@ -111,18 +113,18 @@ class TorchEngine:
         self._mel = mel.Torch(self.device)
 
     def patches(self, segments: np.ndarray) -> torch.Tensor:
-        """[n, samples] float32 → [n · k, 187, 96] float32 on the device."""
+        """Return the log-mel patches of segments, [n, samples] float32 → [n · k, 187, 96] float32, on the device."""
         with frozen(self.net):
             return self._mel.patches(upload(segments, self.device))
 
     def outputs(self, patches: np.ndarray | torch.Tensor) -> dict[str, np.ndarray]:
-        """[m, 187, 96] float32 → `pooled` [m, 1506], `penultimate` [m, 200], `tags` [m, 50], float32."""
-        # On a CPU one patch at a time is faster than a batch, whose activations fall out of the cache.
+        """Return float32 `pooled` [m, 1506], `penultimate` [m, 200], `tags` [m, 50] of patches [m, 187, 96] float32."""
+        # On a CPU one patch at a time is faster than a batch, whose activations do not fit into the cache.
         size = 1 if self.device.type == "cpu" else len(patches)
         with frozen(self.net):
             if isinstance(patches, np.ndarray):
                 patches = upload(patches, self.device)
-            results = [self.net(batch) for batch in patches.split(size)]
+            results = [self.net(batch) for batch in torch.split(patches, size)]
             return {key: torch.cat([result[key] for result in results]).cpu().numpy() for key in results[0]}
 
 

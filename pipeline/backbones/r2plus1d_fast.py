@@ -19,7 +19,7 @@ def fold(net: nn.Module) -> nn.Module:
             convolution = name
         elif isinstance(module, nn.BatchNorm3d):
             assert convolution is not None, "a batch normalisation without a convolution before it"
-            _replace(net, convolution, fuse_conv_bn_eval(net.get_submodule(convolution), module))  # type: ignore[arg-type, type-var]
+            _replace(net, convolution, fuse_conv_bn_eval(net.get_submodule(convolution), module))  # type: ignore[type-var]  # torch: any Module
             _replace(net, name, nn.Identity())
             convolution = None
     return net
@@ -36,11 +36,12 @@ def on_cpu(net: nn.Module) -> nn.Module:
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Conv3d):
             _replace(net, name, OneDNNConv3d(module))
-    return net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
+    return net
 
 
 class OneDNNConv3d(nn.Module):
-    """The same convolution, computed by oneDNN whatever its size."""
+    """A convolution that oneDNN computes whatever its size."""
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Imports torchvision, also where its compiled extension does not load beside a CPU build of torch. Writes nothing.
+"""Imports torchvision, even if its compiled extension does not load beside a CPU build of torch. Writes nothing.
 
 The wheel of the package index is linked against a CUDA torch. Beside a CPU torch its extension cannot be loaded, and
 `import torchvision` then fails for one reason only: it registers shape functions for two operators that the extension
@@ -22,7 +22,7 @@ kept_alive: list[object] = []
 
 
 def import_torchvision() -> ModuleType:
-    """The `torchvision` package with its submodules. Every import of torchvision in this project goes through here."""
+    """Import and return `torchvision` with its submodules. All code of this project imports it through here."""
     if "torchvision" not in sys.modules:
         complete_operators()
     return importlib.import_module("torchvision")

@@ -1,8 +1,8 @@
-"""Reading media files: what is in a file, and the sound and pictures of given seconds. Reads one file; writes nothing.
+"""Reading media files: what a file contains, and the audio and frames of given seconds. Reads one file; writes nothing.
 
 All times are seconds on the file's presentation clock, counted from where the file begins to play
 (`max(0, start_time of the container)`). Every problem with a file is a MediaError with one of REASONS.
-`first` tries the decoders one after the other; what it returns is a Decoded.
+`first` tries the decoders one after the other and returns a Decoded.
 This package runs inside the worker processes of `pipeline.workers`; nothing in it may import torch or essentia.
 """
 
@@ -14,36 +14,41 @@ from importlib.metadata import version
 
 import numpy as np
 
+from pipeline.readers.downmix import Downmix
+
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a file was not used. `filtered`: a property of the file, not a failure, so nobody need try it again."""
+    """Why a file was not used. `filtered`: a property of the file, not a failure, so trying again is useless."""
 
     meaning: str
     filtered: bool = False
 
     @property
     def kind(self) -> str:
-        """`filtered` or `failed`, the words of failures.csv."""
+        """`filtered` or `failed`, as in failures.csv."""
         return "filtered" if self.filtered else "failed"
 
 
 REASONS = {
     "missing": Reason("the file does not exist or cannot be opened for reading"),
-    "unreadable": Reason("the container cannot be understood"),
-    "no_video_stream": Reason("the file has no pictures", filtered=True),
-    "no_audio_stream": Reason("the file has no sound", filtered=True),
+    "unreadable": Reason("the container format is unknown or damaged"),
+    "no_video_stream": Reason("the file has no video stream", filtered=True),
+    "no_audio_stream": Reason("the file has no audio stream", filtered=True),
     "too_short": Reason("the file is shorter than one segment", filtered=True),
-    "decode_error": Reason("the codec reports damage or is unknown"),
-    "empty_audio": Reason("the sound stream has no samples where a segment is"),
+    "encrypted": Reason("the audio or the video is encrypted", filtered=True),
+    "decode_error": Reason("the decoder reports damage or does not know the codec"),
+    "still_image": Reason("the video is a single frame beside longer audio", filtered=True),
+    "discontinuous": Reason("the time stamps of audio and video jump differently, so that the two cannot be aligned"),
+    "empty_audio": Reason("more than half a second of a segment has no audio"),
     "timeout": Reason("decoding took longer than decoding.deadline_seconds"),
-    "crashed": Reason("the decoder killed its process, twice"),
-    "out_of_memory": Reason("decoding needed more memory than allowed"),
+    "crashed": Reason("the decoder crashed its process twice"),
+    "out_of_memory": Reason("decoding needed more memory than decoding.memory_mb allows"),
 }
 
 
 class MediaError(Exception):
-    """A file that cannot be used: `reason` is a key of REASONS, the message is for a person."""
+    """A file that cannot be used. `reason` is a key of REASONS; `message` is for people."""
 
     def __init__(
         self, reason: str, message: str, *, unsupported: bool = False, attempts: int = 1, decoder: str = ""
@@ -52,11 +57,11 @@ class MediaError(Exception):
         super().__init__(reason, message)
         self.reason, self.message = reason, message
         self.unsupported = unsupported
-        """The decoder does not know this codec or container at all; another one may. Never set for damage."""
+        """Whether the decoder does not know this codec or container; another one may. False for damage."""
         self.attempts = attempts
-        """How often the file was tried before it was given up."""
+        """How often the file was tried."""
         self.decoder = decoder
-        """Which decoder gave it up; empty where the file came to none."""
+        """The decoder that failed; empty if no decoder was used."""
 
     @property
     def filtered(self) -> bool:
@@ -69,20 +74,40 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Decoded:
-    """The segments of one file, as `read_audio` or `read_video` return them, and which decoder read them.
+    """The decoded segments of one file, and the decoder that read them.
 
-    `good` is bool [wanted segments]: which of them `segments` holds; None where it holds all.
+    `segments` is as `read_audio` or `read_video` return it. `good` is bool [requested segments]: which of them
+    `segments` holds; None if all. `mono_loss` is for audio: how far (dB) the mono signal lies below the loudest
+    channel, in the segment where it loses most (readers/downmix.py).
     """
 
     segments: np.ndarray
     decoder: str
     good: np.ndarray | None = None
+    mono_loss: float = 0.0
+
+
+@dataclass(frozen=True)
+class AudioRequest:
+    """What a backbone needs of decoded audio: the arguments of `read_audio` beside the file and the segments."""
+
+    rate: int
+    downmix: Downmix = "mean"
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """What a backbone needs of decoded video: the arguments of `read_video` beside the file and the segments."""
+
+    fps: float
+    resize: tuple[int, int]
+    crop: tuple[int, int]
 
 
 PACKAGES = {"pyav": "av", "decord": "decord"}
-"""The package that each decoder comes from; both bring an FFmpeg of their own, so its version says all."""
+"""{decoder: its package}. Both packages ship their own FFmpeg, so their version identifies it."""
 
 
 def decoder_versions(decoders: Iterable[str]) -> dict[str, str]:
-    """{decoder: version of its package}, sorted, for those of the names that are decoders."""
+    """Return {decoder: version of its package}, sorted; names that are no decoders are left out."""
     return {name: version(PACKAGES[name]) for name in sorted(set(decoders) & set(PACKAGES))}

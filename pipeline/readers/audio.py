@@ -1,15 +1,20 @@
-"""Sound of given seconds of a media file: mono, resampled, in place to the sample. Reads one file; writes nothing.
+"""Audio of given seconds of a media file: mono, resampled, placed to the sample. Reads one file; writes nothing.
 
-Decoding starts half a second early (codecs need a run-up after a seek), channels are averaged (FFmpeg's own downmix of
-float sound is 3 dB louder), and soxr's HQ quality resamples (-150 dB of aliases). Where time stamps are rounded, as
-in Matroska and WebM (1 ms), a run of frames is placed where all of its stamps agree.
+Decoding starts half a second early, because codecs need preroll after a seek. Channels are averaged (FFmpeg's own
+downmix of float audio is 3 dB louder) or mixed by loudspeaker (readers/downmix.py). soxr resamples in HQ quality
+(aliases at -150 dB). Where time stamps are rounded, as in Matroska and WebM (1 ms), a run of frames is placed where all
+of its stamps agree.
+
+Sample rate, channels and sample format may change inside a file: each frame is mixed to mono in its own format, runs of
+one rate are resampled together, and the results are added. Missing audio has one rule, whether it begins late, has a
+gap or ends early: up to MISSING seconds of a segment are zeros; with more missing, the segment is invalid.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import av
@@ -17,31 +22,40 @@ import numpy as np
 import soxr
 
 from pipeline.readers import MediaError
-from pipeline.readers.opening import Media, open_media, reported_as
+from pipeline.readers.downmix import Downmix, mixed_to_mono
+from pipeline.readers.follow import Piece, continued, unbroken
+from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
+from pipeline.readers.timeline import known_or_surveyed, placed
 
 PREROLL = (0.5, 5.0)
-"""Seconds before the first needed sample at which decoding starts; the second is for containers that seek badly."""
+"""Seconds before the first needed sample at which decoding starts; the second for containers that seek badly."""
 MARGIN = 0.1
 """Seconds around a segment that the resampler's filter looks at."""
 JITTER = 0.01
 """Stamps that deviate by less (s) belong to contiguous frames."""
-GAP = 0.1
-"""The longest hole (s) inside the sound that counts as silence; a longer one is damage."""
-TAIL = 0.5
-"""The longest part (s) of a segment that may lie after the end of the sound."""
+MISSING = 0.5
+"""Total seconds of a segment that may be missing in the file; they become zeros."""
+
+
+@dataclass(frozen=True)
+class MonoAudio:
+    """Audio of segments, float32 [segments, samples], and what mixing to mono lost, float64 [segments] (dB)."""
+
+    segments: np.ndarray
+    loss: np.ndarray
 
 
 @dataclass
 class _Run:
-    """Contiguous decoded samples, mono, at the native rate.
+    """Contiguous decoded audio at the native rate; `frames` are PyAV's, whose channels and format may differ.
 
-    `first` is the earliest and the latest position of the first sample that fits all time stamps so far; `lattice`
-    (step, phase) are the positions that are possible at all, where they are known.
+    `first` is the earliest and the latest position of the first sample that agrees with all time stamps so far;
+    `lattice` (step, phase) are the possible positions, if known.
     """
 
     rate: int
     first: tuple[float, float]
-    parts: list[np.ndarray]
+    frames: list[Any]
     length: int = 0
     lattice: tuple[int, float] | None = None
 
@@ -58,42 +72,86 @@ class _Run:
         return round(middle)
 
 
-def read_audio(path: str, starts: Sequence[float], seconds: float, rate: int) -> np.ndarray:
-    """Sound of the segments as float32 [len(starts), round(seconds × rate)], mono, nominally within ±1.
+def read_audio(
+    path: str,
+    starts: Sequence[float],
+    seconds: float,
+    rate: int,
+    downmix: Downmix = "mean",
+    timeline: Sequence[float] | None = None,
+) -> MonoAudio:
+    """Return the audio of the segments, float32 [len(starts), round(seconds × rate)], mono, nominally within ±1.
 
-    `starts` are seconds on the presentation clock; sample k of a segment is the sound at (round(start × rate) + k) /
-    rate. Where the file has no sound (it starts late, or ends up to TAIL before the segment does) there are zeros.
-    Raises MediaError: missing, unreadable, no_audio_stream, empty_audio (a segment without any sample), decode_error
-    (damage inside a segment, unknown codec, or the sound ends too early).
+    `starts` are seconds on the presentation clock; sample k of a segment is the audio at (round(start × rate) + k) /
+    rate. Where the file has no audio there are zeros, for up to MISSING seconds of a segment. `downmix` is how channels
+    become one: `mean`, or by their loudspeakers, `layout` (readers/downmix.py).
+    `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
+    Raises MediaError: missing, unreadable, discontinuous, no_audio_stream, encrypted, empty_audio (more is missing),
+    decode_error (damage inside a segment, unknown codec).
     """
-    with open_media(path) as media, reported_as("decode_error"):
+    known = known_or_surveyed(path, timeline)
+    with open_media(path) as opened, reported_as("decode_error"):
+        media = placed(opened, known)
         stream = media.only("audio")
-        clips = [_segment(path, media, stream, float(start), seconds, rate) for start in starts]
-    return np.stack(clips) if clips else np.zeros((0, round(seconds * rate)), np.float32)
+        pieces = known.pieces if known else ()
+        segments = [_segment(path, media, stream, float(start), seconds, rate, downmix, pieces) for start in starts]
+    clips = np.stack([clip for clip, _ in segments]) if segments else np.zeros((0, round(seconds * rate)), np.float32)
+    return MonoAudio(clips, np.array([loss for _, loss in segments], np.float64))
 
 
-def _segment(path: str, media: Media, stream: Any, start: float, seconds: float, rate: int) -> np.ndarray:
-    runs = _runs(path, media, stream, start - MARGIN, start + seconds + MARGIN)
-    if not runs:
-        raise _empty(start)
-    native = runs[0].rate
-    if any(run.rate != native for run in runs):
-        raise MediaError("decode_error", f"the sample rate changes near {start:.1f} s")
+def _segment(
+    path: str,
+    media: Media,
+    stream: Any,
+    start: float,
+    seconds: float,
+    rate: int,
+    downmix: Downmix,
+    pieces: tuple[Piece, ...] = (),
+) -> tuple[np.ndarray, float]:
+    if pieces:
+        runs = _continued_runs(path, media, start - MARGIN, start + seconds + MARGIN, pieces)
+    else:
+        runs = _runs(path, media, stream, start - MARGIN, start + seconds + MARGIN)
+    spans = [(run.start / run.rate, (run.start + run.length) / run.rate) for run in runs]
+    _check(spans, start, start + seconds)
+    mixed, loss = mixed_to_mono([run.frames for run in runs], downmix)
+    for i in range(len(runs) - 1):  # pieces of different rates are added, so they must not overlap
+        if runs[i].rate != runs[i + 1].rate:
+            spans[i] = spans[i][0], max(spans[i][0], min(spans[i][1], spans[i + 1][0]))
+    mono = [_Mono(run.rate, run.start, spans[i][1], mixed[i]) for i, run in enumerate(runs)]
+    resampled = [
+        _resampled([run for run in mono if run.rate == native], start, seconds, rate)
+        for native in dict.fromkeys(run.rate for run in runs)
+    ]
+    return resampled[0] if len(resampled) == 1 else np.stack(resampled).sum(axis=0), loss
+
+
+@dataclass(frozen=True)
+class _Mono:
+    """A run mixed to mono: `samples` from the native sample `start` on, valid until `end` (s)."""
+
+    rate: int
+    start: int
+    end: float
+    samples: np.ndarray
+
+
+def _resampled(runs: list[_Mono], start: float, seconds: float, rate: int) -> np.ndarray:
+    """Return a segment's audio from runs of one rate; zeros where there are none."""
     # A buffer that begins at a multiple of `step_in` native samples begins at a whole output sample too.
+    native = runs[0].rate
     common = math.gcd(native, rate)
     step_in, step_out = native // common, rate // common
     block = math.floor((start - MARGIN) * native / step_in)
     origin, stop = block * step_in, math.ceil((start + seconds + MARGIN) * native)
-    sound = np.zeros(stop - origin, np.float32)
-    spans = []
+    buffer = np.zeros(stop - origin, np.float32)
     for run in runs:
-        at = run.start - origin
-        low, high = max(0, at), min(len(sound), at + run.length)
+        position = run.start - origin
+        low, high = max(0, position), min(len(buffer), position + len(run.samples), round(run.end * native) - origin)
         if high > low:
-            sound[low:high] = np.concatenate(run.parts)[low - at : high - at]
-            spans.append(((low + origin) / native, (high + origin) / native))
-    _check(spans, start, start + seconds)
-    resampled = sound if native == rate else soxr.resample(sound, native, rate, quality="HQ")
+            buffer[low:high] = run.samples[low - position : high - position]
+    resampled = buffer if native == rate else soxr.resample(buffer, native, rate, quality="HQ")
     count, skip = round(seconds * rate), round(start * rate) - block * step_out
     clip = np.zeros(count, np.float32)
     clip[: max(0, len(resampled) - skip)] = resampled[skip : skip + count]
@@ -101,46 +159,65 @@ def _segment(path: str, media: Media, stream: Any, start: float, seconds: float,
 
 
 def _check(spans: list[tuple[float, float]], start: float, stop: float) -> None:
-    """Raise unless the spans (s) of decoded sound cover [start, stop) but for a late beginning and a small tail."""
-    inside = [(low, high) for low, high in spans if high > start and low < stop]
-    if not inside:
-        raise _empty(start)
-    for (_, high), (low, _) in zip(spans, spans[1:], strict=False):
-        if low - high > GAP and low > start and high < stop:
-            raise MediaError("decode_error", f"the sound is missing from {high:.2f} to {low:.2f} s")
-    if stop - inside[-1][1] > TAIL:
-        raise MediaError(
-            "decode_error", f"the sound ends at {inside[-1][1]:.2f} s, inside the segment at {start:.2f} s"
-        )
-
-
-def _empty(start: float) -> MediaError:
-    return MediaError("empty_audio", f"there is no sound in the segment at {start:.2f} s")
+    """Raise MediaError unless the spans (s) of decoded audio cover [start, stop) except for MISSING seconds."""
+    missing, longest, reached = 0.0, (start, start), start
+    for low, high in [*sorted(spans), (stop, stop)]:
+        low, high = min(max(low, start), stop), min(max(high, start), stop)
+        if low > reached:
+            missing += low - reached
+            longest = max(longest, (reached, low), key=lambda gap: gap[1] - gap[0])
+        reached = max(reached, high)
+    if missing >= stop - start - 1e-6:
+        raise MediaError("empty_audio", f"there is no audio in the segment at {start:.2f} s")
+    if missing > MISSING:
+        message = f"{missing:.2f} s of audio are missing in the segment at {start:.2f} s, at most {MISSING:g} may be"
+        raise MediaError("empty_audio", f"{message}; the longest gap is from {longest[0]:.2f} to {longest[1]:.2f} s")
 
 
 def _runs(path: str, media: Media, stream: Any, start: float, stop: float) -> list[_Run]:
-    """Decoded sound that covers [start, stop) as far as the file has it, in order of time."""
-    begins = -math.inf if stream.start_time is None else float(stream.start_time * stream.time_base) - media.origin
+    """Return decoded audio that covers [start, stop) as far as the file has it, in order of time."""
+    stream_start = (
+        -math.inf if stream.start_time is None else float(stream.start_time * stream.time_base) - media.origin
+    )
     for preroll in PREROLL:
         try:
             media.container.seek(math.floor((start - preroll + media.origin) / stream.time_base), stream=stream)
         except (av.error.FFmpegError, OSError):
             break  # not seekable
         landed, runs = _decode(media, stream, start, stop)
-        # Only the beginning of the stream may come later than asked for; anything else is a seek that went wrong.
-        if landed <= max(start, begins + JITTER):
+        # Only the beginning of the stream may come later than requested; anything else is a failed seek.
+        if landed <= max(start, stream_start + JITTER):
             return runs
     with open_media(path) as fresh:
         return _decode(fresh, fresh.only("audio"), start, stop)[1]
 
 
-def _decode(media: Media, stream: Any, start: float, stop: float) -> tuple[float, list[_Run]]:
-    """The time of the first decoded frame, and the runs of sound that touch [start, stop)."""
+def _continued_runs(path: str, media: Media, start: float, stop: float, pieces: tuple[Piece, ...]) -> list[_Run]:
+    """Return the same for a file whose clock breaks, where seeks fail: read from its beginning, skip up to `start`."""
+    with open_media(path) as opened:
+        fresh = replace(opened, origin=media.origin)
+        stream = fresh.only("audio")
+        packets = (p for p in continued(fresh, stream, pieces) if not _ends_before(p, start - PREROLL[0], fresh.origin))
+        return _decode(fresh, stream, start, stop, packets)[1]
+
+
+def _ends_before(packet: Any, time: float, origin: float) -> bool:
+    ticks = ticks_of(packet)
+    return ticks is not None and float((ticks + (packet.duration or 0)) * packet.time_base) - origin < time
+
+
+def _decode(
+    media: Media, stream: Any, start: float, stop: float, packets: Iterator[Any] | None = None
+) -> tuple[float, list[_Run]]:
+    """Return the time of the first decoded frame, and the runs of audio that overlap [start, stop).
+
+    `packets`: what to decode; by default all from the container's position on.
+    """
     runs: list[_Run] = []
     landed = math.inf
-    for frame in _frames(media, stream, start):
+    for frame in _frames(media, stream, start, stop - MARGIN, packets):
         native = frame.sample_rate
-        stamp = float(_ticks(frame) * frame.time_base) - media.origin
+        stamp = float(ticks_of(frame) * frame.time_base) - media.origin
         landed = min(landed, stamp)
         if stamp >= stop:
             break
@@ -149,42 +226,46 @@ def _decode(media: Media, stream: Any, start: float, stop: float) -> tuple[float
         position, half_tick = stamp * native, float(frame.time_base * native) / 2
         run = runs[-1] if runs else None
         if run is None or run.rate != native or abs(position - run.start - run.length) > JITTER * native:
-            run = _Run(native, (-math.inf, math.inf), [], lattice=_lattice(media, stream, frame))
+            lattice = _lattice(media, stream, frame) if packets is None else None
+            run = _Run(native, (-math.inf, math.inf), [], lattice=lattice)
             runs.append(run)
-        # Each stamp is right to half a tick; together they narrow down where the run begins.
+        # Each stamp is exact to half a tick; together they narrow down where the run begins.
         low, high = position - run.length - half_tick, position - run.length + half_tick
         if low <= run.first[1] and high >= run.first[0]:
             run.first = max(low, run.first[0]), min(high, run.first[1])
-        run.parts.append(_mono(frame))
+        run.frames.append(frame)
         run.length += frame.samples
     return landed, runs
 
 
-def _frames(media: Media, stream: Any, start: float) -> Iterator[Any]:
-    """Decoded frames from where the container stands. Damage before `start` is skipped, later it is raised."""
-    for packet in media.container.demux(stream):
-        ticks = packet.pts if packet.pts is not None else packet.dts
+def _frames(
+    media: Media, stream: Any, start: float, enough: float, packets: Iterator[Any] | None = None
+) -> Iterator[Any]:
+    """Yield decoded frames of the packets, by default all from the container's position on.
+
+    Damage before `start` is skipped, from `enough` on it ends the iteration, between the two it raises MediaError.
+    """
+    for packet in unbroken(media.container.demux(stream)) if packets is None else packets:
+        ticks = ticks_of(packet)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
             end = None if ticks is None else float((ticks + (packet.duration or 0)) * packet.time_base) - media.origin
             if end is not None and end < start:
                 continue
-            where = "" if end is None else f" near {end:.2f} s"
-            raise MediaError("decode_error", f"the sound is damaged{where}") from None
-        yield from (frame for frame in frames if _ticks(frame) is not None and frame.samples)
-
-
-def _ticks(frame: Any) -> Any:
-    return frame.pts if frame.pts is not None else frame.dts
+            if ticks is not None and float(ticks * packet.time_base) - media.origin >= enough:
+                return
+            place = "" if end is None else f" near {end:.2f} s"
+            raise MediaError("decode_error", f"the audio is damaged{place}") from None
+        yield from (frame for frame in frames if ticks_of(frame) is not None and frame.samples)
 
 
 def _lattice(media: Media, stream: Any, frame: Any) -> tuple[int, float] | None:
-    """Positions at which a run that begins with `frame` can begin, (step, phase) in samples, or None.
+    """Return where a run that begins with `frame` can begin, (step, phase) in samples, or None.
 
-    Frames that last (nearly) whole milliseconds, as Opus' do, have stamps whose rounding hides the fraction for ever.
-    But all frames end a multiple of the frame's length after the stream begins, less the samples that the decoder drops
-    at the very beginning (Opus says how many: RFC 7845, section 5.1).
+    Frames of (nearly) whole milliseconds, as in Opus, have rounded stamps that never reveal the fraction. But every
+    frame ends a multiple of the frame's length after the start of the stream, less the samples that the decoder drops
+    at the beginning (Opus states how many: RFC 7845, section 5.1).
     """
     context = stream.codec_context
     codec, header, dropped = context.codec.canonical_name, bytes(context.extradata or b""), 0
@@ -195,16 +276,3 @@ def _lattice(media: Media, stream: Any, frame: Any) -> tuple[int, float] | None:
         dropped = int.from_bytes(header[10:12], "little")
     begin = (float(stream.start_time * stream.time_base) - media.origin) * frame.sample_rate
     return step, begin - dropped - frame.samples
-
-
-def _mono(frame: Any) -> np.ndarray:
-    """The mean of a frame's channels as float32 within ±1."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    mono = samples.mean(axis=0, dtype=np.float32 if samples.dtype.kind == "f" else np.float64)
-    if samples.dtype == np.uint8:
-        mono = (mono - 128) / 128
-    elif samples.dtype.kind == "i":
-        mono = mono / -float(np.iinfo(samples.dtype).min)
-    return mono.astype(np.float32)

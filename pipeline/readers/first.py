@@ -1,13 +1,14 @@
-"""The sound or pictures of a file by the first decoder that can read it. Reads one file; writes nothing.
+"""Audio or frames of a file, by the first decoder that can read it. Reads one file; writes nothing.
 
-A codec or container that the configured decoder does not know at all goes to the other one; damage does not, for then
-the decoders would disagree about which files are good. In practice it is decord that sends on: AV1, and containers in
-which it does not seek exactly. What FFmpeg does not know, decord, which is built on an older one, does not know either.
+If the configured decoder does not know a codec or container, the other one tries. Damage is not passed on, or the
+decoders would disagree about which files are good. In practice only decord passes on: AV1, and containers in which it
+does not seek exactly. It is built on an older FFmpeg than PyAV, so it reads nothing that PyAV cannot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,38 +19,43 @@ from pipeline.readers.audio import read_audio
 from pipeline.readers.video import DECODERS, read_video
 
 DAMAGE = ("decode_error", "empty_audio")
-"""Reasons that may be true of one segment and not of the next."""
+"""Reasons that may hold for one segment and not for the next."""
 
 
 def audio(path: str, *, decoder: str = "pyav", partial: bool = False, **request: Any) -> Decoded:
-    """`read_audio(path, **request)`; PyAV is the only decoder of sound. Raises MediaError with its `decoder`.
+    """Return the segments of `read_audio(path, **request)`; PyAV is the only decoder of audio.
 
-    With `partial`, damaged segments are left out if others are good.
+    With `partial`, damaged segments are left out if others are good. Raises MediaError with its `decoder`.
     """
+    loss = 0.0
 
     def read(starts: Sequence[float]) -> np.ndarray:
-        return read_audio(path, **{**request, "starts": starts})
+        nonlocal loss
+        decoded = read_audio(path, **{**request, "starts": starts})
+        loss = max(loss, float(decoded.loss.max(initial=0)))
+        return decoded.segments
 
-    return _read(read, decoder, request["starts"], partial)
+    return replace(_read(read, decoder, request["starts"], partial), mono_loss=loss)
 
 
 def video(path: str, *, decoder: str, partial: bool = False, **request: Any) -> Decoded:
-    """`read_video(path, **request)` by `decoder` or, if that does not know such files, by the other one.
+    """Return the segments of `read_video(path, **request)` by `decoder`, or by the other one if it cannot read such
+    files.
 
-    With `partial`, damaged segments are left out if others are good. Raises MediaError with the `decoder` that has the
-    last word: the other one, unless it does not know such files either.
+    With `partial`, damaged segments are left out if others are good. Raises MediaError with the `decoder` that decided:
+    the other one, unless it cannot read such files either.
     """
     try:
         return _video(path, decoder, partial, request)
     except MediaError as error:
-        first = error
-    (other,) = (name for name in DECODERS if name != decoder)
-    if not first.unsupported or find_spec("decord") is None:
-        raise first
+        first_error = error
+    (alternative,) = (name for name in DECODERS if name != decoder)
+    if not first_error.unsupported or find_spec("decord") is None:
+        raise first_error
     try:
-        return _video(path, other, partial, request)
+        return _video(path, alternative, partial, request)
     except MediaError as error:
-        raise (first if error.unsupported else error) from None
+        raise (first_error if error.unsupported else error) from None
 
 
 def _video(path: str, decoder: str, partial: bool, request: dict[str, Any]) -> Decoded:
@@ -62,14 +68,14 @@ def _video(path: str, decoder: str, partial: bool, request: dict[str, Any]) -> D
 def _read(
     read: Callable[[Sequence[float]], np.ndarray], decoder: str, starts: Sequence[float], partial: bool
 ) -> Decoded:
-    """All segments at once or, if that fails and `partial` allows it, one after the other."""
+    """Read all segments at once or, if that fails and `partial` allows it, one after the other."""
     try:
         return Decoded(read(starts), decoder)
     except MediaError as error:
         error.decoder = decoder
         if not partial or error.unsupported or error.reason not in DAMAGE:
             raise
-        whole = error
+        whole_error = error
     clips = []
     good = np.zeros(len(starts), bool)
     for i, start in enumerate(starts):
@@ -81,5 +87,5 @@ def _read(
                 error.decoder = decoder
                 raise
     if not clips:
-        raise whole
+        raise whole_error
     return Decoded(np.concatenate(clips), decoder, good)

@@ -1,10 +1,9 @@
-"""Opens a media file as nothing but a media file. Reads that one file; writes nothing.
+"""Opens an untrusted media file safely. Reads that one file; writes nothing.
 
-A table of videos comes from somewhere, so its files are not trusted. FFmpeg would follow a playlist to other files or
-to the network, read `%03d` in a name as a series of images, and guess a demuxer from the extension. Here the file is
-opened first, must be a regular one, and FFmpeg gets the open descriptor and nothing else: no name, no other protocol,
-and only demuxers of containers. FFmpeg's log lines are off. `reported_as` is the edge at which every exception becomes
-a MediaError.
+FFmpeg would follow a playlist to other files or to the network, read `%03d` in a name as a series of images, and guess
+a demuxer from the extension. Here the file is opened first, must be a regular one, and FFmpeg only gets the open
+descriptor: no name, no other protocol, and only demuxers of containers. FFmpeg's log is off. `reported_as` turns every
+exception into a MediaError.
 """
 
 from __future__ import annotations
@@ -22,11 +21,14 @@ from av.container import Flags, InputContainer
 from av.stream import Discard, Disposition, Stream
 
 from pipeline.readers import MediaError
+from pipeline.readers.encryption import is_encrypted
 
+Kind = Literal["audio", "video"]
 FORMATS = "aac,aiff,asf,avi,dv,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,nut,ogg,rm,wav"
 MAX_STREAMS = 64
+"""Most audio and video streams. Fonts, subtitles, data and cover art do not count: they are not read."""
 MAX_PIXELS = 8192 * 8192
-# Old FFmpegs, such as decord's, take a file that begins like this for a playlist, whatever follows.
+# Old FFmpegs, such as decord's, treat a file that begins like this as a playlist, whatever follows.
 PLAYLISTS = (
     b"#EXTM3U",
     b"ffconcat",
@@ -49,21 +51,28 @@ class Media:
     origin: float
     """The container's own time (s) at which the file begins to play: zero of the presentation clock."""
 
-    def best(self, kind: Literal["audio", "video"]) -> Any | None:
-        """The stream that a player would choose, or None. A cover picture is not a video stream."""
+    @property
+    def formats(self) -> set[str]:
+        """FFmpeg's names of the container format."""
+        return set(self.container.format.name.split(","))
+
+    def best(self, kind: Kind) -> Any | None:
+        """Return the stream that a player would choose, or None. Cover art is not a video stream."""
         chosen = self.container.streams.best(kind)
         if chosen is not None and not is_cover(chosen):
             return chosen
         return next((s for s in self.container.streams if s.type == kind and not is_cover(s)), None)
 
-    def only(self, kind: Literal["audio", "video"]) -> Any:
-        """`best`, with FFmpeg told to skip all other streams.
+    def only(self, kind: Kind) -> Any:
+        """Return `best` and make FFmpeg skip all other streams.
 
-        Raises MediaError: no_audio_stream, no_video_stream, decode_error (unknown codec).
+        Raises MediaError: no_audio_stream, no_video_stream, encrypted, decode_error (unknown codec).
         """
         chosen = self.best(kind)
         if chosen is None:
-            raise MediaError(f"no_{kind}_stream", f"the file has no {'sound' if kind == 'audio' else 'pictures'}")
+            raise MediaError(f"no_{kind}_stream", f"the file has no {kind} stream")
+        if is_encrypted(self.descriptor, self.container.format.name, chosen, list(self.container.streams)):
+            raise MediaError("encrypted", f"the {kind} is encrypted")
         if chosen.codec_context is None:
             raise MediaError("decode_error", f"FFmpeg has no decoder for this {kind} stream", unsupported=True)
         for stream in self.container.streams:
@@ -72,14 +81,20 @@ class Media:
         return chosen
 
 
+def ticks_of(item: Any) -> int | None:
+    """Return the presentation stamp of a (PyAV) packet or frame, or else its decoding stamp, in ticks; None without."""
+    stamp: int | None = item.pts if item.pts is not None else item.dts
+    return stamp
+
+
 def is_cover(stream: Stream) -> bool:
-    """Whether the stream is a picture attached to the file, not a video."""
+    """Return whether the stream is an image attached to the file, not a video."""
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
 
 
 @contextmanager
 def reported_as(reason: str) -> Iterator[None]:
-    """Turn every exception inside into a MediaError with this reason; MediaErrors pass.
+    """Turn every exception inside the `with` block into a MediaError with this reason; MediaErrors pass unchanged.
 
     FFmpeg reports damage as almost any exception (InvalidDataError, ValueError, PermissionError, UnicodeDecodeError …).
     """
@@ -104,10 +119,10 @@ def reported_as(reason: str) -> Iterator[None]:
 
 @contextmanager
 def open_media(path: str) -> Iterator[Media]:
-    """Open a local media file for reading and close it at the end.
+    """Open a local media file for reading; it is closed when the `with` block ends.
 
     Raises MediaError: `missing` (no such file, no permission), `unreadable` (not a regular file, empty, a playlist, an
-    unknown container, more than MAX_STREAMS streams, pictures of more than MAX_PIXELS).
+    unknown container, more than MAX_STREAMS audio and video streams, frames of more than MAX_PIXELS).
     """
     av.logging.set_level(None)
     descriptor = _descriptor(path)
@@ -152,21 +167,23 @@ def _container(descriptor: int) -> InputContainer:
     try:
         container = av.open("fd:", "r", options=options, metadata_errors="replace")
     except av.error.ArgumentError:
-        # FFmpeg's answer to a container outside FORMATS.
-        raise MediaError("unreadable", "this is not a video or sound container that is read here") from None
-    # PyAV lets FFmpeg invent presentation stamps for containers without any (AVI), wrongly for H.264 with B-frames.
-    invent: Any = Flags.gen_pts
-    container.flags &= ~invent.value
+        # FFmpeg raises this for a container outside FORMATS.
+        raise MediaError("unreadable", "this container format is not supported") from None
+    # PyAV makes FFmpeg generate presentation stamps for containers without any (AVI), wrong for H.264 with B-frames.
+    generate: Any = Flags.gen_pts
+    container.flags &= ~generate.value
     return container
 
 
 def _check(container: InputContainer) -> None:
-    count = len(container.streams)
+    count = sum(s.type in ("audio", "video") and not is_cover(s) for s in container.streams)
     if count > MAX_STREAMS:
-        raise MediaError("unreadable", f"the file has {count} streams; more than {MAX_STREAMS} are not read")
+        raise MediaError(
+            "unreadable", f"the file has {count} audio and video streams; more than {MAX_STREAMS} are not supported"
+        )
     for stream in container.streams:
         context: Any = stream.codec_context
         if stream.type != "video" or context is None or is_cover(stream):
             continue
         if context.width * context.height > MAX_PIXELS:
-            raise MediaError("unreadable", f"pictures of {context.width}×{context.height} are too large to be read")
+            raise MediaError("unreadable", f"frames of {context.width}×{context.height} pixels are too large")

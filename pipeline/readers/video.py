@@ -1,7 +1,7 @@
-"""Pictures of given seconds of a media file, at a given frame rate and size. Reads one file; writes nothing.
+"""Frames of given seconds of a media file, at a given frame rate and size. Reads one file; writes nothing.
 
-This is the door to the two decoders (`video_pyav`, `video_decord`) and what they share: which frame is shown at a time,
-how a stored picture is turned upright, and the crop. Both return the same frames for the same times.
+This module calls the two decoders (`video_pyav`, `video_decord`) and holds what they share: which frame is shown at a
+time, how a stored frame is turned upright, and the crop. Both return the same frames for the same times.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 
 from pipeline.readers import MediaError
 from pipeline.readers.opening import reported_as
+from pipeline.readers.timeline import known_or_surveyed
 
 DECODERS = ("pyav", "decord")
 TOLERANCE = 0.0005
 """A frame counts as shown this long (s) before its stamp: Matroska and WebM round stamps to 1 ms."""
 END = 0.5
-"""How long (s) the last frame stays up after its own duration."""
+"""How long (s) the last frame is shown after its own duration."""
 
 
 def read_video(
@@ -31,49 +32,61 @@ def read_video(
     resize: tuple[int, int],
     crop: tuple[int, int],
     decoder: str = "pyav",
+    timeline: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Pictures of the segments as uint8 [len(starts), round(seconds × fps), crop height, crop width, 3], RGB.
+    """Return frames of the segments, uint8 [len(starts), round(seconds × fps), crop height, crop width, 3], RGB.
 
     `starts` are seconds on the presentation clock; frame k of a segment is the frame shown at start + k / fps: the last
-    one with a stamp not after that, the first one before it is due, the last one until END after it is over. Pictures
-    are turned upright (display matrix), scaled to `resize` = (height, width) whatever their shape (picture and pixel
-    aspect are ignored), bilinear with anti-aliasing, then centre-cropped to `crop`. Colours are converted with the
-    file's matrix and range (BT.601 where it names none); HDR is not tone-mapped, fields are not taken apart.
+    one with a stamp not after that time. The first frame also counts before its stamp, the last one until END after its
+    duration. A frame is shown until the next one, however long: slide shows and files of variable frame rate are stored
+    like that, and most containers do not distinguish them from missing frames. Size and pixel format may change. Frames
+    are turned upright (display matrix), scaled to `resize` = (height, width) whatever their shape (frame and pixel
+    aspect ratio are ignored), bilinear with anti-aliasing, then centre-cropped to `crop`. Colours are converted with
+    the file's matrix and range (BT.601 if it names none); HDR is not tone-mapped, interlaced frames are not
+    deinterlaced.
 
     The decoders agree on every frame. Their pixels differ by less than 1 of 255 in the mean over a frame, by less than
-    3 where pictures are interlaced or the width of `resize` is even.
+    3 where frames are interlaced or the width of `resize` is even.
 
-    Raises MediaError: missing, unreadable, no_video_stream, decode_error (damage, unknown codec, a segment that goes on
-    after the pictures end); ValueError for impossible arguments.
+    `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
+
+    Raises MediaError: missing, unreadable, discontinuous, no_video_stream, encrypted, still_image (a single frame with
+    longer audio), decode_error (damage, unknown codec, a segment that lasts longer than the video); ValueError for
+    impossible arguments.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder is '{decoder}', not one of {DECODERS}")
     if crop[0] > resize[0] or crop[1] > resize[1]:
-        raise ValueError(f"the crop {crop} is larger than the resized picture {resize}")
+        raise ValueError(f"the crop {crop} is larger than the resized frame {resize}")
     times = np.asarray(starts, np.float64)[:, None] + np.arange(round(seconds * fps)) / fps
-    # decord must never be imported where torch or essentia may be, so no decoder is imported before it is asked for.
+    # decord must never be imported beside torch or essentia, so a decoder is only imported when it is used.
     frames = import_module(f"pipeline.readers.video_{decoder}").frames
+    known = known_or_surveyed(path, timeline)
+    if known is not None and known.still:
+        raise MediaError("still_image", "the video is a single frame, and the audio is longer")
     with reported_as("decode_error"):
-        clips = frames(path, times, resize)
+        clips = frames(path, times, resize, known)
     # torchvision's centre crop rounds like this.
     top, left = round((resize[0] - crop[0]) / 2), round((resize[1] - crop[1]) / 2)
     return np.ascontiguousarray(clips[:, :, top : top + crop[0], left : left + crop[1]])
 
 
 def shown(stamps: np.ndarray, end: float, times: np.ndarray) -> np.ndarray:
-    """Indices of the frames shown at `times`, given all frames' ascending `stamps` and their `end` (all s)."""
+    """Return the indices of the frames shown at `times`, from all frames' ascending `stamps` and their `end` (s)."""
     check_end(end, times)
     return np.maximum(np.searchsorted(stamps, times + TOLERANCE, side="right") - 1, 0)
 
 
 def check_end(end: float, times: np.ndarray) -> None:
-    """Raise MediaError where a time (s) lies more than END after the `end` of the last frame."""
+    """Raise MediaError if a time (s) lies more than END after the `end` of the last frame."""
     if times.size and times.max() > end + END:
-        raise MediaError("decode_error", f"the pictures end at {end:.2f} s, a segment wants one at {times.max():.2f} s")
+        raise MediaError(
+            "decode_error", f"the video ends at {end:.2f} s, a segment needs a frame at {times.max():.2f} s"
+        )
 
 
 def orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """How a player turns a decoded (PyAV) frame: (transpose, then flip y, flip x), from its display matrix.
+    """Return how a player turns a decoded (PyAV) frame: (transpose, then flip y, flip x), from its display matrix.
 
     The matrix (ISO/IEC 14496-12) is read as one of the eight orientations of a rectangle; a slanted one as the nearest.
     """
@@ -86,43 +99,70 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
     return False, d < 0, a < 0
 
 
-def upright(picture: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Apply an `orientation` to a picture [height, width, 3]."""
+def upright(frame: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
+    """Apply an `orientation` to a frame [height, width, 3]."""
     transpose, flip_y, flip_x = turn
-    picture = picture.swapaxes(0, 1) if transpose else picture
-    return picture[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+    frame = frame.swapaxes(0, 1) if transpose else frame
+    return frame[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
 def can_start(codec: Any, packet: Any) -> bool:
-    """Whether decoding can begin at a (PyAV) packet: a keyframe that shows a whole picture at once.
+    """Return whether decoding can begin at a (PyAV) packet: a keyframe that is complete at once.
 
-    Containers also mark the recovery points of H.264 as keyframes, of which some are whole only many frames later
-    (intra refresh: ITU-T H.264, D.2.8); FFmpeg would show the broken pictures until then.
+    Containers also mark the recovery points of H.264 as keyframes. Some are complete only many frames later (intra
+    refresh: ITU-T H.264, D.2.8); FFmpeg would return broken frames until then.
     """
     if not packet.is_keyframe or codec.codec.canonical_name != "h264":
         return bool(packet.is_keyframe)
     for unit in _nal_units(bytes(packet), bytes(codec.extradata or b"")):
-        if unit[0] & 31 in (1, 5):  # a slice: what describes the picture is over
+        if unit[0] & 31 in (1, 5):  # a slice: the description of the frame is over
             break
         if unit[0] & 31 == 6:
-            at = 1
-            while at + 2 < len(unit) and 255 not in unit[at : at + 2]:  # payload type, size, content
-                if unit[at] == 6:
-                    return unit[at + 2] >= 128  # recovery_frame_cnt is 0
-                at += 2 + unit[at + 1]
+            position = 1
+            while position + 2 < len(unit) and 255 not in unit[position : position + 2]:  # payload type, size, content
+                if unit[position] == 6:
+                    return unit[position + 2] >= 128  # recovery_frame_cnt is 0
+                position += 2 + unit[position + 1]
     return True
 
 
+def has_orientation(codec: Any, packet: Any) -> bool:
+    """Return whether an H.264 (PyAV) packet has a display orientation message (ITU-T H.264, D.2.27)."""
+    if codec.codec.canonical_name != "h264":
+        return False
+    for unit in _nal_units(bytes(packet), bytes(codec.extradata or b"")):
+        if unit[0] & 31 in (1, 5):
+            break
+        if unit[0] & 31 == 6 and 47 in _messages(unit):
+            return True
+    return False
+
+
+def _messages(unit: bytes) -> Iterator[int]:
+    """Yield the types of the messages in an SEI NAL unit; types and sizes are coded in base 255."""
+    position = 1
+    while position + 2 < len(unit):
+        numbers = [0, 0]
+        for i in (0, 1):
+            while position < len(unit) - 1 and unit[position] == 255:
+                numbers[i] += 255
+                position += 1
+            numbers[i] += unit[position] if position < len(unit) else 0
+            position += 1
+        yield numbers[0]
+        position += numbers[1]
+
+
 def _nal_units(data: bytes, header: bytes) -> Iterator[bytes]:
-    """The beginnings of the NAL units in an H.264 packet, after lengths (ISO/IEC 14496-15) or start codes (Annex B)."""
+    """Yield the start of each NAL unit of an H.264 packet, by lengths (ISO/IEC 14496-15) or start codes (Annex B)."""
     if header[:1] == b"\x01" and len(header) > 4:
-        width, at = (header[4] & 3) + 1, 0
-        while at + width < len(data):
-            length = int.from_bytes(data[at : at + width], "big")
-            yield data[at + width : at + width + min(length, 1024)] or b"\0"
-            at += width + length
+        width, position = (header[4] & 3) + 1, 0
+        while position + width < len(data):
+            length = int.from_bytes(data[position : position + width], "big")
+            yield data[position + width : position + width + min(length, 1024)] or b"\0"
+            position += width + length
     else:
-        at = data.find(b"\0\0\1")
-        while 0 <= at < len(data) - 3:
-            yield data[at + 3 : at + 1027]
-            at = data.find(b"\0\0\1", at + 3)
+        position = data.find(b"\0\0\1")
+        while 0 <= position < len(data) - 3:
+            yield data[position + 3 : position + 1027]
+            position = data.find(b"\0\0\1", position + 3)

@@ -1,11 +1,11 @@
-"""Reads pictures with decord 0.6, made exact: PyAV lists the packets, decord decodes. Reads one file; writes nothing.
+"""Reads frames with decord 0.6, made exact: PyAV lists the packets, decord decodes. Reads one file; writes nothing.
 
-decord numbers frames by packets and seeks by number, which goes wrong after an open-GOP keyframe (x265's default), in
-transport streams and in AVI, without a word. So the frame numbers come from PyAV's packet list (compared with decord's
-own time stamps), decord is only ever sent to keyframes that nothing crosses, and the frames are counted from there.
-What it cannot read exactly is refused with a message (a MediaError that is `unsupported`), not guessed.
+decord numbers frames by packets and seeks by number, which silently goes wrong after an open-GOP keyframe (x265's
+default), in transport streams and in AVI. So the frame numbers come from PyAV's packet list (compared with decord's own
+time stamps), decord only seeks to keyframes that no frame order crosses, and the frames are counted from there. What it
+cannot read exactly raises a MediaError that is `unsupported`.
 
-decord is imported inside `frames`, only ever in a process without torch and essentia: it breaks their loading.
+decord is imported inside `frames`, only in processes without torch and essentia: it breaks their loading.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 from pipeline.readers import MediaError
 from pipeline.readers.opening import Media, open_media
-from pipeline.readers.video import can_start, orientation, shown
+from pipeline.readers.timeline import Timeline
+from pipeline.readers.video import can_start, has_orientation, orientation, shown
 
 CONTAINERS = {"mov", "matroska"}
 WAY_OUT = "set decoding.video: pyav"
@@ -32,19 +33,21 @@ class _Packets:
     stamps: np.ndarray
     """float64 [packets]"""
     visible: np.ndarray
-    """bool [packets]: whether the packet makes a picture that is shown."""
+    """bool [packets]: whether the packet's frame is shown."""
     anchors: np.ndarray
-    """int [·]: packets that are decoded without any other before them, with all that comes before shown before."""
+    """int [·]: packets that decode without earlier ones, and before which all earlier packets are shown."""
     end: float
     mirrored: int | None
-    """The axis along which decord forgets to mirror the picture, or None."""
+    """The axis along which decord forgets to mirror the frame, or None."""
 
 
-def frames(path: str, times: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Upright pictures of `size` = (height, width) shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
+def frames(path: str, times: np.ndarray, size: tuple[int, int], timeline: Timeline | None = None) -> np.ndarray:
+    """Return upright frames of `size` = (height, width) shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
     clips = np.zeros((*times.shape, *size, 3), np.uint8)
     if times.size == 0:
         return clips
+    if timeline is not None:
+        raise MediaError("decode_error", f"decord cannot correct the clock of this file; {WAY_OUT}", unsupported=True)
     with open_media(path) as media:
         packets = _packets(media)
         reader = _reader(media, packets, size)
@@ -61,22 +64,22 @@ def frames(path: str, times: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _read(reader: Any, packets: _Packets, stamps: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
-    """Decode from the last anchor before the first wanted frame to the last wanted one; `wanted` are ascending."""
+    """Decode from the last anchor before the first wanted frame to the last one; `wanted` are ascending numbers."""
     usable = [a for a in packets.anchors if packets.stamps[a] <= stamps[wanted[0]]]
     number = 0
-    # Its own count is off after packets that show nothing; a seek to the beginning makes it forget.
+    # decord's count is wrong after packets that show nothing; seeking to the beginning resets it.
     reader.seek(0)
     if usable:
         reader.seek_accurate(int(usable[-1]))
         number = int(np.searchsorted(stamps, packets.stamps[usable[-1]]))
-    pictures: dict[int, np.ndarray] = {}
+    decoded: dict[int, np.ndarray] = {}
     needed = set(wanted.tolist())
     while number <= wanted[-1]:
-        picture = reader.next()
+        frame = reader.next()
         if number in needed:
-            pictures[number] = picture.asnumpy()
+            decoded[number] = frame.asnumpy()
         number += 1
-    return [pictures[n] for n in wanted.tolist()]
+    return [decoded[n] for n in wanted.tolist()]
 
 
 def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
@@ -95,7 +98,7 @@ def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
         begins = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
     except Exception as error:
         codec = media.only("video").codec_context.codec.canonical_name
-        # decord does not tell an unknown codec from damage here; PyAV, which comes next, does.
+        # decord does not distinguish an unknown codec from damage here; PyAV, which is tried next, does.
         message = f"decord cannot open this file (codec {codec}); {WAY_OUT}"
         raise MediaError("decode_error", message, unsupported=True) from error
     expected = np.sort(packets.stamps)
@@ -103,16 +106,15 @@ def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
     begins = begins - begins[0]
     # decord's stamps are float32.
     if len(begins) != len(expected) or np.abs(begins - expected).max() > 1e-3 + 2e-7 * expected[-1]:
-        message = f"decord and FFmpeg do not see the same frames in this file; {WAY_OUT}"
+        message = f"decord and FFmpeg disagree about the frames of this file; {WAY_OUT}"
         raise MediaError("decode_error", message, unsupported=True)
     return reader
 
 
 def _packets(media: Media) -> _Packets:
     stream = media.only("video")
-    name = media.container.format.name
-    if not CONTAINERS & set(name.split(",")):
-        message = f"decord does not seek exactly in {name} files; {WAY_OUT}"
+    if not CONTAINERS & media.formats:
+        message = f"decord does not seek exactly in {media.container.format.name} files; {WAY_OUT}"
         raise MediaError("decode_error", message, unsupported=True)
     stamps: list[float] = []
     visible: list[bool] = []
@@ -123,17 +125,20 @@ def _packets(media: Media) -> _Packets:
         if not packet.size:
             continue
         if packet.pts is None:
-            message = f"this file has pictures without time stamps, which decord needs; {WAY_OUT}"
+            message = f"this file has frames without time stamps, which decord needs; {WAY_OUT}"
             raise MediaError("decode_error", message, unsupported=True)
-        if turn is None:  # only a decoded frame tells how the picture is turned
+        if turn is None:  # known only from a decoded frame
             turn = next((orientation(frame) for frame in stream.codec_context.decode(packet)), None)
         if can_start(stream.codec_context, packet):
+            if stamps and has_orientation(stream.codec_context, packet):
+                message = f"this file changes its orientation, which decord ignores; {WAY_OUT}"
+                raise MediaError("decode_error", message, unsupported=True)
             keys.append(len(stamps))
         stamps.append(float(packet.pts * stream.time_base) - media.origin)
         visible.append(not packet.is_discard and not _is_hidden(stream.codec_context, packet))
         end = max(end, stamps[-1] + float((packet.duration or 0) * stream.time_base))
     if not any(visible):
-        raise MediaError("decode_error", "the file has no packets with pictures")
+        raise MediaError("decode_error", "the video stream has no visible frames")
     times = np.array(stamps)
     highest = np.concatenate([[-np.inf], np.maximum.accumulate(times)[:-1]])
     lowest = np.concatenate([np.minimum.accumulate(times[::-1])[::-1][1:], [np.inf]])
@@ -144,11 +149,11 @@ def _packets(media: Media) -> _Packets:
         visible=np.array(visible),
         anchors=np.array([k for k in keys if clean[k]], int),
         end=end,
-        # decord turns by the angle of the picture's x axis alone. An odd number of reflections is left over, across y.
+        # decord turns by the angle of the frame's x axis alone. An odd number of reflections leaves one across y.
         mirrored=(3 if transpose else 2) if transpose ^ flip_y ^ flip_x else None,
     )
 
 
 def _is_hidden(codec: Any, packet: Any) -> bool:
-    """Whether the packet is a VP8 frame that is only referred to, never shown (RFC 6386, section 9.1)."""
+    """Return whether the packet is a VP8 frame that is only a reference, never shown (RFC 6386, section 9.1)."""
     return codec.codec.canonical_name == "vp8" and not bytes(packet)[0] & 0x10

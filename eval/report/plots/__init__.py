@@ -1,1 +1,1 @@
-"""The report's plots: each function draws one, for a phone's width, and says in words what it shows."""
+"""The report's plots: each function draws one, for a phone's width, and describes it in its alt text."""

@@ -1,4 +1,4 @@
-"""What all plots share: size, colours, and how a figure becomes files. Writes the PNG and the SVG it is asked for.
+"""What all plots share: size, colours, and writing a figure as PNG and SVG.
 
 A figure is as wide as a phone can show without shrinking its letters; on a wide page several stand side by side.
 Labels come from data: `text.parse_math` is off, lest a `$` in a genre be taken for a formula.
@@ -25,8 +25,8 @@ AUDIO, VIDEO, CHANCE, PAPER = "#0072b2", "#d55e00", "#666666", "#cc79a7"
 """Told apart by colour-blind readers too (Okabe & Ito 2008)."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
 OTHER = "#b5b5b5"
-SIDE = {"audio": AUDIO, "video": VIDEO, "audio_to_video": AUDIO, "video_to_audio": VIDEO}
-DIRECTIONS = {"audio_to_video": "sound → picture", "video_to_audio": "picture → sound"}
+COLOUR_OF = {"audio": AUDIO, "video": VIDEO, "audio_to_video": AUDIO, "video_to_audio": VIDEO}
+DIRECTIONS = {"audio_to_video": "audio → video", "video_to_audio": "video → audio"}
 STYLE = Path(__file__).with_name("report.mplstyle")
 WIDTH, DPI = 4.7, 144
 """Inches, dots an inch: letters of ten points stay readable where the plot is 360 pixels wide."""
@@ -45,7 +45,7 @@ class Plot:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The report's style, for as long as something is drawn."""
+    """Draw in the report's style inside the `with` block."""
     with matplotlib.style.context(STYLE), warnings.catch_warnings():
         # What a font lacks shows as a box; the tables have it in words.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -53,12 +53,12 @@ def styled() -> Iterator[None]:
 
 
 def figure(height: float = 3.1, width: float = WIDTH) -> Figure:
-    """An empty figure, in inches."""
+    """Return an empty figure; sizes in inches."""
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def save(drawn: Figure, folder: Path, name: str, alt: str) -> Plot:
-    """Write `folder`/`name`.png and .svg; `alt` says what is seen to those who do not see it."""
+    """Write `folder`/`name`.png and .svg; `alt` describes it for those who cannot see it."""
     png = io.BytesIO()
     # Without versions and dates in the files, equal data give equal bytes.
     drawn.savefig(png, format="png", metadata={"Software": None})
@@ -71,21 +71,21 @@ def save(drawn: Figure, folder: Path, name: str, alt: str) -> Plot:
     return Plot(name, uri, width, height, alt)
 
 
-def dots(axis: Axes, at: Sequence[float], lines: Sequence[dict[str, Any]], **style: Any) -> None:
-    """Values with their 95 % intervals as horizontal lines: each line has `value` and maybe `low` and `high`."""
+def dots(axis: Axes, heights: Sequence[float], lines: Sequence[dict[str, Any]], **style: Any) -> None:
+    """Plot values with their 95 % intervals as horizontal lines: each line has `value` and maybe `low` and `high`."""
     style = {"marker": "o", "ms": 5.5, "ls": "none", **style}
-    for height, line in zip(at, lines, strict=True):
+    for height, line in zip(heights, lines, strict=True):
         if line.get("low") is not None:
             axis.plot([line["low"], line["high"]], [height, height], color=style["color"], lw=2.2, alpha=0.55)
-    axis.plot([line["value"] for line in lines], at, **style)
+    axis.plot([line["value"] for line in lines], heights, **style)
 
 
 def interval(line: dict[str, Any]) -> str:
-    """A line's interval in words, for `alt`; nothing where it has none."""
+    """Return a line's interval as text for `alt`, empty where it has none."""
     return "" if line.get("low") is None else f", interval {line['low']:.3g} to {line['high']:.3g}"
 
 
 def short(text: str, most: int = 22) -> str:
-    """A label of data, cut to what a plot has room for, on one line."""
+    """Return a label on one line, cut to `most` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""How training went: loss by epoch, between what guessing gives and the lowest that the recipe can reach."""
+"""Plots of training: loss by epoch, between chance and the lowest possible loss. Writes PNG and SVG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Metrics = list[dict[str, Any]]
 
 
 def loss(name: str, seeds: list[Metrics], folder: Path) -> Plot:
-    """Training and validation loss of one experiment's trainings, one thin line a seed, the first a thick one.
+    """Plot training and validation loss of one experiment: a line for each seed, the first one thick.
 
     The two splits have different batch sizes, hence different bounds, so each has an axis of its own.
     """
@@ -26,7 +26,7 @@ def loss(name: str, seeds: list[Metrics], folder: Path) -> Plot:
                 style: dict[str, Any] = {"lw": 0.8, "alpha": 0.6} if number else {"lw": 1.8}
                 style["label"] = "loss" if number == 0 else "other seeds" if number == 1 else None
                 axis.plot([m["epoch"] for m in metrics], [m[f"{split}_loss"] for m in metrics], color=colour, **style)
-            for bound, ls, label in (("chance", "--", "guessing"), ("lowest", ":", "lowest possible")):
+            for bound, ls, label in (("chance", "--", "chance"), ("lowest", ":", "lowest possible")):
                 axis.plot(epochs, [m[f"{split}_{bound}"] for m in longest], color=CHANCE, ls=ls, lw=1.2, label=label)
             axis.set(title=f"{split}, {first[0][f'{split}_pairs']:,} pairs an epoch", ylabel="loss (nats)")
             axis.legend(ncols=2, fontsize=7.5)
@@ -40,6 +40,6 @@ def loss(name: str, seeds: list[Metrics], folder: Path) -> Plot:
             folder,
             f"loss-{name}",
             f"Loss of {name} by epoch. On the validation split it goes from {first[0]['validation_loss']:.3f} to "
-            f"{best['validation_loss']:.3f} nats in epoch {best['epoch']}; guessing gives "
+            f"{best['validation_loss']:.3f} nats in epoch {best['epoch']}; chance is "
             f"{best['validation_chance']:.3f}, the lowest possible is {best['validation_lowest']:.3f}.",
         )

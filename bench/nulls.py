@@ -1,0 +1,207 @@
+"""How often the study's tests and the diagnosis find something where nothing is, on simulated artists.
+
+    python -m bench.nulls [--runs 200]
+
+Reads nothing; writes bench/results/nulls.json. In every run videos of one artist are alike (intraclass correlation) in
+either modality, and audio and video are independent. A test at 5 % must then find something in 5 % of the runs; its
+count lies within the 99.8 % interval of the binomial distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binom
+from threadpoolctl import threadpool_limits
+
+from bench import measure
+from config.cli import parser
+from config.labels import Probes
+from eval.diagnose.findings import COMPARISON, below_features
+from eval.probe.fit import ProbeSplit, fit
+from eval.probe.measure import Scores, compare
+from eval.probe.measure import measure as measure_probe
+from eval.probe.metrics import resamples
+from study.relations.associations import Table, associations, dummies
+from study.relations.sign_test import Pairing, Sample, Signs, p_value
+from study.relations.space_tables import neighbours
+
+LEVEL = 0.05
+SIZES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "60 artists with 5 videos each": lambda rng: np.full(60, 5),
+    "60 artists with 1 to 40 videos": lambda rng: np.clip(np.exp(rng.normal(1.1, 1, 60)).round(), 1, 40).astype(int),
+    "12 artists with 20 videos each": lambda rng: np.full(12, 20),
+}
+"""How many videos the artists of a run have."""
+ALIKE = (0.5, 0.3)
+"""Intraclass correlations of an artist's videos."""
+
+
+class Artists:
+    """One run's videos: `groups` int64 [videos]; `draw` gives something that is alike within an artist."""
+
+    def __init__(self, sizes: str, alike: float, seed: int) -> None:
+        self.rng = np.random.default_rng([seed, *sizes.encode(), round(100 * alike)])
+        counts = SIZES[sizes](self.rng)
+        self.groups, self.alike = np.repeat(np.arange(len(counts)), counts), alike
+
+    def draw(self, dim: int = 1) -> np.ndarray:
+        """float64 [videos, dim], standard normal."""
+        individual = self.rng.standard_normal((len(self.groups), dim))
+        shared = self.rng.standard_normal((self.groups.max() + 1, dim))[self.groups]
+        return np.asarray(np.sqrt(self.alike) * shared + np.sqrt(1 - self.alike) * individual)
+
+
+def tables(artists: Artists, numbers: int = 4, confounder: np.ndarray | float = 0.0) -> tuple[Table, Table]:
+    """Draw descriptors of both modalities, a direction among them, with nothing in common but a confounder [videos]."""
+    drawn = []
+    for name in "xy":
+        table = {f"{name}{k}": artists.draw()[:, 0] + confounder for k in range(numbers)}
+        angle = artists.draw(2)
+        drawn.append(table | {f"{name} direction": angle / np.linalg.norm(angle, axis=1, keepdims=True)})
+    return drawn[0], drawn[1]
+
+
+def descriptors(artists: Artists, whole: bool = True) -> tuple[np.ndarray, bool]:
+    """Return p of one pair of each descriptor, and whether any pair is discovered.
+
+    With `whole` artists are tested; otherwise videos are taken for independent.
+    """
+    rows, columns = tables(artists)
+    tests = associations(rows, columns, None, artists.groups if whole else None)
+    return tests.p.diagonal(), bool((tests.q <= LEVEL).any())
+
+
+def inside_genres(artists: Artists) -> tuple[np.ndarray, bool]:
+    """Test the same where a genre, which most of an artist's videos have, moves everything and is held constant."""
+    artist_genre = artists.rng.integers(4, size=artists.groups.max() + 1)[artists.groups]
+    genre = np.where(
+        artists.rng.random(len(artist_genre)) < 0.2, artists.rng.integers(4, size=len(artist_genre)), artist_genre
+    )
+    covariates = dummies([f"{label}" for label in genre])
+    rows, columns = tables(artists, confounder=1.5 * genre)
+    tests = associations(rows, columns, covariates, artists.groups)
+    return tests.p.diagonal(), bool((tests.q <= LEVEL).any())
+
+
+def many_given(artists: Artists) -> tuple[np.ndarray, bool]:
+    """Test the same with a tenth as many columns held constant as there are videos, of which one moves everything."""
+    covariates = artists.rng.standard_normal((len(artists.groups), len(artists.groups) // 10))
+    rows, columns = tables(artists, confounder=0.5 * covariates[:, 0])
+    tests = associations(rows, columns, covariates, artists.groups)
+    return tests.p.diagonal(), bool((tests.q <= LEVEL).any())
+
+
+def spaces(artists: Artists, draws: int = 19, whole: bool = True) -> Iterator[tuple[str, float]]:
+    """Yield (measure, p) of independent feature spaces; with `whole` artists drawn, or single videos."""
+    independent = Artists("60 artists with 5 videos each", artists.alike, int(artists.rng.integers(2**31)))
+    samples = []
+    for videos in (artists, independent):
+        groups = videos.groups if whole else np.arange(len(videos.groups))
+        representations = {name: videos.draw(dim)[:, None, :] for name, dim in (("a", 12), ("b", 8))}
+        samples.append(Sample.of(representations, groups))
+    drawn: list[tuple[Signs, Signs]] = [(None, None)]
+    drawn += zip(samples[0].signs(draws, 0), samples[1].signs(draws, 1), strict=True)
+    observed, *permuted = Pairing(samples[0], samples[1], ("a", "b"), 0.1).measures(drawn)
+    yield "CKA", p_value(observed.cka, np.array([measures.cka for measures in permuted]))
+    means = np.array([measures.canonical.mean() for measures in permuted])
+    yield "canonical correlations", p_value(float(observed.canonical.mean()), means)
+    (near,) = neighbours(samples[0].spaces, [("a", "b")], samples[0].groups, 10, draws, 2, 0)
+    yield "mutual neighbours", near["p"]
+
+
+def equally_good(seed: int, test: int, train: int = 200) -> dict[str, Any]:
+    """Diagnose embeddings that are as good as the features: both are noisy views of the same factors.
+
+    Two tasks of three classes, probed as eval/probe does, by the linear probe on whole videos.
+    """
+    rng = np.random.default_rng([seed, test, train])
+    counts = {"train": train, "validation": 60, "test": test}
+    videos, classes, dim = sum(counts.values()), 3, 12
+    factors = rng.standard_normal((videos, dim))
+    views = [(factors + rng.standard_normal((videos, dim))).astype(np.float32) for _ in range(2)]
+    edges, settings = np.cumsum(list(counts.values()))[:-1], Probes(max_epochs=10, batch=50, learning_rate=0.02)
+    times, probed = resamples(test, np.arange(test), 200, seed), {}
+    for number, task in enumerate(("genre", "tagging")):
+        likely = 1.5 * factors[:, classes * number :][:, :classes] + rng.gumbel(size=(videos, classes))
+        truth = np.split(likely.argmax(axis=1)[:, None] == np.arange(classes), edges)
+        measures = []
+        for view in views:
+            parts = np.split(view[:, None], edges)
+            splits = [ProbeSplit(x, np.ones((len(x), 1), bool), y) for x, y in zip(parts, truth, strict=True)]
+            fitted = fit(splits[0], splits[1], settings, [], True, seed)
+            scores, all_classes = fitted.scores(parts[2][:, 0])[None], np.ones(classes, bool)
+            scored = Scores(scores, np.full((1, classes), 0.5), [fitted.epoch], dim)
+            measures.append(measure_probe(scored, truth[2], list("abc"), all_classes, times, True))
+        probed[task] = {"videos": counts, "comparisons": [COMPARISON | compare(measures[0], measures[1], "auc")]}
+    return below_features(probed)
+
+
+def line(what: str, sizes: str, alike: float, findings: int, of: int) -> dict[str, Any]:
+    """One row: how often something was found in so many independent tests at 5 %."""
+    low, high = (int(binom.ppf(q, of, LEVEL)) for q in (0.001, 0.999))
+    row = {"what": what, "artists": sizes, "alike": alike, "found": findings, "of": of, "rate": findings / of}
+    return row | {"most": high / of, "least": low / of, "kept": findings <= high}
+
+
+def measure_all(runs: int) -> dict[str, Any]:
+    """Everything for the result file."""
+    rows = []
+    for sizes in SIZES:
+        for alike in ALIKE:
+            for what, test in (
+                ("descriptors", descriptors),
+                ("descriptors, inside genres", inside_genres),
+                ("descriptors, many things held constant", many_given),
+            ):
+                results = [test(Artists(sizes, alike, seed)) for seed in range(runs)]
+                significant = int(sum((p <= LEVEL).sum() for p, _ in results))
+                discoveries = sum(any_pair for _, any_pair in results)
+                rows.append(line(f"{what}: p ≤ .05", sizes, alike, significant, runs * results[0][0].size))
+                rows.append(line(f"{what}: any discovery", sizes, alike, discoveries, runs))
+            below: dict[str, list[bool]] = {}
+            for seed in range(runs):
+                for what, p in spaces(Artists(sizes, alike, seed)):
+                    below.setdefault(f"spaces: {what}", []).append(p <= LEVEL)
+            rows += [line(what, sizes, alike, sum(hits), runs) for what, hits in below.items()]
+            print(sizes, alike, flush=True)
+    for videos in (60, 200, 900):
+        accused = sum(equally_good(seed, videos)["verdict"] == "found" for seed in range(runs))
+        rows.append(line(f"diagnosis `downstream_below_features`, {videos} test videos", "", 0.0, accused, runs))
+    worst = max(rows, key=lambda row: row["rate"] / row["most"])
+    bar = measure.bar(
+        "false findings at 5 %, worst rate of the table beside its limit", worst["rate"] / worst["most"], at_most=1
+    )
+    return {"runs": runs, "rows": rows, "bars": [bar]}
+
+
+def table(result: dict[str, Any]) -> str:
+    """A test a line, the kinds of artists in columns: the rates by how alike an artist's videos are."""
+    columns = [column for column in dict.fromkeys(row["artists"] for row in result["rows"]) if column]
+    lines = [f"| found at 5 % | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for what in dict.fromkeys(row["what"] for row in result["rows"]):
+        cells = []
+        columns_here = columns if any(row["artists"] and row["what"] == what for row in result["rows"]) else [""]
+        for column in columns_here:
+            cases = [row for row in result["rows"] if (row["what"], row["artists"]) == (what, column)]
+            cells.append(" / ".join(f"{100 * row['rate']:.1f}" + ("" if row["kept"] else "!") for row in cases) + " %")
+        cells += [""] * (len(columns) - len(cells))
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "bench.nulls", config=False)
+    p.add_argument("--runs", type=int, default=200)
+    torch.set_num_threads(1)
+    with threadpool_limits(1):  # matrices this small are not worth a second thread
+        result = measure_all(p.parse_args().runs)
+    measure.save("nulls", f"python -m bench.nulls --runs {result['runs']}", result)
+
+
+if __name__ == "__main__":
+    main()

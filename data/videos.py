@@ -1,0 +1,106 @@
+"""The user's videos, from a table or a folder. Reads the table or lists the folder, never a video.
+
+Writes `work/table.sha256` under the results, the digest by which the manifest's rule knows whether they have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from config.cli import UserError
+from config.digests import digest, write_digest
+from config.model import Config
+from config.pipeline import TABLES
+from data.folder import Scan, is_results
+from data.table import place, read_table
+
+
+def read_videos(source: Path, results: Path | None = None) -> pa.Table:
+    """Return the user's videos as a table with the columns `video_id, path` (absolute) and those of
+    `data.table.COLUMNS` that were given.
+
+    `results`: the results folder of this pass, which is never input (others are recognised by their files).
+    UserError naming the row for a duplicate id, a missing column or value, an id that cannot be a file name,
+    and for an empty table.
+    """
+    if not source.exists():
+        raise UserError(f"videos: {source} does not exist (relative paths start at the working directory)")
+    if source.is_dir():
+        table = _folder(source, results)
+    elif source.suffix.lower() in TABLES:
+        table = read_table(source)
+    else:
+        raise UserError(f"videos: {source} is neither a folder nor a {', '.join(TABLES[:-1])} or {TABLES[-1]} file")
+    if table.num_rows == 0:
+        raise UserError(f"videos: {source} lists no videos")
+    _check_ids(source, table["video_id"].combine_chunks())
+    return table
+
+
+def note_table(config: Config) -> Path:
+    """Write the digest of the table, or of a folder's files, an input of the manifest's rule; return its path.
+
+    Written when a pass is planned, and by `data.manifest` before it reads, so that it is older than the manifest.
+    """
+    return write_digest(config.paths.digest_of("table"), table_digest(config))
+
+
+def table_digest(config: Config) -> str:
+    """Return the SHA-256 of what `read_videos` reads: the table's bytes or, of a folder, the paths of its videos."""
+    paths = config.paths
+    if not config.table.is_dir():
+        return digest(str(config.table), paths.digests)
+    files = Scan(config.table, paths.results).files
+    return hashlib.sha256(b"\0".join(os.fsencode(os.path.relpath(file, config.table)) for file in files)).hexdigest()
+
+
+def _check_ids(source: Path, ids: pa.Array) -> None:
+    """Raise UserError for the first id that occurs twice or cannot be a file name, because results may be named after
+    it."""
+    problems = {
+        "is empty": pc.equal(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(ids, ""))), 0),
+        "cannot be a file name": pc.match_substring_regex(ids, r"[/\\]|^\.\.?$"),
+        "has control characters": pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"),
+        "is longer than 250 bytes": pc.greater(pc.binary_length(ids), 250),
+    }
+    masks = {problem: pc.fill_null(mask, False).to_numpy(zero_copy_only=False) for problem, mask in problems.items()}
+    # Codes are given in the order of first appearance: up to the first repeated id, every row's code is its number.
+    codes = pc.fill_null(ids.dictionary_encode().indices, -1).to_numpy()
+    wrong = np.logical_or.reduce(list(masks.values())) | (codes != np.arange(len(ids)))
+    if not wrong.any():
+        return
+    index = int(wrong.argmax())
+    prefix, video_id = f"videos: {source}, {place(source, index)}", ids[index].as_py()
+    for problem, mask in masks.items():
+        if mask[index]:
+            raise UserError(f"{prefix}: the video_id {video_id!r} {problem}")
+    raise UserError(f"{prefix}: the video_id '{video_id}' stands already in {place(source, int(codes[index]))}")
+
+
+def _folder(folder: Path, results: Path | None) -> pa.Table:
+    """Return every media file below a folder (data/folder.py); the id is the relative path, percent-escaped."""
+    if is_results(folder) or (results is not None and results.exists() and results.samefile(folder)):
+        raise UserError(
+            f"videos: {folder} is a results folder, whose clips would be read as videos. Give the folder of your "
+            "videos, and another one as `results`"
+        )
+    scan = Scan(folder, results)
+    scan.report()
+    for path in scan.files:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"videos: the file name {path!r} is not UTF-8; rename the file") from None
+    # Escaping keeps the ids of files in subfolders apart and free of control characters.
+    ids = [quote(os.path.relpath(path, folder), safe=" !#$&'()+,;=@[]{}~") for path in scan.files]
+    if long := next((i for i in ids if len(i) > 250), None):
+        raise UserError(f"videos: the path {long!r} is too long to be an id; list the videos in a table with ids")
+    paths = [os.path.join(os.getcwd(), path) for path in scan.files]
+    return pa.table({"video_id": pa.array(ids, pa.string()), "path": pa.array(paths, pa.string())})

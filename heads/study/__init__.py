@@ -1,1 +1,0 @@
-"""The study's trainings on cached features: one module a part, which eval/study then measures."""

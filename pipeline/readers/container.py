@@ -1,0 +1,61 @@
+"""What a media file contains: streams, codecs and how many seconds they all cover. Reads one file; writes nothing.
+
+Durations come from the container if it states a credible one for each stream. If it states none (Matroska and WebM have
+at most one for the whole file), the last packets are read; if it is not credible, all packets are
+(`pipeline.readers.timeline`). Nothing is decoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.readers.opening import open_media, reported_as
+from pipeline.readers.timeline import is_plain, survey
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """Facts of a file. Codec names are FFmpeg's ("h264", "opus", "unknown"); sizes are as stored, before rotation."""
+
+    duration: float
+    """Seconds that all present audio and video streams cover, from t = 0."""
+    has_audio: bool
+    has_video: bool
+    audio_codec: str | None
+    video_codec: str | None
+    width: int | None
+    height: int | None
+    fps: float | None
+    """Average frame rate, if the container states one."""
+    begin: float = 0.0
+    """Start (s) of the content that all streams cover; 0 unless the file's stamps had to be corrected."""
+    timeline: tuple[float, ...] = ()
+    """What both readers need to correct the stamps (`Timeline.numbers`); empty if the file's own clock is right."""
+
+
+def probe(path: str) -> MediaInfo:
+    """Return the facts of the file at `path`. Raises MediaError (missing, unreadable, discontinuous)."""
+    with open_media(path) as media, reported_as("unreadable"):
+        audio, video = media.best("audio"), media.best("video")
+        timeline = survey(path, media)
+        codec = video.codec_context if video is not None else None
+        rate = (video.average_rate or video.guessed_rate) if video is not None else None
+        return MediaInfo(
+            duration=timeline.end,
+            has_audio=audio is not None,
+            has_video=video is not None,
+            audio_codec=_codec(audio),
+            video_codec=_codec(video),
+            width=codec.width if codec else None,
+            height=codec.height if codec else None,
+            fps=float(rate) if rate else None,
+            begin=timeline.begin,
+            timeline=() if is_plain(timeline, media) else tuple(timeline.numbers()),
+        )
+
+
+def _codec(stream: Any | None) -> str | None:
+    if stream is None:
+        return None
+    return stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"

@@ -1,0 +1,126 @@
+"""Re-pair rendered videos: one rendering at correlation 1 gives every lower one. Reads and writes nothing.
+
+The latent factors of a rendered video are known (data/render/latents.py). The audio of every video is paired with the
+frames of some video of its split, one to one, such that the factors of both modalities correlate by ρ. The target of
+each audio is t · its own scores + sqrt(1 - t²) · those of a random video (one to one), and frames are assigned so that
+the sum of squared distances to the targets is least (`scipy.optimize.linear_sum_assignment`). At t = 0 every target is
+met and nothing is shared; at t = 1 every audio keeps its own frames. In between, the videos of a split match the
+targets only roughly, so t is found by bisection in each split, such that the mean correlation of the factors is ρ.
+`achieved` measures what was reached.
+
+A kind of link uses only some of the factors. It needs the frames of another video, because a video's own agree in every
+factor; so at ρ = 1 it reaches what the best assignment reaches, which is less than 1. "genre" has no factors: with
+probability ρ an audio gets the frames of another video of its genre, otherwise of any video.
+
+Cuts fall on the beat of the music that the frames were rendered with: after re-pairing, tempo and liveliness can agree,
+the phase of the beat cannot. Frozen features of a segment hold no phase across two files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from data.render.latents import GENRES, Factors, draw
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "all": Factors._fields,
+    "dance": ("energy", "tempo", "density"),
+    "mood": ("energy", "brightness", "height", "sustain"),
+    "genre": (),
+}
+"""The factors of each kind of link: all; pace (cuts, flashes, motion); mood (colours); none, only the genre."""
+STEPS = 12
+"""Steps of the bisection, which finds t within 2⁻¹²."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Latents of rendered videos: `scores` float64 [videos, factors], `genres` int64 [videos]."""
+
+    scores: np.ndarray
+    genres: np.ndarray
+
+
+def known(seed: int, indices: Sequence[int]) -> Known:
+    """Return the latents of the videos with these numbers, rendered with this `render.seed` at correlation 1."""
+    audio = [draw(seed, index, 1.0).audio for index in indices]
+    return Known(np.array([a.scores for a in audio]), np.array([GENRES.index(a.genre) for a in audio]))
+
+
+def pair(of: Known, kind: str, correlation: float, seed: int) -> np.ndarray:
+    """Return whose frames the audio of each video is paired with: int64 [videos], a permutation of one split.
+
+    A pure function. ValueError for fewer than two videos or an unknown kind.
+    """
+    videos = len(of.genres)
+    if videos < 2 or kind not in KINDS:
+        raise ValueError(f"cannot pair {videos} videos by {kind!r}")
+    rng = np.random.default_rng(np.random.SeedSequence((seed, *kind.encode())))
+    anyone = rng.permutation(videos)
+    if kind == "genre":
+        return _by_genre(of.genres, correlation, anyone, rng)
+    columns = [Factors._fields.index(name) for name in KINDS[kind]]
+    scores = of.scores[:, columns]
+    scores = (scores - scores.mean(axis=0)) / scores.std(axis=0)
+    keep_own = kind == "all"
+    low, high = 0.0, 1.0
+    order = _assign(scores, scores[anyone], keep_own)
+    if correlation == 0:
+        return order
+    best = _assign(scores, scores, keep_own)
+    if correlation == 1 or _correlation(scores, best) <= correlation:
+        return best
+    for _ in range(STEPS):
+        t = (low + high) / 2
+        order = _assign(scores, t * scores + np.sqrt(1 - t**2) * scores[anyone], keep_own)
+        low, high = (t, high) if _correlation(scores, order) < correlation else (low, t)
+    return order
+
+
+def achieved(of: Known, order: np.ndarray) -> dict[str, float]:
+    """Measure Pearson's correlation of each factor over the pairs, and the share of pairs of one genre (`same genre`).
+
+    `order` int64 [videos], as `pair` returns it.
+    """
+    values = [float(np.corrcoef(column, column[order])[0, 1]) for column in of.scores.T]
+    same_genre = float((of.genres == of.genres[order]).mean())
+    return dict(zip(Factors._fields, values, strict=True)) | {"same genre": same_genre}
+
+
+def _assign(scores: np.ndarray, targets: np.ndarray, keep_own: bool) -> np.ndarray:
+    """The permutation with the least sum of squared distances; without `keep_own` no video keeps its own if avoidable.
+
+    Both are [videos, factors].
+    """
+    cost = (targets**2).sum(1)[:, None] - 2 * targets @ scores.T + (scores**2).sum(1)
+    if not keep_own:
+        np.fill_diagonal(cost, cost.max() * len(cost) + 1)
+    return np.asarray(linear_sum_assignment(cost)[1])
+
+
+def _correlation(scores: np.ndarray, order: np.ndarray) -> float:
+    """Mean over the factors of their correlation; `scores` are standardised."""
+    return float((scores * scores[order]).mean())
+
+
+def _by_genre(genres: np.ndarray, share: float, anyone: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give a random share of the videos the frames of another video of their genre, and the rest those left over.
+
+    The drawn videos of a genre form a ring; one that is alone in its genre is paired at random, as all others are.
+    """
+    order = np.arange(len(genres))
+    drawn = rng.permutation(len(genres))[: round(share * len(genres))]
+    alone = []
+    for genre in np.unique(genres[drawn]):
+        ring = drawn[genres[drawn] == genre]
+        if len(ring) > 1:
+            order[ring] = np.roll(ring, 1)
+        else:
+            alone += ring.tolist()
+    rest = np.setdiff1d(np.arange(len(genres)), np.setdiff1d(drawn, alone))
+    order[rest] = rest[np.argsort(anyone[rest])]
+    return order

@@ -1,0 +1,173 @@
+"""The answer about length and number of segments in words, each sentence from the tables' numbers. Opens no file."""
+
+from __future__ import annotations
+
+from config.model import Config
+from config.study import Length
+from study.answer import Finding, Row
+from study.length.tables import EQUAL, Key, Measures, bounds, words
+from study.length.train import Variants
+
+
+def common(settings: Length) -> tuple[list[Key] | None, list[Key] | None]:
+    """Return the largest number of segments, and the most seconds, at which all lengths can be compared."""
+    counts = [n for n in settings.counts if all(n <= v.count for v in settings.variants)]
+    at_number = [(v.seconds, max(counts)) for v in settings.variants] if counts else None
+    at_seconds = None
+    for total in sorted(settings.totals):
+        comparable = [(v.seconds, n) for v in settings.variants if (n := settings.count_for(total, v)) is not None]
+        at_seconds = comparable if len(comparable) == len(settings.variants) else at_seconds
+    return at_number, at_seconds
+
+
+def findings(settings: Length, ranked: Measures, probed: Measures, tested: list[Row], videos: int) -> list[Finding]:
+    """Write the findings, each with how sure it is."""
+    by_chance = next(iter(ranked["median rank"].values())).chance
+    gallery = f"{2 * by_chance - 1:.0f} videos (chance: {by_chance:g})"
+    sentences = []
+    at_number, at_seconds = common(settings)
+    for keys, how, more, start in (
+        (
+            at_seconds,
+            "equal seconds",
+            EQUAL,
+            "At equal seconds a video, with heads trained on equally many pairs at all lengths",
+        ),
+        (at_seconds, "equal seconds", "", "At equal seconds a video, with heads trained on all of these segments"),
+        (at_number, "equal number", "", "With equally many segments"),
+    ):
+        if keys:
+            values = "; ".join(f"{words(key)}: {_value(ranked, 'median rank' + more, key)}" for key in keys)
+            verdict = _verdict(tested, "mean rank" + more, how, "rank the positive better", -1, keys)
+            means = ", ".join(_value(ranked, "mean rank" + more, key) for key in keys)
+            sentences.append(
+                Finding(
+                    f"{start}: {verdict}. Median rank of the positive among {gallery}: {values}.",
+                    f"mean ranks {means}; {videos} videos; brackets are 95 % bootstrap intervals over videos. "
+                    f"{_tests(tested, 'mean rank' + more, how)}",
+                )
+            )
+    if any(row["comparison"] == "more segments" for row in tested):
+        sentences.append(_more_segments(tested))
+    for name in probed:
+        if at_seconds:
+            values = "; ".join(f"{words(key)}: {_value(probed, name, key)}" for key in at_seconds)
+            verdict = _verdict(tested, name, "equal seconds", "are predicted better", 1, at_seconds)
+            sentences.append(
+                Finding(
+                    f"Linear probe at equal seconds, {name}: {verdict}; {values}.",
+                    _tests(tested, name, "equal seconds"),
+                )
+            )
+    return sentences
+
+
+def _more_segments(tested: list[Row]) -> Finding:
+    """Compare all segments with the fewest, for each length, by both kinds of heads."""
+    parts, sure = [], []
+    for measure, learned in (
+        ("mean rank", "the mean rank of the positive changes by"),
+        ("mean rank" + EQUAL, "with heads trained on equally many pairs in both cases, by"),
+    ):
+        compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, "more segments")]
+        changes = ", ".join(f"{_signed(r['value'])} ({r['other']} instead of {r['one']})" for r in compared)
+        parts.append(f"{learned} {changes}")
+        ends = ", ".join(f"[{_signed(r['low'])}, {_signed(r['high'])}]" for r in compared)
+        sure.append(
+            f"{measure}: {sum(r['shown'] for r in compared)} of {len(compared)} differences are shown, intervals {ends}"
+        )
+    return Finding(f"More segments of one length: {'; '.join(parts)}.", f"{'; '.join(sure)}.")
+
+
+def _value(measures: Measures, name: str, key: Key) -> str:
+    m = measures[name][key]
+    ends = bounds(m.resampled)
+    return f"{m.value:.3g} [{ends['low']:.3g}, {ends['high']:.3g}]"
+
+
+def _verdict(tested: list[Row], measure: str, how: str, what: str, sign: int, keys: list[Key]) -> str:
+    """Say which lengths are better where a difference is shown at these keys, or that none is."""
+    names = {words(key) for key in keys}
+    compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
+    shown = [r for r in compared if r["shown"] and {r["one"], r["other"]} <= names]
+    if not shown:
+        return "no difference between the lengths is shown"
+    beaten: dict[str, list[str]] = {}
+    for r in shown:
+        better, worse = (r["other"], r["one"]) if r["value"] * sign > 0 else (r["one"], r["other"])
+        beaten.setdefault(better, []).append(worse)
+    return "; ".join(f"{better} {what} than {' and '.join(worse)}" for better, worse in beaten.items())
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _difference(row: Row) -> str:
+    seeds = (
+        "" if row["seeds_low"] is None else f", over seeds [{_signed(row['seeds_low'])}, {_signed(row['seeds_high'])}]"
+    )
+    q = f"q = {row['q']:.2g}" if row["q"] >= 0.001 else "q < 0.001"
+    return (
+        f"paired difference {_signed(row['value'])}, 95 % interval over videos "
+        f"[{_signed(row['low'])}, {_signed(row['high'])}]{seeds}; {q}"
+    )
+
+
+def _tests(tested: list[Row], measure: str, how: str) -> str:
+    """Say how many comparisons were made, how many show a difference, and which is the strongest."""
+    compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
+    strongest = min(compared, key=lambda r: r["p"])
+    return (
+        f"Of {len(compared)} such comparisons {sum(r['shown'] for r in compared)} show a difference; the strongest is "
+        f"{strongest['other']} less {strongest['one']}: {_difference(strongest)}."
+    )
+
+
+def method(config: Config, variants: Variants) -> str:
+    """Write the paragraph of method."""
+    settings = config.study.length
+    lengths = ", ".join(words((v.seconds, v.count)) for v in settings.variants)
+    return (
+        f"{len(variants.names)} videos, drawn by their ids, were extracted again by both backbones with {lengths}. "
+        "Fewer segments were drawn evenly, from a random start, among those extracted. A segment lies at random within "
+        "its equal part of the video, so every second of twelve parts is what six parts would have given, except that "
+        "no segment straddles two of the twelve. For every length and number a linear head (canonical correlations of "
+        f"{settings.components} whitened principal components of each modality, directions weighted by their "
+        "correlation; Hotelling 1936, Gong et al. 2014) was fitted on these segments (`equal training`: on "
+        f"{settings.least} of each video at all lengths) of all but one of {settings.folds} folds, which keep the "
+        "videos of an artist together. It ranked the left-out videos, each the mean of its segments, among themselves: "
+        "true ranks, ties in the middle, means over both directions. A ridge regression probed each backbone’s mean "
+        "features in the same folds. Both clip left-out features to the range that they were fitted on. Seeds change "
+        "folds and drawn segments, alike for all lengths, so that differences are paired: "
+        f"{config.eval.bootstrap} bootstrap resamples of the videos, Student’s t over the seeds. The variance of a "
+        "difference is multiplied by 1 + k/(k − 1) for the k folds, whose trainings share videos (Nadeau & Bengio "
+        "2003). A difference is called shown if its q (Benjamini–Hochberg over all rows of `differences`) is below "
+        "0.05 and it has the same sign with every seed."
+    )
+
+
+def limits(config: Config, variants: Variants, tests: int) -> list[str]:
+    """List what the answer does not show."""
+    settings = config.study.length
+    longest = max(v.seconds * v.count for v in settings.variants)
+    items = [
+        f"A gallery has about {len(variants.names) // settings.folds} videos and a head about "
+        f"{len(variants.names) * (settings.folds - 1) // settings.folds} to learn from: a small difference can be "
+        "missed.",
+        "Intervals of single values hold for new queries with the same trainings; only those of differences allow for "
+        "folds that share training videos.",
+        f"The {settings.components} components were chosen beforehand (`study.length.components`): with too many for "
+        "the number of videos a head overfits, and settings with more training pairs look better.",
+        f"Where a video is shorter than its segments together (up to {longest:g} s), they overlap, and drawing fewer "
+        "of them is less random than extracting fewer.",
+        "Both backbones average over a segment, and the probe over segments: only what changes within a segment can "
+        "make its length matter.",
+        f"q is over {tests} comparisons, which are not independent.",
+    ]
+    if config.render is not None:
+        items.append(
+            "The factors of rendered videos are constant throughout, except energy and density, which change by "
+            "section: one segment already shows most of them, which may not be so in real music videos."
+        )
+    return items

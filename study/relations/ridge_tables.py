@@ -1,0 +1,101 @@
+"""How well each descriptor is predicted from each backbone's features and each head's embeddings: a table.
+
+Reads the sampled rows of the arrays and the embeddings; writes nothing. Ridge regression (study/ridge.py) predicts the
+descriptors of a video from the mean of its segments' features. Backbones are frozen, so videos of all splits are used.
+Heads have memorised the other modality of the training and validation videos, so their embeddings are used on test
+videos only; for comparison the backbones' features are too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from config.model import Config
+from eval.seeds import mean_interval
+from heads.embed import load_embeddings
+from heads.runs import runs
+from pipeline.features import Features
+from study.answer import Row
+from study.groups import folds
+from study.relations.associations import Table
+from study.relations.space_tables import means
+from study.ridge import FOLDS, predictions, r2
+
+FEWEST = 20, FOLDS
+"""The fewest videos and artists for a prediction: every fold needs an artist, and the fit some videos."""
+
+
+def targets(table: Table) -> tuple[list[str], np.ndarray]:
+    """Return names and columns to predict, float64 [videos, columns]: ranks, or the two columns of a direction."""
+    names, values = [], []
+    for name, descriptor in table.items():
+        for column in descriptor.T if descriptor.ndim == 2 else [rankdata(descriptor) / len(descriptor)]:
+            names.append(name)
+            values.append(column)
+    return names, np.column_stack(values)
+
+
+def trained(config: Config) -> list[str]:
+    """Return the experiments that have embeddings of every seed."""
+    return [
+        e for e in config.heads.experiments if all((run.folder / "embeddings.json").exists() for run in runs(config, e))
+    ]
+
+
+def embeddings(config: Config, features: Features, experiment: str, rows: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Return for every seed {`audio`, `video`: float32 [videos, embedding]}, the means of the videos' segments."""
+    keys = {name: features.key(name) for name in (config.heads.audio, config.heads.video)}
+    by_seed = [load_embeddings(run, rows, keys) for run in runs(config, experiment)]
+    return [{"audio": means(segments.audio), "video": means(segments.video)} for segments in by_seed]
+
+
+def enough(groups: np.ndarray) -> bool:
+    """Return whether there are enough videos and artists (`groups` int64 [videos]) for a prediction."""
+    return len(groups) >= FEWEST[0] and len(np.unique(groups)) >= FEWEST[1]
+
+
+def table(
+    config: Config, features: Features, rows: np.ndarray, described: Table, groups: np.ndarray, tested: np.ndarray
+) -> list[Row]:
+    """Predict every descriptor from every space, a row each: R², its interval, and R² of shuffled descriptors.
+
+    `described` are descriptors of the manifest's `rows` (int64 [videos]), `groups` their artists (int64 [videos]);
+    `tested` bool [videos]: which are of the test split. Without `enough` test videos there are no rows of heads.
+    """
+    names = tuple(dict.fromkeys((config.heads.audio, config.heads.video)))
+    backbones = {name: means(features.numpy(name, rows)) for name in names}
+    table_rows = read_from(config, {name: [values] for name, values in backbones.items()}, described, groups)
+    experiments = trained(config)
+    if not experiments or not enough(groups[tested]):
+        return table_rows
+    spaces = {f"{name}, test videos": [values[tested]] for name, values in backbones.items()}
+    for experiment in experiments:
+        by_seed = embeddings(config, features, experiment, rows[tested])
+        for modality in ("audio", "video"):
+            spaces[f"{experiment}, {modality}"] = [embedding[modality] for embedding in by_seed]
+    test_targets = {name: values[tested] for name, values in described.items()}
+    return table_rows + read_from(config, spaces, test_targets, np.unique(groups[tested], return_inverse=True)[1])
+
+
+def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Table, groups: np.ndarray) -> list[Row]:
+    """Return the rows of some spaces of the same videos, {name: float [videos, dim] of every seed}.
+
+    With several seeds the interval is that of the mean over seeds.
+    """
+    names, y = targets(described)
+    seed, resamples = config.eval.seed, config.eval.bootstrap
+    fold = folds(groups, FOLDS, seed)
+    order = np.random.default_rng(seed).permutation(len(y))
+    rows = []
+    for space, versions in spaces.items():
+        scores = [r2(y, predictions(x, y, fold), groups, resamples, seed) for x in versions]
+        chance = r2(y[order], predictions(versions[0], y[order], fold), groups, 100, seed)[0]
+        for name in dict.fromkeys(names):
+            columns = [k for k, target in enumerate(names) if target == name]
+            values = [float(np.mean(score[0, columns])) for score in scores]
+            low, high = mean_interval(values) or tuple(float(end) for end in scores[0][1:, columns].mean(axis=1))
+            row = {"descriptor": name, "space": space, "r2": float(np.mean(values)), "low": low, "high": high}
+            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(values), "videos": len(y)}
+            rows.append(row | {"artists": int(groups.max()) + 1})
+    return rows

@@ -1,0 +1,34 @@
+# The study: the rules of each question, in its own folder, and the page with all answers.
+
+from study import QUESTIONS
+
+
+def study_fits(wildcards):
+    """Return no input: stop before any job if the study's settings do not fit the rest of the configuration."""
+    try:
+        CONFIG.check_study()
+    except UserError as error:
+        raise WorkflowError(str(error))
+    return []
+
+
+for question in QUESTIONS:
+
+    include: f"{question}/rules.smk"
+
+
+rule write_study:
+    input:
+        [PATHS.study(question) for question in QUESTIONS],
+        PATHS.plan,
+        PATHS.manifest_record,
+    output:
+        PATHS.study_page,
+    log:
+        LOGS / "study" / "page.log",
+    benchmark:
+        BENCHMARKS / "study" / "page.tsv"
+    message:
+        "writing the study's page"
+    shell:
+        "python -m study {FLAGS} > {log:q} 2>&1"

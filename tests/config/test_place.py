@@ -1,0 +1,112 @@
+"""Where things lie: copied results folders, and working directories that have modules of the same names as ours."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.cli import UserError
+from config.files import write_json
+from config.model import load, read
+from config.paths import Paths
+from config.place import absolute, check_not_a_copy
+from tests.support.commands import ROOT, execute
+from tests.support.simulate import simulate
+
+
+@pytest.fixture
+def original(tmp_path) -> Path:
+    """A results folder with a manifest of two videos."""
+    (tmp_path / "videos.csv").write_text("video_id,path\na,1.mp4\nb,2.mp4\n")
+    raw = {"results": str(tmp_path / "results"), "videos": str(tmp_path / "videos.csv")}
+    write_json(tmp_path / "results" / "config.json", load(raw).model_dump(mode="json"))
+    by_hand(tmp_path, "data.manifest", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def by_hand(folder: Path, module: str, results: Path, *arguments: str, check: bool = True):
+    command = [sys.executable, "-m", module, "--config", results / "config.json", *arguments]
+    return execute(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=check)
+
+
+def test_a_copied_results_folder_works_on_itself(original, tmp_path):
+    before = {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
+    shutil.copytree(original, tmp_path / "copy")
+    with open(tmp_path / "videos.csv", "a") as file:
+        file.write("c,3.mp4\n")
+    by_hand(tmp_path, "data.manifest", tmp_path / "copy")
+    assert json.loads((tmp_path / "copy" / "manifest.json").read_text())["rows"] == 3
+    assert {path: path.read_bytes() for path in original.rglob("*") if path.is_file()} == before
+    # Moved, and started elsewhere with a relative path.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "copy").rename(tmp_path / "elsewhere" / "moved")
+    by_hand(tmp_path / "elsewhere", "data.manifest", Path("moved"))
+    assert not (tmp_path / "copy").exists()
+
+
+def test_every_module_takes_the_folder_of_its_configuration(tmp_path):
+    config = simulate(tmp_path / "first", videos=30)
+    (tmp_path / "first").rename(tmp_path / "second")
+    moved = Paths(tmp_path / "second")
+    by_hand(tmp_path, "pipeline.index", moved.results)
+    assert moved.features_record.exists() and not Path(config.results).exists()
+
+
+def test_a_configuration_that_lies_nowhere_is_refused(original, tmp_path):
+    (tmp_path / "aside").mkdir()
+    shutil.copy(original / "config.json", tmp_path / "aside" / "config.json")
+    with pytest.raises(UserError, match="does not lie in that folder") as caught:
+        read(tmp_path / "aside" / "config.json")
+    assert str(original / "config.json") in str(caught.value)
+    (tmp_path / "link").symlink_to(original)
+    assert read(tmp_path / "link" / "config.json").results == str(original)
+
+
+def test_a_copied_configuration_given_to_snakemake_is_refused(original, tmp_path):
+    shutil.copytree(original, tmp_path / "copy")
+    path = tmp_path / "copy" / "config.json"
+    raw = json.loads(path.read_text())
+    with pytest.raises(UserError, match=f"--config results={tmp_path / 'copy'}"):
+        check_not_a_copy(path, raw, str(original))
+    check_not_a_copy(path, raw, str(tmp_path / "copy"))
+    check_not_a_copy(path, raw, str(tmp_path / "new"))  # another run with the same settings
+    check_not_a_copy(original / "config.json", raw, str(original))
+
+
+def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    raw = load({"results": "r", "videos": "../videos.csv"}).model_dump(mode="json")
+    assert absolute(raw)["videos"] == str(tmp_path.parent / "videos.csv")
+    assert absolute(raw) | {"videos": raw["videos"]} == raw
+    rendered = load({"results": "r", "render": {}}).model_dump(mode="json")
+    assert absolute(rendered) == rendered
+
+
+@pytest.mark.parametrize("program", [["-m", "snakemake"], [str(Path(sys.executable).with_name("snakemake"))]])
+def test_modules_in_the_working_directory_are_not_imported(tmp_path, program):
+    media, hostile = tmp_path / "media", tmp_path / "hostile"
+    (media / "sub").mkdir(parents=True)
+    (media / "sub" / "a.mp4").touch()
+    hostile.mkdir()
+    # `python -m snakemake` imports from the working directory itself, before it has read a Snakefile.
+    theirs = ("numpy", "pyarrow", "pydantic") if len(program) == 1 else ()
+    for name in ("config", "pipeline", "heads", "eval", *theirs):
+        (hostile / f"{name}.py").write_text("raise SystemExit('theirs was imported')\n")
+    (hostile / "data").mkdir()
+    (hostile / "data" / "__init__.py").write_text("raise SystemExit('theirs was imported')\n")
+    config = {
+        "results": "results",
+        "videos": str(media),
+        "backbones": {n: {"weights": "none"} for n in ("sound_descriptors", "picture_descriptors")},
+        "heads": {"audio": "sound_descriptors", "video": "picture_descriptors"},
+    }
+    (hostile / "config.yaml").write_text(json.dumps(config))
+    command = [sys.executable, *program, "manifest", "--snakefile", ROOT / "Snakefile", "--cores", "1"]
+    # Without safe paths of the user's own, as in a shell that knows nothing of them.
+    free = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    done = execute([*command, "--configfile", "config.yaml"], cwd=hostile, env=free)
+    assert done.returncode == 0 and "theirs" not in done.stdout + done.stderr, done.stderr[-3000:]
+    assert json.loads((hostile / "results" / "manifest.json").read_text())["rows"] == 1

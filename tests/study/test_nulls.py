@@ -1,0 +1,132 @@
+"""Where nothing goes together, tests find something no more often than they say, though an artist's videos are alike.
+
+Counts lie below the 99.9 % quantile of the binomial distribution; seeds are fixed. The fuller table is bench/nulls.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from threadpoolctl import threadpool_limits
+
+from bench.nulls import SIZES, Artists, descriptors, inside_genres, many_given, spaces
+from config.model import load
+from config.study import FEWEST_PERMUTATIONS
+from study.groups import folds, groups_of, one_each, repaired, resampled
+from study.relations.associations import associations, smallest_p
+from study.relations.descriptors import Described
+from study.relations.sign_test import p_value
+from study.relations.tables import shuffled
+from study.relations.text import floors
+
+EQUAL, UNEQUAL, FEW = SIZES
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with threadpool_limits(1):  # matrices this small are not worth a second
+        yield
+
+
+def most(tests: int) -> int:
+    """False findings that so many independent tests at 5 % may have."""
+    return int(binom.ppf(0.999, tests, 0.05))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("alike", [0.5, 0.3])
+def test_descriptors_of_alike_videos_are_found_at_the_nominal_rate(sizes: str, alike: float) -> None:
+    runs = 40
+    p, discovered = zip(*(descriptors(Artists(sizes, alike, seed)) for seed in range(runs)), strict=True)
+    assert sum((values <= 0.05).sum() for values in p) <= most(runs * len(p[0]))
+    assert sum(discovered) <= most(runs)
+
+
+def test_videos_taken_for_independent_are_found_too_often() -> None:
+    """The tests above would fail if the artists were ignored: the simulation is able to show it."""
+    p = [descriptors(Artists(UNEQUAL, 0.5, seed), whole=False)[0] for seed in range(40)]
+    assert np.mean(np.array(p) <= 0.05) > 0.15
+
+
+@pytest.mark.parametrize("test", [inside_genres, many_given])
+def test_what_is_held_constant_is_not_found(test: Callable[[Artists], tuple[np.ndarray, bool]]) -> None:
+    runs = 40
+    p, discovered = zip(*(test(Artists(UNEQUAL, 0.5, seed)) for seed in range(runs)), strict=True)
+    assert sum((values <= 0.05).sum() for values in p) <= most(runs * len(p[0]))
+    assert sum(discovered) <= most(runs)
+
+
+@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL])
+def test_spaces_of_alike_videos_are_alike_at_the_nominal_rate(sizes: str) -> None:
+    runs = 60
+    counts: dict[str, int] = {}
+    for seed in range(runs):
+        for name, p in spaces(Artists(sizes, 0.5, seed)):
+            counts[name] = counts.get(name, 0) + (p <= 0.05)
+    assert len(counts) == 3 and max(counts.values()) <= most(runs), counts
+    by_video = dict(spaces(Artists(sizes, 0.5, 0), whole=False))
+    assert by_video["CKA"] <= 0.05  # of single videos it is always above chance
+
+
+def test_what_goes_together_is_found_whatever_the_artists() -> None:
+    artists = Artists(UNEQUAL, 0.3, 0)
+    x, y = artists.draw()[:, 0], artists.draw()[:, 0]
+    tests = associations({"x": x}, {"y": y, "z": x + y}, None, artists.groups)
+    assert tests.q[0, 1] <= 0.001 and tests.strength[0, 1] > 0.5 and tests.p[0, 0] > 0.01
+    independent = associations({"x": x}, {"z": x + y}, None, np.arange(len(x)))
+    assert independent.p == associations({"x": x}, {"z": x + y}).p  # without artists it is the t test
+
+
+def test_few_artists_cannot_show_much_and_that_is_reported() -> None:
+    groups = np.repeat(np.arange(6), 30)
+    x = np.random.default_rng(0).standard_normal(180)
+    tests = associations({"x": x}, {"y": x}, None, groups)
+    assert smallest_p(groups) == 1 / 32 and tests.p[0, 0] == pytest.approx(1 / 32, rel=0.2)
+    config = load({"results": "results", "videos": "videos.csv"})
+    (limit,) = floors(groups, 70, config)
+    assert limit.startswith("With 6 artists no p is below 0.031:") and "together with 43 others of the 70" in limit
+    assert "so no relation can be significant" in floors(np.repeat(np.arange(4), 30), 70, config)[0]
+    assert floors(np.repeat(np.arange(100), 3), 70, config) == []
+
+
+def test_shuffled_artists_have_nothing_to_find() -> None:
+    artists = Artists(UNEQUAL, 0.5, 1)
+    audio = {f"x{k}": artists.draw()[:, 0] for k in range(4)}
+    video = {f"y{k}": audio[f"x{k}"] + artists.draw()[:, 0] for k in range(4)}
+    videos = len(artists.groups)
+    described = Described(np.arange(videos), audio, video, np.zeros((2, videos)))
+    genres = [f"g{g % 3}" for g in artists.groups]
+    rows = shuffled(described, genres, artists.groups, 0.05, seeds=20, first=0)
+    assert len(rows) == 4 and all(row["kept"] for row in rows if row["nothing_to_find"])
+
+
+def test_a_p_counts_the_data_among_the_draws() -> None:
+    assert p_value(2.0, np.arange(2.0)) == 1 / 3 and p_value(0.0, np.arange(2.0)) == 1
+    assert p_value(5.0, np.zeros(FEWEST_PERMUTATIONS)) == 0.05
+
+
+def test_artists_stay_together() -> None:
+    names = [f"a{i % 12}" for i in range(120)] + ["Beyoncé", "Beyonce\u0301", " beyoncé ", None, None, ""]
+    groups = groups_of(names)
+    assert groups.max() + 1 == 12 + 1 + 3 and len(set(groups[120:123])) == 1 and len(set(groups[123:])) == 3
+    fold = folds(groups, 4, seed=0)
+    assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
+    assert np.ptp(np.bincount(fold, minlength=4)) <= 10 and not np.array_equal(fold, folds(groups, 4, seed=1))
+    assert np.bincount(folds(np.arange(99), 4, 0)).tolist() == [25, 25, 25, 24]
+    times = resampled(groups, 50, 0)
+    assert all((times[:, groups == group].T == times[:, groups == group][:, 0]).all() for group in set(groups))
+    assert sorted(groups[one_each(groups, np.random.default_rng(0))]) == list(range(16))
+
+
+def test_repaired_artists_are_paired_with_one_other_artist() -> None:
+    artists = Artists(UNEQUAL, 0.5, 2)
+    groups = artists.groups
+    order = repaired(groups, np.random.default_rng(0))
+    kept = order >= 0
+    assert kept.mean() > 0.6 and len(set(order[kept])) == kept.sum()
+    pairs = {(a, b) for a, b in zip(groups[kept], groups[order[kept]], strict=True)}
+    assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) and all(a != b for a, b in pairs)
+    assert (repaired(np.zeros(5, np.int64), np.random.default_rng(0)) == -1).all()

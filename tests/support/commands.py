@@ -1,0 +1,55 @@
+"""Running commands from tests: one that hangs is a failure that says where, and not a test run without an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 600.0
+"""Several times what the slowest command of a test takes on two cores."""
+
+
+def execute(
+    command: Sequence[str | Path], seconds: float = SECONDS, check: bool = False, input: str | None = None, **named: Any
+) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` in the project's folder, with text and both outputs captured, unless `named` says otherwise.
+
+    AssertionError if it takes too long: with where each Python thread of it and of the processes that it started is,
+    and with what all their threads do (R runs, S sleeps, D waits for a disk). With `check`, also if it fails.
+    """
+    usual = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    named["env"] = {**(named.get("env") or os.environ), "PYTHONFAULTHANDLER": "1"}
+    if input is not None:
+        usual["stdin"] = subprocess.PIPE
+    with subprocess.Popen(command, **usual | named) as process:
+        try:
+            out, err = process.communicate(input, seconds)
+        except subprocess.TimeoutExpired:
+            parent = psutil.Process(process.pid)
+            family = [parent, *parent.children(recursive=True)]
+            threads = "\n".join(f"{p.pid} {' '.join(p.cmdline())[:200]}: {_states(p.pid)}" for p in family)
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(signal.SIGABRT)  # Python's faulthandler then prints the stacks
+            out, err = process.communicate()
+            message = f"{command} took longer than {seconds:g} s.\n{threads}\n{out or ''}\n{err or ''}"
+            raise AssertionError(message) from None
+    done = subprocess.CompletedProcess(command, process.returncode, out, err)
+    assert done.returncode == 0 or not check, f"{command} ended with {done.returncode}:\n{out or ''}\n{err or ''}"
+    return done
+
+
+def _states(pid: int) -> str:
+    """Return the states of a process's threads, a letter each."""
+    with suppress(OSError):
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return "".join(stat.rpartition(")")[2].split()[0] for stat in stats)
+    return "gone"
