@@ -75,15 +75,15 @@ def _forget(config: Config, part: str) -> None:
 
 
 def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
-    from pipeline.backbones import load_class, resolve_options
+    from pipeline.backbones import chosen
     from pipeline.extract import tasks
     from pipeline.shard import ShardJob
 
     _forget(config, part)
-    kind = load_class(part)
-    job = ShardJob(config, part, 0, (config.segments.count, kind.dim), np.float16)
+    network = chosen(config, part)
+    job = ShardJob(config, part, 0, (config.segments.count, network.load().width(network.options)), np.float16)
     with job.journal:
-        return job, list(tasks(job, kind, resolve_options(part, {})))
+        return job, list(tasks(job, network))
 
 
 def whole(folder: Path, part: str, way: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import runpy
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.backbones import REGISTRY, Entry
-from pipeline.backbones.base import Backbone
+from pipeline.backbones.base import Backbone, Source
 from pipeline.readers import AudioRequest, VideoRequest
 
 NAME = "light"
@@ -29,16 +29,16 @@ DIM = 8
 class Light(Backbone):
     """Loudness of 8 parts of each segment."""
 
-    dim: ClassVar[int] = DIM
+    dim = DIM
 
     def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None:
         if not weights.exists():
             raise FileNotFoundError(weights)
 
     @staticmethod
-    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """One number, which nothing uses: there is nothing to learn here."""
-        return {"unused": np.array([seed], np.float32)}, "none needed"
+        return {"unused": np.array([source.seed], np.float32)}, "none needed"
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:

@@ -23,14 +23,14 @@ import numpy as np
 from config.cli import run
 from config.files import read_json, write_json
 from config.model import Config
-from pipeline.backbones import Entry, entry
+from pipeline.backbones import REGISTRY, Entry
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 SEGMENTS, SECONDS, RATE = 6, 3.0, 16000
 """The paper's segments, and the sampling rate (Hz) of MusicNN."""
-BACKBONES: dict[str, Entry] = {name: entry(name) for name in Config.model_fields["backbones"].default}
+BACKBONES: dict[str, Entry] = {name: REGISTRY[name] for name in Config.model_fields["backbones"].default}
 """The backbones that a configuration has by default, audio first."""
 
 

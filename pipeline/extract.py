@@ -14,33 +14,29 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
-from pipeline.backbones import engine, entry, load_class, resolve_options
-from pipeline.backbones.base import Backbone
+from pipeline.backbones import Chosen, chosen
 from pipeline.forward import Layout, Meter, layout, outcomes
 from pipeline.readers import Decoded, MediaError
 from pipeline.readers.downmix import LOSS
-from pipeline.records import PROBE
+from pipeline.records import PROBE, read_plan
 from pipeline.shard import Outcome, ShardJob, failed_rows, run_shards, shard_arguments
 from pipeline.staging import staging
 from pipeline.store import read_array, stored_shard
 from pipeline.workers import Pool, Task
 
 
-def tasks(
-    job: ShardJob, backbone: type[Backbone], options: dict[str, Any], folder: str | None = None
-) -> Iterator[Task[int]]:
+def tasks(job: ShardJob, backbone: Chosen, folder: str | None = None) -> Iterator[Task[int]]:
     """Yield a decoding task for every video that is left and has segments; add the probe's failures to the journal.
 
     `folder`: where videos are copied before decoding; None: not copied.
     """
-    modality = entry(job.part).modality
-    fixed = {"seconds": job.config.segments.seconds, **asdict(backbone.request(options))}
+    modality = backbone.modality
+    fixed = {"seconds": job.config.segments.seconds, **asdict(backbone.load().request(backbone.options))}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
     fixed |= {"partial": job.config.decoding.partial, "staging": folder}
     probed = stored_shard(job.paths, PROBE, job.shard, job.plan.segment_key)
@@ -98,7 +94,7 @@ def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray])
 
 def device_of(config: Config, name: str) -> str:
     """Return `cpu` or `cuda`. UserError if a GPU was asked for, or given by a scheduler, and none is seen."""
-    wanted, runs_on = config.backbones[name].device, engine(name, config.backbones[name].options)
+    wanted, runs_on = config.backbones[name].device, chosen(config, name).engine
     if wanted == "cuda" and runs_on != "torch":
         raise UserError(f"backbones.{name}.device: cuda, but {runs_on} computes it on the CPU; use auto or cpu")
     if wanted == "cpu" or runs_on != "torch":
@@ -140,14 +136,13 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     if stop is None:
         with Stopping() as stop:
             return extract(config, name, shard, cores, stop)
-    settings = config.backbones[name]
-    options = resolve_options(name, settings.options)
-    kind = load_class(name)
-    job = ShardJob(config, name, shard, (config.segments.count, kind.dim), np.float16)
+    settings, backbone = config.backbones[name], chosen(config, name)
+    width = read_plan(config.paths).backbones[name].dim
+    job = ShardJob(config, name, shard, (config.segments.count, width), np.float16)
     if job.plan.backbones[name].random_weights:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     device = device_of(config, name)
-    cores = cores or layout(settings.threads, device, engine_threads=engine(name, options) == "essentia")
+    cores = cores or layout(settings.threads, device, engine_threads=backbone.engine == "essentia")
     meter = Meter()
     with (
         job.watch,
@@ -155,14 +150,14 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
         staging(config.decoding.staging, job.paths.results) as folder,
         Pool(cores.decoders, config.decoding, stop) as pool,
     ):
-        pending = list(tasks(job, kind, options, folder))
+        pending = list(tasks(job, backbone, folder))
         if pending:
-            backbone = kind(job.paths.weights(name), options, device, cores.threads)
+            network = backbone.build(job.paths.weights(name), device, cores.threads)
             good: dict[int, np.ndarray] = {}
             decoded = segments_of(pool.results(pending, cores.ahead), job.journal.decoders, good, job.journal.mono_loss)
             # On a CPU every segment is a forward pass of its own: nothing is gained by waiting for more of them.
             batch = 1 if device == "cpu" else settings.batch
-            job.note(spread(outcomes(decoded, backbone, batch, cores.passes, meter), good), meter.shares)
+            job.note(spread(outcomes(decoded, network, batch, cores.passes, meter), good), meter.shares)
             job.log.info("%s", meter)
             job.leave(stop)
         job.finish()

@@ -18,7 +18,7 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
-from pipeline.backbones import entry, load_class, resolve_options
+from pipeline.backbones import chosen
 from pipeline.records import Plan, PlannedBackbone, write_plan
 from pipeline.store import FORMAT, create_store
 
@@ -34,21 +34,23 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
     """Return the plan. `videos`: rows of the manifest; `weights`: {backbone: its weights record}."""
     segments = config.segments.model_dump()
     backbones = {}
-    for name, settings in config.backbones.items():
-        options = resolve_options(name, settings.options)
-        preprocessing = load_class(name).preprocessing(options)
+    for name in config.backbones:
+        backbone = chosen(config, name)
+        kind = backbone.load()
+        preprocessing = kind.preprocessing(backbone.options)
         backbones[name] = PlannedBackbone(
             key=key_of(
                 {
                     "format": FORMAT,
                     "backbone": name,
+                    **({} if backbone.kind == name else {"kind": backbone.kind}),
                     "weights": weights[name]["sha256"],
                     "preprocessing": preprocessing,
                     "segments": segments,
                 }
             ),
-            dim=load_class(name).dim,
-            modality=entry(name).modality,
+            dim=kind.width(backbone.options),
+            modality=backbone.modality,
             weights=weights[name],
             random_weights=weights[name]["random"],
             preprocessing=preprocessing,

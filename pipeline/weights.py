@@ -26,7 +26,8 @@ from safetensors.numpy import load_file, save
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
-from pipeline.backbones import load_class, resolve_options
+from pipeline.backbones import chosen
+from pipeline.backbones.base import Source
 
 log = logging.getLogger("weights")
 HEADER = "provenance"
@@ -37,22 +38,26 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
     """Make the weights file and the record of one backbone of the configuration; return the record.
 
     The record: `backbone`; `weights`, the configured name, or null for a local file; `source`, in words; `sha256`, of
-    the tensors (`digest`); `random`; and `seed` where they are random. What is already there is kept if it is what the
-    configuration asks for; otherwise the old record is deleted first, so that it never stands beside new weights.
+    the tensors (`digest`); `random`; `seed` where they are random; and `architecture`, the options that other weights
+    belong to. What is already there is kept if it is what the configuration asks for; otherwise the old record is
+    deleted first, so that it never stands beside new weights.
     Raise UserError if the weights cannot be had or are not what they should be.
     """
     if backbone not in config.backbones:
         raise UserError(f"--backbone {backbone}: the configuration has only backbones {sorted(config.backbones)}")
-    chosen, paths = config.backbones[backbone], config.paths
-    options = resolve_options(backbone, chosen.options)
+    settings, paths = config.backbones[backbone], config.paths
+    network = chosen(config, backbone)
+    kind = network.load()
+    source = Source(settings.weights, settings.seed, network.options, f"{network.key}.weights")
     target = paths.weights(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)
-    record = _kept(target, chosen.weights, chosen.seed)
+    architecture = kind.architecture(network.options)
+    record = _kept(target, source, architecture)
     if record is None:
         paths.weights_record(backbone).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
-            tensors, words = load_class(backbone).fetch(chosen.weights, chosen.seed, options, Path(folder))
-        record = _record(backbone, chosen.weights, chosen.seed, words, tensors)
+            tensors, words = kind.fetch(source, Path(folder))
+        record = _record(backbone, source, architecture, words, tensors)
         _write(target, tensors, record)
     if record["random"]:
         log.warning("%s has RANDOM weights: %s. Its features are a baseline, no more", backbone, record["source"])
@@ -141,18 +146,22 @@ def check_tensors(
     return tensors
 
 
-def _record(backbone: str, source: str, seed: int, words: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+def _record(
+    backbone: str, source: Source, architecture: dict[str, Any], words: str, tensors: dict[str, np.ndarray]
+) -> dict[str, Any]:
     record: dict[str, Any] = {
         "backbone": backbone,
-        "weights": None if local(source, "", "") else source,
+        "weights": None if local(source.name, "", "") else source.name,
         "source": words,
         "sha256": digest(tensors),
-        "random": source == "random",
+        "random": source.name == "random",
     }
     if record["random"]:
-        record["seed"] = seed
+        record["seed"] = source.seed
+    if architecture:
+        record["architecture"] = architecture
     # Random weights stay random when their file is copied and given as a local path.
-    origin = _provenance(Path(source)) if source.endswith(".safetensors") else None
+    origin = _provenance(Path(source.name)) if source.name.endswith(".safetensors") else None
     if origin:
         record["source"] += f" ({origin['source']})"
         record |= {key: origin[key] for key in ("random", "seed") if key in origin}
@@ -170,13 +179,15 @@ def _provenance(path: Path) -> dict[str, Any] | None:
     return record if known else None
 
 
-def _kept(path: Path, source: str, seed: int) -> dict[str, Any] | None:
+def _kept(path: Path, source: Source, architecture: dict[str, Any]) -> dict[str, Any] | None:
     """Return the record of the weights file if it is intact and the configured one; None otherwise.
 
     A local file is always read again, for it may have changed; a name always means the same weights.
     """
     record = _provenance(path)
-    if record is None or record.get("weights") != source or record.get("seed", seed) != seed:
+    if record is None or record.get("weights") != source.name or record.get("seed", source.seed) != source.seed:
+        return None
+    if record.get("architecture", {}) != architecture:
         return None
     try:
         return record if digest(load_file(path)) == record.get("sha256") else None

@@ -1,16 +1,19 @@
-"""The registry of backbones by name: frozen networks, and two that are formulas. Reads and writes nothing.
+"""The registry of the kinds of backbones: frozen networks, and two that are formulas. Reads and writes nothing.
 
-A backbone's module is imported only when its class is asked for.
+`backbones.<name>` names an array of the store; its `kind`, by default the name, says what computes it. A kind's module
+is imported only when its class is asked for.
 
-A new backbone is one module with a subclass of `pipeline.backbones.base.Backbone`, and one entry in REGISTRY: its
-class, its modality, and its options with their defaults.
+A new kind is one module with a subclass of `pipeline.backbones.base.Backbone`, and one entry in REGISTRY: its class,
+its modality, and its options with their defaults.
 """
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from config.cli import UserError
 
@@ -19,14 +22,18 @@ if TYPE_CHECKING:
     from config.pipeline import Backbone as Settings
     from pipeline.backbones.base import Backbone
 
+Modality = Literal["audio", "video"]
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered backbone. An option whose default is a tuple takes one of its values, by default the first."""
+    """One registered kind. An option whose default is a tuple takes one of its values, by default the first; one whose
+    default is REQUIRED is text that the configuration must give."""
 
     location: str
     """The class, as `module:name`."""
-    modality: Literal["audio", "video"]
+    modality: Modality | None
+    """None: the option `modality` says it, because it depends on the model."""
     options: dict[str, Any] = field(default_factory=dict)
     engine: Literal["torch", "essentia", "numpy"] = "torch"
     """What it runs on, without an option `engine`. Only PyTorch uses GPUs; essentia runs one forward pass at a time."""
@@ -38,6 +45,8 @@ class Entry:
     """Length of the shortest segment that it takes, in seconds."""
 
 
+REQUIRED = "<required>"
+"""Default of an option without a default."""
 BOUNDS: dict[str, tuple[float, float]] = {"fps": (0.01, 240.0)}
 """{option: smallest and largest value} of options that are numbers."""
 
@@ -72,35 +81,82 @@ REGISTRY: dict[str, Entry] = {
 }
 
 
-def entry(name: str) -> Entry:
-    """Return the registered backbone of that name. Raises UserError that lists the registered names."""
-    try:
-        return REGISTRY[name]
-    except KeyError:
-        raise UserError(f"backbones.{name}: no such backbone; there are {sorted(REGISTRY)}") from None
+@dataclass(frozen=True)
+class Chosen:
+    """A backbone of a configuration: its name, its kind with the registered entry, and its resolved options."""
+
+    name: str
+    kind: str
+    entry: Entry
+    options: dict[str, Any]
+
+    @property
+    def modality(self) -> Modality:
+        """`audio` or `video`."""
+        return self.entry.modality or cast(Modality, self.options["modality"])
+
+    @property
+    def engine(self) -> str:
+        """`torch`, `essentia` or `numpy`: what it runs on."""
+        return str(self.options.get("engine", self.entry.engine))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its options, and its kind where that is not its name: what must make its weights and features again."""
+        return self.options if self.kind == self.name else {"kind": self.kind, **self.options}
+
+    @property
+    def key(self) -> str:
+        """Where it stands in the configuration, for messages."""
+        return f"backbones.{self.name}"
+
+    def load(self) -> type[Backbone]:
+        """Import and return the class that computes it."""
+        return load_class(self.kind)
+
+    def build(self, weights: Path, device: str, threads: int) -> Backbone:
+        """Return the network on its device. Raises UserError that names the key of what cannot work here."""
+        try:
+            return self.load()(weights, self.options, device, threads)
+        except UserError as error:
+            raise UserError(f"{self.key}.{error}") from None
 
 
-def engine(name: str, options: dict[str, Any]) -> str:
-    """Return `torch`, `essentia` or `numpy`: what the backbone runs on with these options."""
-    return str(options.get("engine", entry(name).engine))
+def chosen(config: Config, name: str) -> Chosen:
+    """Return a backbone of the configuration. Raises UserError for an unknown kind, and as `resolve_options` does."""
+    kind = config.backbones[name].kind or name
+    if kind not in REGISTRY:
+        key, what = (f"backbones.{name}.kind", f"'{kind}': no such kind") if kind != name else (f"backbones.{name}", "")
+        near = difflib.get_close_matches(kind, REGISTRY, n=1)
+        raise UserError(
+            f"{key}: {what or 'no such kind of backbone'}; there are {', '.join(sorted(REGISTRY))}"
+            + (f". Did you mean {near[0]}?" if near else "")
+            + ("" if what else ". A name of your own needs `kind`, which says what computes it.")
+        )
+    options = resolve_options(kind, config.backbones[name].options, f"backbones.{name}")
+    return Chosen(name, kind, REGISTRY[kind], options)
 
 
-def load_class(name: str) -> type[Backbone]:
-    """Import and return the backbone's class. Raises UserError as `entry` does."""
-    module, _, attribute = entry(name).location.partition(":")
+def load_class(kind: str) -> type[Backbone]:
+    """Import and return the class of a kind."""
+    module, _, attribute = REGISTRY[kind].location.partition(":")
     backbone: type[Backbone] = getattr(import_module(module), attribute)
     return backbone
 
 
-def resolve_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with defaults filled in. Raises UserError that names an unknown key or a wrong value."""
-    known = entry(name).options
-    resolved = {key: default[0] if isinstance(default, tuple) else default for key, default in known.items()}
-    for key, value in given.items():
-        full_key = f"backbones.{name}.options.{key}"
-        if key not in known:
-            raise UserError(f"{full_key}: unknown option; {name} has {sorted(known)}")
-        default = known[key]
+def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str, Any]:
+    """Return the options of a kind with defaults filled in.
+
+    Raises UserError that names an unknown key, a wrong value or a missing one; `key` is where the backbone stands.
+    """
+    known = REGISTRY[kind].options
+    key = key or f"backbones.{kind}"
+    resolved = {name: default[0] if isinstance(default, tuple) else default for name, default in known.items()}
+    for name, value in given.items():
+        full_key = f"{key}.options.{name}"
+        if name not in known:
+            raise UserError(f"{full_key}: unknown option; {kind} has {sorted(known)}")
+        default = known[name]
         if isinstance(default, tuple):
             if value not in default:
                 raise UserError(f"{full_key}: '{value}' is not one of {', '.join(map(str, default))}")
@@ -108,37 +164,51 @@ def resolve_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
             value = float(value)
         elif type(value) is not type(default):
             raise UserError(f"{full_key}: expected {type(default).__name__}, got '{value}'")
-        if key in BOUNDS and not BOUNDS[key][0] <= value <= BOUNDS[key][1]:  # also NaN
-            raise UserError(f"{full_key}: {value:g} is not between {BOUNDS[key][0]:g} and {BOUNDS[key][1]:g}")
-        resolved[key] = value
+        if name in BOUNDS and not BOUNDS[name][0] <= value <= BOUNDS[name][1]:  # also NaN
+            raise UserError(f"{full_key}: {value:g} is not between {BOUNDS[name][0]:g} and {BOUNDS[name][1]:g}")
+        resolved[name] = value
+    for name, value in resolved.items():
+        if value == REQUIRED:
+            raise UserError(f"{key}.options.{name}: missing, and {kind} cannot do without; {known_values(name)}")
     return resolved
 
 
+def known_values(option: str) -> str:
+    """Return what a required option is, for messages."""
+    return {
+        "model": "it is the name of the model",
+        "modality": "it is `audio` or `video`",
+    }.get(option, "see docs/extending.md")
+
+
 def check(config: Config) -> dict[str, dict[str, Any]]:
-    """Return {backbone: its resolved options}. Raises UserError that names the key of a setting that cannot work."""
-    options = {name: resolve_options(name, settings.options) for name, settings in config.backbones.items()}
+    """Return {backbone: its identity}. Raises UserError that names the key of a setting that cannot work."""
+    backbones = {name: chosen(config, name) for name in config.backbones}
     seconds = config.segments.seconds
     for name, settings in config.backbones.items():
-        registered, key = entry(name), f"backbones.{name}"
-        _check_weights(key, registered, settings)
-        if settings.device == "cuda" and options[name].get("engine") == "essentia":
+        backbone, key = backbones[name], f"backbones.{name}"
+        _check_weights(key, backbone.entry, settings)
+        if settings.device == "cuda" and backbone.options.get("engine") == "essentia":
             raise UserError(f"{key}.device: cuda, but engine: essentia runs on processors; use auto or cpu")
-        least = registered.least_seconds
+        least = backbone.entry.least_seconds
         if seconds < least:
             raise UserError(f"segments.seconds: {seconds:g}, but {name} needs at least {least:g}; take 3")
-        if "fps" in options[name] and round(seconds * options[name]["fps"]) < 1:
-            raise UserError(
-                f"{key}.options.fps: {options[name]['fps']:g} frames a second give a segment of {seconds:g} s no frame"
-            )
+        fps = backbone.options.get("fps")
+        if fps is not None and round(seconds * fps) < 1:
+            raise UserError(f"{key}.options.fps: {fps:g} frames a second give a segment of {seconds:g} s no frame")
     for name, experiment in config.heads.experiments.items():
         heads = (("audio", experiment.audio, config.heads.audio), ("video", experiment.video, config.heads.video))
-        for modality, head, backbone in heads:
-            if head.identity and experiment.embedding != (dim := load_class(backbone).dim):
+        for modality, head, side in heads:
+            if head.identity and experiment.embedding != (dim := _dim(backbones[side])):
                 raise UserError(
                     f"heads.experiments.{name}.embedding: {experiment.embedding}, but with {modality}.identity the "
-                    f"{dim} features of {backbone} are the embeddings: set `embedding: {dim}`"
+                    f"{dim} features of {side} are the embeddings: set `embedding: {dim}`"
                 )
-    return options
+    return {name: backbone.identity for name, backbone in backbones.items()}
+
+
+def _dim(backbone: Chosen) -> int:
+    return backbone.load().width(backbone.options)
 
 
 def _check_weights(key: str, registered: Entry, settings: Settings) -> None:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.readers import AudioRequest, VideoRequest
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the configuration says about the weights of one backbone.
+
+    `name` is `weights`: a word that the kind knows (`random`, with `seed`, always) or a local path
+    (`pipeline.weights.local`); `key` is where it stands, for messages.
+    """
+
+    name: str
+    seed: int
+    options: dict[str, Any]
+    key: str
 
 
 class Backbone(ABC):
@@ -16,21 +31,30 @@ class Backbone(ABC):
 
     Each job builds one instance, on its machine and device. `weights` is the safetensors file that `pipeline.weights`
     made; `options` are the resolved options of the registry. Importing a subclass's module must import neither torch
-    nor essentia: the plan and the decoding tasks only need `dim`, `request` and `preprocessing`.
+    nor essentia: the Snakefile and the decoding tasks ask it for `width` and `request`.
     """
 
-    dim: ClassVar[int]
+    dim: int
 
     @abstractmethod
     def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None: ...
 
+    @classmethod
+    def width(cls, options: dict[str, Any]) -> int:
+        """Return `dim` with these options, without weights. Raises UserError for a model that does not exist."""
+        return cls.dim
+
+    @staticmethod
+    def architecture(options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options that other weights belong to, such as the model's name."""
+        return {}
+
     @staticmethod
     @abstractmethod
-    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """Return the weights named by `backbones.<name>.weights: source`, and a text that says where they come from.
+    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """Return the weights that `source` names, and a text that says where they come from.
 
-        `pipeline.weights` writes the arrays to the safetensors file that `__init__` reads. `source` is a word that the
-        backbone knows (`random`, with `seed`, always) or a local path (`pipeline.weights.local`); `folder` is an empty
+        `pipeline.weights` writes the arrays to the safetensors file that `__init__` reads. `folder` is an empty
         temporary folder for downloads. Raises UserError where they cannot be had or are not what they should be; never
         substitutes others.
         """

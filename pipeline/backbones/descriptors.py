@@ -14,12 +14,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones.base import Backbone
+from pipeline.backbones.base import Backbone, Source
 
 BINS, BIN_SECONDS = 30, 0.1
 NONE = "none"
@@ -83,12 +83,12 @@ class DescriptorBackbone(Backbone):
         cls.columns, cls.dim = columns(cls.name), WIDTHS[cls.name]
 
     @classmethod
-    def fetch(cls, source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """Return no tensors. Raises UserError unless `source` is `none`."""
-        if source != NONE:
+    def fetch(cls, source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """Return no tensors. Raises UserError unless the source is `none`."""
+        if source.name != NONE:
             raise UserError(
-                f"backbones.{cls.name}.weights: '{source}', but {cls.name} is computed by formulas that learn nothing "
-                f"and have no weights; write `weights: {NONE}`"
+                f"{source.key}: '{source.name}', but {cls.name} is computed by formulas that learn nothing and have no "
+                f"weights; write `weights: {NONE}`"
             )
         return {}, "none: computed by formulas"
 

@@ -13,15 +13,15 @@ from torch import nn
 from config.cli import UserError
 
 
-def pick_device(backbone: str, device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
     """Return the torch device for `auto`, `cpu` or `cuda`. Raises UserError for `cuda` if PyTorch sees no GPU."""
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
-        raise UserError(f"backbones.{backbone}.device: cuda, but PyTorch sees no GPU here; use auto or cpu")
+        raise UserError("device: cuda, but PyTorch sees no GPU here; use auto or cpu")
     return torch.device("cuda" if gpu and device != "cpu" else "cpu")
 
 
-def check_bfloat16(backbone: str, device: torch.device) -> None:
+def check_bfloat16(device: torch.device) -> None:
     """Convolve one number in bfloat16. Raises UserError if `device` is a processor that cannot (it lacks AVX-512)."""
     if device.type != "cpu":
         return
@@ -30,7 +30,7 @@ def check_bfloat16(backbone: str, device: torch.device) -> None:
         torch.mkldnn_convolution(number, number, None, (0, 0, 0), (1, 1, 1), (1, 1, 1), 1)
     except RuntimeError as error:
         raise UserError(
-            f"backbones.{backbone}.options.precision: bfloat16, but this processor cannot compute in it ({error}); "
+            f"options.precision: bfloat16, but this processor cannot compute in it ({error}); "
             "use precision: float32, or device: cuda"
         ) from None
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from config.cli import UserError
 from pipeline.backbones import graphdef, mel, musicnn_weights
-from pipeline.backbones.base import Backbone
+from pipeline.backbones.base import Backbone, Source
 from pipeline.backbones.mono import mono_text
 from pipeline.readers import AudioRequest
 
@@ -52,13 +52,13 @@ class MusicNN(Backbone):
             from pipeline.backbones.musicnn_essentia import EssentiaEngine
 
             if device == "cuda":
-                raise UserError("backbones.musicnn.device: cuda, but engine: essentia runs on the CPU; use auto or cpu")
+                raise UserError("device: cuda, but engine: essentia runs on the CPU; use auto or cpu")
             self.engine = EssentiaEngine(tensors, weights.parent, threads)
 
     @staticmethod
-    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """See `Backbone.fetch`; `source` is `wheel`, `random` or a local path."""
-        return musicnn_weights.fetch(source, seed, options, folder)
+    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """See `Backbone.fetch`; the source is `wheel`, `random` or a local path."""
+        return musicnn_weights.fetch(source, folder)
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:

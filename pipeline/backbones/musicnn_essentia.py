@@ -17,7 +17,7 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones import graphdef, mel
-from pipeline.backbones.musicnn_weights import KEY, affine
+from pipeline.backbones.musicnn_weights import affine
 
 MISSING = (
     "backbones.musicnn.options.engine: essentia, but the package essentia-tensorflow is not installed. "
@@ -36,7 +36,7 @@ class EssentiaEngine:
         try:
             self._nodes = {key: graphdef.OUTPUTS[key] for key in graphdef.check(graph)}
         except ValueError as error:
-            raise UserError(f"{KEY}: {error}") from None
+            raise UserError(f"weights: {error}") from None
         self._essentia = import_essentia(threads)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as temporary:
             file = Path(temporary) / "musicnn.pb"
@@ -66,10 +66,10 @@ class EssentiaEngine:
         try:
             width = self._run(np.zeros((mel.PATCH, mel.BANDS), np.float32))["pooled"].size
         except RuntimeError as error:
-            raise UserError(f"{KEY}: essentia cannot run the graph: {error}") from None
+            raise UserError(f"weights: essentia cannot run the graph: {error}") from None
         if width != graphdef.POOLED:
             raise UserError(
-                f"{KEY}: '{graphdef.OUTPUTS['pooled']}' has {width} values, MusicNN's has {graphdef.POOLED}"
+                f"weights: '{graphdef.OUTPUTS['pooled']}' has {width} values, MusicNN's has {graphdef.POOLED}"
             )
 
 

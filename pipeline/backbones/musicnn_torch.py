@@ -108,7 +108,7 @@ class TorchEngine:
     """The network and its front-end on one device."""
 
     def __init__(self, tensors: dict[str, np.ndarray], device: str, threads: int) -> None:
-        self.device = pick_device("musicnn", device)
+        self.device = pick_device(device)
         self.net = freeze(Network(tensors), self.device, threads)
         self._mel = mel.Torch(self.device)
 

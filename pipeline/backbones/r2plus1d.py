@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones.base import Backbone
+from pipeline.backbones.base import Backbone, Source
 from pipeline.readers import VideoRequest
 from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-KEY = "backbones.r2plus1d.weights"
 LOCAL = "torchvision's r2plus1d_18 .pth state dict, or a .safetensors"
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
@@ -48,10 +47,10 @@ class R2Plus1D(Backbone):
         from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
         from pipeline.backbones.r2plus1d_fast import fold, on_cpu
 
-        self.device = pick_device("r2plus1d", device)
+        self.device = pick_device(device)
         half = options.get("precision") == "bfloat16"
         if half:
-            check_bfloat16("r2plus1d", self.device)
+            check_bfloat16(self.device)
         with torch.device("meta"):  # without memory and random numbers, so that a missing tensor is an error
             net = _network()
         net.load_state_dict(load_file(weights), strict=False, assign=True)
@@ -64,26 +63,27 @@ class R2Plus1D(Backbone):
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (MEAN, STD))
 
     @staticmethod
-    def fetch(source: str, seed: int, options: dict[str, Any], folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """See the base; `source` is `kinetics400` (torchvision's R2Plus1D_18_Weights), `random` or a local path."""
+    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+        """See the base; the source is `kinetics400` (torchvision's R2Plus1D_18_Weights), `random` or a local path."""
         import torch
 
-        path = local(source, KEY, LOCAL)
-        if source == "random":
+        key = source.key
+        path = local(source.name, key, LOCAL)
+        if source.name == "random":
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.manual_seed(source.seed)
                 state = _network().state_dict()
-            origin = f"random numbers, seed {seed}"
-        elif source == "kinetics400":
-            state, origin = _kinetics400(folder), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
+            origin = f"random numbers, seed {source.seed}"
+        elif source.name == "kinetics400":
+            state, origin = _kinetics400(folder, key), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
         elif path is None:
-            raise unknown_source(KEY, source, ("kinetics400", "random"), LOCAL)
+            raise unknown_source(key, source.name, ("kinetics400", "random"), LOCAL)
         elif path.suffix == ".safetensors":
-            return check_tensors(read_safetensors(path, KEY), _shapes(), KEY, path.name), f"local file {path.name}"
+            return check_tensors(read_safetensors(path, key), _shapes(), key, path.name), f"local file {path.name}"
         else:
-            state, origin = _read_state(path), f"local file {path.name}"
-        name = path.name if path else source
-        return check_tensors(_arrays(state, name), _shapes(), KEY, name), origin
+            state, origin = _read_state(path, key), f"local file {path.name}"
+        name = path.name if path else source.name
+        return check_tensors(_arrays(state, name, key), _shapes(), key, name), origin
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
@@ -141,18 +141,18 @@ def _unused(name: str) -> bool:
     return name.startswith(UNUSED[0]) or name.endswith(UNUSED[1])
 
 
-def _arrays(state: dict[str, torch.Tensor], source: str) -> dict[str, np.ndarray]:
+def _arrays(state: dict[str, torch.Tensor], source: str, key: str) -> dict[str, np.ndarray]:
     import torch
 
     needed = {str(name): value for name, value in state.items() if not _unused(str(name))}
     for name, value in needed.items():
         if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
             kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise UserError(f"{KEY}: '{name}' of {source} is {kind}, not a float32 tensor. It should be {LOCAL}.")
+            raise UserError(f"{key}: '{name}' of {source} is {kind}, not a float32 tensor. It should be {LOCAL}.")
     return {name: value.detach().numpy() for name, value in needed.items()}
 
 
-def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
+def _kinetics400(folder: Path, key: str) -> dict[str, torch.Tensor]:
     """Read the weights from torch's own download cache or download them into `folder`; checked by their hash."""
     import torch
 
@@ -165,22 +165,22 @@ def _kinetics400(folder: Path) -> dict[str, torch.Tensor]:
     if cached.is_file():
         with cached.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(start):
-                return _read_state(cached)
+                return _read_state(cached, key)
         log.warning("%s is damaged (its sha256 does not start with %s); downloading it again", cached, start)
-    refuse_in_a_job(KEY, "kinetics400")
+    refuse_in_a_job(key, "kinetics400")
     log.info("downloading %s", url)
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a message
     try:
         torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=start, progress=False)
     except (OSError, RuntimeError) as error:  # URLError and time-outs are OSErrors, a wrong hash is a RuntimeError
-        raise unavailable(KEY, "kinetics400", f"downloading {url} failed: {error}", LOCAL) from None
+        raise unavailable(key, "kinetics400", f"downloading {url} failed: {error}", LOCAL) from None
     finally:
         socket.setdefaulttimeout(timeout)
-    return _read_state(folder / name)
+    return _read_state(folder / name, key)
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
+def _read_state(path: Path, key: str) -> dict[str, torch.Tensor]:
     """Return a state dict of tensors. `weights_only` keeps an untrusted pickle from running code."""
     import torch
 
@@ -188,7 +188,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an untrusted file can make the unpickler raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{KEY}: {path} cannot be read as tensors: {reason[0]} It should be {LOCAL}.") from None
+        raise UserError(f"{key}: {path} cannot be read as tensors: {reason[0]} It should be {LOCAL}.") from None
     if not isinstance(state, dict):
-        raise UserError(f"{KEY}: {path} holds a {type(state).__name__}, not a state dict. It should be {LOCAL}.")
+        raise UserError(f"{key}: {path} holds a {type(state).__name__}, not a state dict. It should be {LOCAL}.")
     return state

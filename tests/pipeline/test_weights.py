@@ -32,7 +32,7 @@ MUSICNN_SHA256 = "46da3750e6a46a2cf9612a119a77efb6f738adfd7df59d8f8fd27c2b3a8803
 @pytest.fixture
 def index(monkeypatch):
     """A package index that has the wheel: pip is asked once a test session, not in every test."""
-    monkeypatch.setattr(musicnn_weights, "download", lambda folder: musicnn_wheel())
+    monkeypatch.setattr(musicnn_weights, "download", lambda *arguments: musicnn_wheel())
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_every_local_form_is_the_same_weights(tmp_path, checkpoint, index):
 def test_what_is_there_is_kept(tmp_path, index, monkeypatch):
     first = get(tmp_path, "musicnn", "wheel")
     before = Paths(tmp_path).weights("musicnn").stat().st_mtime_ns
-    monkeypatch.setattr(musicnn_weights, "download", lambda folder: pytest.fail("fetched again"))
+    monkeypatch.setattr(musicnn_weights, "download", lambda *arguments: pytest.fail("fetched again"))
     Paths(tmp_path).weights_record("musicnn").unlink()
     assert get(tmp_path, "musicnn", "wheel") == first
     assert Paths(tmp_path).weights("musicnn").stat().st_mtime_ns == before

@@ -16,8 +16,9 @@ from safetensors.numpy import load_file
 from config.cli import UserError
 from config.model import Config, load
 from config.paths import Paths
-from pipeline.backbones.musicnn_weights import download
+from pipeline.backbones.musicnn_weights import LOCAL, WHEEL
 from pipeline.weights import digest, prepare
+from pipeline.wheels import download
 
 
 @cache
@@ -25,7 +26,7 @@ def musicnn_wheel() -> Path:
     """Return the wheel musicnn==0.1.0 in a temporary folder that goes when the process ends."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    return download(folder)
+    return download(WHEEL, folder, "backbones.musicnn.weights", LOCAL)
 
 
 def config_of(results: Path, backbone: str, weights: str | Path, **keys: Any) -> Config:

@@ -152,7 +152,7 @@ def test_precision_is_an_option_with_a_key_of_its_own(net, weights):
     half = OPTIONS | {"precision": "bfloat16"}
     assert R2Plus1D.preprocessing(half)["precision"] == "bfloat16"
     try:
-        check_bfloat16("r2plus1d", torch.device("cpu"))
+        check_bfloat16(torch.device("cpu"))
     except UserError:
         pytest.skip("this processor cannot compute in bfloat16")
     features, full = R2Plus1D(weights, half, "cpu", 1).features(clips(1)), net.features(clips(1))
@@ -165,7 +165,7 @@ def test_a_processor_without_bfloat16_is_told_what_to_set(weights, monkeypatch):
         raise RuntimeError("bf16 path needs the cpu support avx512bw")
 
     monkeypatch.setattr(torch, "mkldnn_convolution", refuse)
-    with pytest.raises(UserError, match=r"backbones\.r2plus1d\.options\.precision: bfloat16.*use precision: float32"):
+    with pytest.raises(UserError, match=r"options\.precision: bfloat16.*use precision: float32"):
         R2Plus1D(weights, OPTIONS | {"precision": "bfloat16"}, "cpu", 1)
 
 
