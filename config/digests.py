@@ -1,8 +1,8 @@
 """SHA-256 digests of the user's files, by which rules tell whether an input has changed: by content, not by time.
 
 Reads the files that it is given. Writes `work/NAME.sha256` under the results, which are inputs of rules, and
-`work/digests.json`, a cache of the digests of large files. A file with the same device, inode, size, mtime and ctime is
-not read again; ctime cannot be set, so a file that was moved, copied or written into its place is noticed.
+`work/digests.json`, a cache of the digests of large files and folders. A file with the same device, inode, size, mtime
+and ctime is not read again; ctime cannot be set, so a file that was moved, copied or written into its place is noticed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ SETTLED = 2.0
 
 
 class Entry(TypedDict):
-    """A cached digest. `stamp`: device, inode, size, mtime and ctime (ns) of the file; none for several files."""
+    """A cached digest. `stamp`: device, inode, size, mtime and ctime (ns) of the file, or the digest of those of all
+    files of a folder; none for several files."""
 
     sha256: str
-    stamp: NotRequired[list[int]]
+    stamp: NotRequired[list[int] | str]
 
 
 @lru_cache(maxsize=64)
@@ -40,9 +41,18 @@ def digest(path: str, cache: Path) -> str:
     """
     if not Path(path).is_dir():
         return _file(Path(path), cache)
+    name, now = f"folder {Path(path).absolute()}", time.time()
+    files = {file: file.stat() for file in sorted(p for p in Path(path).rglob("*") if p.is_file())}
+    stamp = hashlib.sha256(repr([(str(file), *_stamp(s)) for file, s in files.items()]).encode()).hexdigest()
+    cached = _cached(cache).get(name)
+    if cached is not None and cached["stamp"] == stamp:
+        return cached["sha256"]
     total = hashlib.sha256()
-    for file in sorted(p for p in Path(path).rglob("*") if p.is_file()):
+    for file in files:
         total.update(f"{file.relative_to(path)}\0{_file(file, cache)}\0".encode("utf-8", "surrogateescape"))
+    large = sum(s.st_size for s in files.values()) >= LARGE
+    if large and now - max(max(s.st_mtime, s.st_ctime) for s in files.values()) > SETTLED:
+        _store(cache, name, {"sha256": total.hexdigest(), "stamp": stamp})
     return total.hexdigest()
 
 
@@ -82,7 +92,7 @@ def _file(path: Path, cache: Path) -> str:
     now = time.time()
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
-        stamp = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        stamp = _stamp(status)
         cached = _cached(cache).get(str(path.absolute())) if status.st_size >= LARGE else None
         if cached is not None and cached["stamp"] == stamp:
             return cached["sha256"]
@@ -90,6 +100,10 @@ def _file(path: Path, cache: Path) -> str:
     if status.st_size >= LARGE and now - max(status.st_mtime, status.st_ctime) > SETTLED:
         _store(cache, str(path.absolute()), {"stamp": stamp, "sha256": sha256})
     return sha256
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _store(cache: Path, name: str, entry: Entry) -> None:

@@ -21,6 +21,7 @@ from config.cli import Stopping, UserError, parser, run
 from config.model import Config, read
 from pipeline.backbones import Chosen, chosen
 from pipeline.forward import Layout, Meter, layout, outcomes
+from pipeline.precomputed import copy_features
 from pipeline.readers import Decoded, MediaError
 from pipeline.readers.downmix import LOSS
 from pipeline.records import PROBE, read_plan
@@ -142,6 +143,12 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     if job.plan.backbones[name].random_weights:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
     device = device_of(config, name)
+    if backbone.engine == "files":
+        with job.watch, job.journal:
+            copy_features(job, backbone, stop)
+            job.leave(stop)
+            job.finish()
+        return Meter()
     cores = cores or layout(settings.threads, device, engine_threads=backbone.engine == "essentia")
     meter = Meter()
     with (

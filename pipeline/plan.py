@@ -36,7 +36,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
     backbones = {}
     for name in config.backbones:
         backbone = chosen(config, name)
-        kind = backbone.load()
+        kind = backbone.load_kind()
         preprocessing = kind.preprocessing(backbone.options)
         backbones[name] = PlannedBackbone(
             key=key_of(

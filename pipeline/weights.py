@@ -47,7 +47,7 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
         raise UserError(f"--backbone {backbone}: the configuration has only backbones {sorted(config.backbones)}")
     settings, paths = config.backbones[backbone], config.paths
     network = chosen(config, backbone)
-    kind = network.load()
+    kind = network.load_kind()
     source = Source(settings.weights, settings.seed, network.options, f"{network.key}.weights")
     target = paths.weights(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""The registry of the kinds of backbones: frozen networks, and two that are formulas. Reads and writes nothing.
+"""The registry of the kinds of backbones: frozen networks, formulas, and features that exist already. Reads and writes
+nothing.
 
 `backbones.<name>` names an array of the store; its `kind`, by default the name, says what computes it. A kind's module
 is imported only when its class is asked for.
@@ -20,23 +21,38 @@ from config.cli import UserError
 if TYPE_CHECKING:
     from config.model import Config
     from config.pipeline import Backbone as Settings
-    from pipeline.backbones.base import Backbone
+    from pipeline.backbones.base import Backbone, Kind
 
 Modality = Literal["audio", "video"]
 
 
 @dataclass(frozen=True)
+class Required:
+    """Stands for the default of an option that the configuration must give: its type and, if not any, its values."""
+
+    type: type
+    meaning: str
+    values: tuple[str, ...] = ()
+
+
+MODEL = Required(str, "it is the name of the model")
+MODALITY = Required(str, "it is `audio` or `video`", ("audio", "video"))
+DIM = Required(int, "it is how many numbers a segment's features have")
+
+
+@dataclass(frozen=True)
 class Entry:
     """One registered kind. An option whose default is a tuple takes one of its values, by default the first; one whose
-    default is REQUIRED is text that the configuration must give."""
+    default is a `Required` must be given."""
 
     location: str
     """The class, as `module:name`."""
     modality: Modality | None
     """None: the option `modality` says it, because it depends on the model."""
     options: dict[str, Any] = field(default_factory=dict)
-    engine: Literal["torch", "essentia", "numpy"] = "torch"
-    """What it runs on, without an option `engine`. Only PyTorch uses GPUs; essentia runs one forward pass at a time."""
+    engine: Literal["torch", "essentia", "numpy", "files"] = "torch"
+    """What it runs on, without an option `engine`. Only PyTorch uses GPUs; essentia runs one forward pass at a time;
+    `files` reads finished features and opens no video (pipeline/precomputed.py)."""
     weights: tuple[str, ...] | None = None
     """What `weights` may be besides the path of a local file; `("none",)` for formulas. None: `fetch` decides."""
     seeds: tuple[int, int] = (-(2**63), 2**63 - 1)
@@ -45,9 +61,7 @@ class Entry:
     """Length of the shortest segment that it takes, in seconds."""
 
 
-REQUIRED = "<required>"
-"""Default of an option without a default."""
-BOUNDS: dict[str, tuple[float, float]] = {"fps": (0.01, 240.0)}
+BOUNDS: dict[str, tuple[float, float]] = {"fps": (0.01, 240.0), "dim": (1, 65_536), "reach": (0.0, 1e6)}
 """{option: smallest and largest value} of options that are numbers."""
 
 REGISTRY: dict[str, Entry] = {
@@ -78,6 +92,13 @@ REGISTRY: dict[str, Entry] = {
         engine="numpy",
         weights=("none",),
     ),
+    "precomputed": Entry(
+        "pipeline.backbones.precomputed:Precomputed",
+        None,
+        {"modality": MODALITY, "dim": DIM, "id": "video_id", "features": "features", "start": "", "reach": 10.0},
+        engine="files",
+        weights=(),
+    ),
 }
 
 
@@ -97,7 +118,7 @@ class Chosen:
 
     @property
     def engine(self) -> str:
-        """`torch`, `essentia` or `numpy`: what it runs on."""
+        """What it runs on, as in `Entry`."""
         return str(self.options.get("engine", self.entry.engine))
 
     @property
@@ -111,8 +132,12 @@ class Chosen:
         return f"backbones.{self.name}"
 
     def load(self) -> type[Backbone]:
-        """Import and return the class that computes it."""
+        """Import and return the class of its network. TypeError if there is none, because it opens no video."""
         return load_class(self.kind)
+
+    def load_kind(self) -> type[Kind]:
+        """Import and return its class, network or not."""
+        return _imported(self.kind)
 
     def build(self, weights: Path, device: str, threads: int) -> Backbone:
         """Return the network on its device. Raises UserError that names the key of what cannot work here."""
@@ -138,10 +163,19 @@ def chosen(config: Config, name: str) -> Chosen:
 
 
 def load_class(kind: str) -> type[Backbone]:
-    """Import and return the class of a kind."""
+    """Import and return the class of a kind that is a network. TypeError for one that is none."""
+    from pipeline.backbones.base import Backbone
+
+    found = _imported(kind)
+    if not issubclass(found, Backbone):
+        raise TypeError(f"{kind} is no network")
+    return found
+
+
+def _imported(kind: str) -> type[Kind]:
     module, _, attribute = REGISTRY[kind].location.partition(":")
-    backbone: type[Backbone] = getattr(import_module(module), attribute)
-    return backbone
+    found: type[Kind] = getattr(import_module(module), attribute)
+    return found
 
 
 def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str, Any]:
@@ -157,7 +191,10 @@ def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str
         if name not in known:
             raise UserError(f"{full_key}: unknown option; {kind} has {sorted(known)}")
         default = known[name]
-        if isinstance(default, tuple):
+        if isinstance(default, Required):
+            if type(value) is not default.type or (default.values and value not in default.values):
+                raise UserError(f"{full_key}: '{value}' cannot be; {default.meaning}")
+        elif isinstance(default, tuple):
             if value not in default:
                 raise UserError(f"{full_key}: '{value}' is not one of {', '.join(map(str, default))}")
         elif isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -168,17 +205,9 @@ def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str
             raise UserError(f"{full_key}: {value:g} is not between {BOUNDS[name][0]:g} and {BOUNDS[name][1]:g}")
         resolved[name] = value
     for name, value in resolved.items():
-        if value == REQUIRED:
-            raise UserError(f"{key}.options.{name}: missing, and {kind} cannot do without; {known_values(name)}")
+        if isinstance(value, Required):
+            raise UserError(f"{key}.options.{name}: missing, and {kind} cannot do without; {value.meaning}")
     return resolved
-
-
-def known_values(option: str) -> str:
-    """Return what a required option is, for messages."""
-    return {
-        "model": "it is the name of the model",
-        "modality": "it is `audio` or `video`",
-    }.get(option, "see docs/extending.md")
 
 
 def check(config: Config) -> dict[str, dict[str, Any]]:
@@ -208,7 +237,7 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def _dim(backbone: Chosen) -> int:
-    return backbone.load().width(backbone.options)
+    return backbone.load_kind().width(backbone.options)
 
 
 def _check_weights(key: str, registered: Entry, settings: Settings) -> None:
@@ -216,6 +245,8 @@ def _check_weights(key: str, registered: Entry, settings: Settings) -> None:
     is_path = "/" in source or "." in source
     if registered.weights is not None and source not in registered.weights and (formula or not is_path):
         alternative = "; it is computed by formulas" if formula else ", or the path of a file (with a `/`)"
+        if not registered.weights:
+            raise UserError(f"{key}.weights: '{source}' is not the path of a file or folder (with a `/`)")
         raise UserError(f"{key}.weights: '{source}' is not one of {', '.join(registered.weights)}{alternative}")
     if source == "random" and not registered.seeds[0] <= settings.seed <= registered.seeds[1]:
         raise UserError(f"{key}.seed: {settings.seed} is not between {registered.seeds[0]} and {registered.seeds[1]}")

@@ -26,18 +26,14 @@ class Source:
     key: str
 
 
-class Backbone(ABC):
-    """A frozen network that turns decoded segments into feature vectors of `dim` numbers.
+class Kind(ABC):
+    """What makes feature vectors of `dim` numbers: a frozen network (`Backbone`), or a source that has them already.
 
-    Each job builds one instance, on its machine and device. `weights` is the safetensors file that `pipeline.weights`
-    made; `options` are the resolved options of the registry. Importing a subclass's module must import neither torch
-    nor essentia: the Snakefile and the decoding tasks ask it for `width` and `request`.
+    `options` are the resolved options of the registry. Importing a subclass's module must import neither torch nor
+    essentia: the Snakefile and the decoding tasks ask it for `width` and `request`.
     """
 
     dim: int
-
-    @abstractmethod
-    def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None: ...
 
     @classmethod
     def width(cls, options: dict[str, Any]) -> int:
@@ -54,8 +50,10 @@ class Backbone(ABC):
     def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """Return the weights that `source` names, and a text that says where they come from.
 
-        `pipeline.weights` writes the arrays to the safetensors file that `__init__` reads. `folder` is an empty
-        temporary folder for downloads. Raises UserError where they cannot be had or are not what they should be; never
+        `pipeline.weights` writes the arrays to the safetensors file that `__init__` reads; their digest enters the
+        cache key. So whatever decides the features must be among them: of features that stay where they are it is their
+        own digest, of a model that needs more than weights its configuration, as bytes. `folder` is an empty temporary
+        folder for downloads. Raises UserError where they cannot be had or are not what they should be; never
         substitutes others.
         """
 
@@ -63,6 +61,17 @@ class Backbone(ABC):
     @abstractmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
         """Return everything between file and network that changes the features, as JSON: it enters the cache key."""
+
+
+class Backbone(Kind):
+    """A frozen network, or formulas, that turn decoded segments into feature vectors.
+
+    Each job builds one instance, on its machine and device. `weights` is the safetensors file that `pipeline.weights`
+    made.
+    """
+
+    @abstractmethod
+    def __init__(self, weights: Path, options: dict[str, Any], device: str, threads: int) -> None: ...
 
     @staticmethod
     @abstractmethod

@@ -43,6 +43,8 @@ REASONS = {
     "empty_audio": Reason("more than half a second of a segment has no audio"),
     "timeout": Reason("decoding took longer than decoding.deadline_seconds"),
     "crashed": Reason("the decoder crashed its process twice"),
+    "no_features": Reason("the source of precomputed features has none of this video, or none near its segments"),
+    "bad_features": Reason("the precomputed features are not finite, or beyond what float16 holds (65504)"),
     "out_of_memory": Reason("decoding needed more memory than decoding.memory_mb allows"),
 }
 

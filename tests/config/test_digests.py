@@ -85,6 +85,24 @@ def test_large_files_are_read_again_only_when_they_may_have_changed(tmp_path, ke
     assert len(read) == 5
 
 
+def test_a_large_folder_is_read_again_only_when_a_file_may_have_changed(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(digests, "LARGE", 15)
+    monkeypatch.setattr(digests, "SETTLED", 0.0)
+    read = []
+    hashed = digests.hashlib.file_digest
+    monkeypatch.setattr(digests.hashlib, "file_digest", lambda file, how: read.append(file.name) or hashed(file, how))
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for name in ("a", "b"):  # together they are large
+        (folder / name).write_bytes(b"12345678")
+    first = digests.digest(str(folder), kept)
+    assert digests.digest(str(folder), kept) == first and len(read) == 2
+    before = (folder / "a").stat()
+    (folder / "a").write_bytes(b"87654321")
+    os.utime(folder / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert digests.digest(str(folder), kept) != first and len(read) == 4
+
+
 def test_weights_may_be_deleted_once_they_were_read(tmp_path, kept):
     assert weights_digest("wheel", kept) is None
     source = tmp_path / "own.pth"
