@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 
@@ -97,13 +98,36 @@ class AudioRequest:
     downmix: Downmix = "mean"
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How frames are scaled; both average over the source's pixels where they shrink (anti-aliasing)."""
+
+
 @dataclass(frozen=True)
 class VideoRequest:
-    """What a backbone needs of decoded video: the arguments of `read_video` beside the file and the segments."""
+    """What a backbone needs of decoded video: the arguments of `read_video` beside the file and the segments.
+
+    Raises ValueError for a crop that is larger than the scaled frame.
+    """
 
     fps: float
-    resize: tuple[int, int]
+    resize: tuple[int, int] | int
+    """(height, width) in pixels, whatever the frame's shape; or the length of the shorter side, which keeps the shape:
+    `Resize(n)` of torchvision and timm."""
     crop: tuple[int, int]
+    """Height and width in pixels of the middle that is kept."""
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        height, width = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if self.crop[0] > height or self.crop[1] > width:
+            raise ValueError(f"the crop {self.crop} is larger than the resized frame {self.resize}")
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) to which an upright frame of this size is scaled; rounded as torchvision does."""
+        if not isinstance(self.resize, int):
+            return self.resize
+        longer = int(self.resize * max(height, width) / min(height, width))
+        return (longer, self.resize) if height > width else (self.resize, longer)
 
 
 PACKAGES = {"pyav": "av", "decord": "decord"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.readers import MediaError
+from pipeline.readers import Interpolation, MediaError, VideoRequest
 from pipeline.readers.opening import reported_as
 from pipeline.readers.timeline import known_or_surveyed
 
@@ -29,8 +29,9 @@ def read_video(
     seconds: float,
     *,
     fps: float,
-    resize: tuple[int, int],
+    resize: tuple[int, int] | int,
     crop: tuple[int, int],
+    interpolation: Interpolation = "bilinear",
     decoder: str = "pyav",
     timeline: Sequence[float] | None = None,
 ) -> np.ndarray:
@@ -40,13 +41,13 @@ def read_video(
     one with a stamp not after that time. The first frame also counts before its stamp, the last one until END after its
     duration. A frame is shown until the next one, however long: slide shows and files of variable frame rate are stored
     like that, and most containers do not distinguish them from missing frames. Size and pixel format may change. Frames
-    are turned upright (display matrix), scaled to `resize` = (height, width) whatever their shape (frame and pixel
-    aspect ratio are ignored), bilinear with anti-aliasing, then centre-cropped to `crop`. Colours are converted with
-    the file's matrix and range (BT.601 if it names none); HDR is not tone-mapped, interlaced frames are not
-    deinterlaced.
+    are turned upright (display matrix), scaled to `resize` by `interpolation`, with anti-aliasing, then centre-cropped
+    to `crop`, all as `VideoRequest` says; the shape of stored pixels is ignored. Colours are converted with the file's
+    matrix and range (BT.601 if it names none); HDR is not tone-mapped, interlaced frames are not deinterlaced.
 
     The decoders agree on every frame. Their pixels differ by less than 1 of 255 in the mean over a frame, by less than
-    3 where frames are interlaced or the width of `resize` is even.
+    3 where frames are interlaced or the width of `resize` is even. decord scales every frame to one size, bilinearly:
+    other requests are `unsupported` by it.
 
     `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
 
@@ -56,8 +57,7 @@ def read_video(
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder is '{decoder}', not one of {DECODERS}")
-    if crop[0] > resize[0] or crop[1] > resize[1]:
-        raise ValueError(f"the crop {crop} is larger than the resized frame {resize}")
+    request = VideoRequest(fps, resize, crop, interpolation)
     times = np.asarray(starts, np.float64)[:, None] + np.arange(round(seconds * fps)) / fps
     # decord must never be imported beside torch or essentia, so a decoder is only imported when it is used.
     frames = import_module(f"pipeline.readers.video_{decoder}").frames
@@ -65,10 +65,21 @@ def read_video(
     if known is not None and known.still:
         raise MediaError("still_image", "the video is a single frame, and the audio is longer")
     with reported_as("decode_error"):
-        clips = frames(path, times, resize, known)
+        clips: np.ndarray = frames(path, times, request, known)
+    return clips
+
+
+def blank(times: np.ndarray, request: VideoRequest) -> np.ndarray:
+    """Return an array for the frames at `times`, all zeros: uint8 [segments, frames, height, width, 3]."""
+    return np.zeros((*times.shape, *request.crop, 3), np.uint8)
+
+
+def cropped(frames: np.ndarray, request: VideoRequest) -> np.ndarray:
+    """Return the centre of scaled upright frames [..., height, width, 3] as the request crops them."""
+    height, width = request.crop
     # torchvision's centre crop rounds like this.
-    top, left = round((resize[0] - crop[0]) / 2), round((resize[1] - crop[1]) / 2)
-    return np.ascontiguousarray(clips[:, :, top : top + crop[0], left : left + crop[1]])
+    top, left = round((frames.shape[-3] - height) / 2), round((frames.shape[-2] - width) / 2)
+    return frames[..., top : top + height, left : left + width, :]
 
 
 def shown(stamps: np.ndarray, end: float, times: np.ndarray) -> np.ndarray:

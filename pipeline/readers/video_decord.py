@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.readers import MediaError
+from pipeline.readers import MediaError, VideoRequest
 from pipeline.readers.opening import Media, open_media
 from pipeline.readers.timeline import Timeline
-from pipeline.readers.video import can_start, has_orientation, orientation, shown
+from pipeline.readers.video import blank, can_start, cropped, has_orientation, orientation, shown
 
 CONTAINERS = {"mov", "matroska"}
 WAY_OUT = "set decoding.video: pyav"
@@ -38,29 +38,34 @@ class _Packets:
     """int [·]: packets that decode without earlier ones, and before which all earlier packets are shown."""
     end: float
     mirrored: int | None
-    """The axis along which decord forgets to mirror the frame, or None."""
+    """The axis of [frames, height, width, 3] along which decord forgets to mirror the frame, or None."""
 
 
-def frames(path: str, times: np.ndarray, size: tuple[int, int], timeline: Timeline | None = None) -> np.ndarray:
-    """Return upright frames of `size` = (height, width) shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
-    clips = np.zeros((*times.shape, *size, 3), np.uint8)
+def frames(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline | None = None) -> np.ndarray:
+    """Return upright, scaled and cropped frames shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
+    clips = blank(times, request)
     if times.size == 0:
         return clips
+    if isinstance(request.resize, int) or request.interpolation != "bilinear":
+        message = f"decord scales to one size only, and bilinearly; {WAY_OUT}"
+        raise MediaError("decode_error", message, unsupported=True)
     if timeline is not None:
         raise MediaError("decode_error", f"decord cannot correct the clock of this file; {WAY_OUT}", unsupported=True)
     with open_media(path) as media:
         packets = _packets(media)
-        reader = _reader(media, packets, size)
+        reader = _reader(media, packets, request.resize)
         stamps = np.sort(packets.stamps[packets.visible])
         for index in np.argsort(times[:, 0]):
             wanted = shown(stamps, packets.end, times[index])
             try:
-                clips[index] = _read(reader, packets, stamps, wanted)
+                stored = np.stack(_read(reader, packets, stamps, wanted))
             except Exception as error:
                 raise MediaError(
                     "decode_error", f"decord fails in this file, near {times[index, 0]:.1f} s; {WAY_OUT}"
                 ) from error
-    return clips if packets.mirrored is None else np.flip(clips, packets.mirrored)
+            upright = stored if packets.mirrored is None else np.flip(stored, packets.mirrored)
+            clips[index] = cropped(upright, request)
+    return clips
 
 
 def _read(reader: Any, packets: _Packets, stamps: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
@@ -150,7 +155,7 @@ def _packets(media: Media) -> _Packets:
         anchors=np.array([k for k in keys if clean[k]], int),
         end=end,
         # decord turns by the angle of the frame's x axis alone. An odd number of reflections leaves one across y.
-        mirrored=(3 if transpose else 2) if transpose ^ flip_y ^ flip_x else None,
+        mirrored=(2 if transpose else 1) if transpose ^ flip_y ^ flip_x else None,
     )
 
 

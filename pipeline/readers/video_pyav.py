@@ -16,13 +16,14 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation as Scaling
+from av.video.reformatter import VideoReformatter
 
-from pipeline.readers import MediaError
+from pipeline.readers import Interpolation, MediaError, VideoRequest
 from pipeline.readers.follow import Piece, continued, unbroken
 from pipeline.readers.opening import MAX_PIXELS, Media, open_media, ticks_of
 from pipeline.readers.timeline import Timeline, placed
-from pipeline.readers.video import TOLERANCE, can_start, check_end, orientation, shown, upright
+from pipeline.readers.video import TOLERANCE, blank, can_start, check_end, cropped, orientation, shown, upright
 from pipeline.readers.video_order import REORDERED, Damaged, from_keyframe, ordered, until
 
 SKIPPING = ("h264", "hevc")
@@ -31,32 +32,34 @@ DECODING_STAMPS = {"avi", "matroska"}
 BACK = (0.0, 3.0, 15.0)
 """Seconds before a segment to seek to, tried in order until the frame shown at its start is found."""
 # Bit-exact: the same pixels on every processor. Full chroma: swscale's fast path for even widths darkens by 1 %.
-INTERPOLATION = (
-    Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-)
+_EXACT = Scaling.FULL_CHR_H_INT | Scaling.ACCURATE_RND | Scaling.BITEXACT
+INTERPOLATION: dict[Interpolation, Scaling] = {
+    "bilinear": Scaling.BILINEAR | _EXACT,
+    "bicubic": Scaling.BICUBIC | _EXACT,
+}
 MATRICES = (1, 4, 5, 6, 7, 9)
 """Colour matrices (ITU-T H.273 codes) that swscale knows; it gets BT.601 for all others."""
 
 
-def frames(path: str, times: np.ndarray, size: tuple[int, int], timeline: Timeline | None = None) -> np.ndarray:
-    """Return upright frames of `size` = (height, width) shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
-    clips = np.zeros((*times.shape, *size, 3), np.uint8)
+def frames(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline | None = None) -> np.ndarray:
+    """Return upright, scaled and cropped frames shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
+    clips = blank(times, request)
     if times.size == 0:
         return clips
     with open_media(path) as media:
-        reader = _Reader(placed(media, timeline), size)
+        reader = _Reader(placed(media, timeline), request)
         for index in np.argsort(times[:, 0]):
             if timeline is not None and timeline.pieces:
-                clips[index] = _continued(path, times[index], size, timeline)
+                clips[index] = _continued(path, times[index], request, timeline)
             else:
                 clips[index] = reader.segment(path, times[index])
     return clips
 
 
-def _continued(path: str, times: np.ndarray, size: tuple[int, int], timeline: Timeline) -> list[np.ndarray]:
+def _continued(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline) -> list[np.ndarray]:
     """Return the frames shown at ascending `times` in a file whose clock breaks, where seeks fail."""
     with open_media(path) as media:
-        reader = _Reader(placed(media, timeline), size, timeline.pieces)
+        reader = _Reader(placed(media, timeline), request, timeline.pieces)
         arrays = reader._plain(times, at_start=False)
     if arrays is None:
         raise MediaError("decode_error", "no frame could be decoded")
@@ -66,8 +69,8 @@ def _continued(path: str, times: np.ndarray, size: tuple[int, int], timeline: Ti
 class _Reader:
     """One open file, its decoder and its scaler."""
 
-    def __init__(self, media: Media, size: tuple[int, int], pieces: tuple[Piece, ...] = ()) -> None:
-        self.media, self.size, self.pieces = media, size, pieces
+    def __init__(self, media: Media, request: VideoRequest, pieces: tuple[Piece, ...] = ()) -> None:
+        self.media, self.request, self.pieces = media, request, pieces
         self.stream = media.only("video")
         self.codec = self.stream.codec_context
         # More threads cost more processor time than they save when several files are decoded in parallel.
@@ -92,7 +95,7 @@ class _Reader:
                 return arrays
         with open_media(path) as opened:
             fresh = replace(opened, origin=self.media.origin)
-            arrays = _Reader(fresh, self.size)._plain(times, at_start=True)
+            arrays = _Reader(fresh, self.request)._plain(times, at_start=True)
         if arrays is None:
             raise MediaError("decode_error", "no frame could be decoded")
         return arrays
@@ -241,16 +244,23 @@ class _Reader:
                 yield frame
 
     def _array(self, frame: Any) -> np.ndarray:
-        """Return the frame upright and scaled: uint8 [height, width, 3] RGB."""
+        """Return the frame upright, scaled and cropped: uint8 [height, width, 3] RGB."""
         turn = orientation(frame)
-        height, width = self.size[::-1] if turn[0] else self.size  # scaling before turning touches fewer pixels
+        # Scaling before turning touches fewer pixels.
+        if turn[0]:
+            width, height = self.request.scaled(frame.width, frame.height)
+        else:
+            height, width = self.request.scaled(frame.height, frame.width)
+        if height * width > MAX_PIXELS:
+            shape = f"{frame.width}×{frame.height}"
+            raise MediaError("decode_error", f"frames of {shape} pixels cannot be scaled to {width}×{height}")
         scaled = self.scaler.reformat(
             frame,
             width,
             height,
             "rgb24",
             src_colorspace=None if frame.format.is_rgb else frame.colorspace if frame.colorspace in MATRICES else 5,
-            interpolation=INTERPOLATION,
+            interpolation=INTERPOLATION[self.request.interpolation],
             threads=1,
         )
-        return upright(scaled.to_ndarray(), turn)
+        return cropped(upright(scaled.to_ndarray(), turn), self.request)

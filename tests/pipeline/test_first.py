@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,9 +41,9 @@ def files(tmp_path_factory) -> dict[str, str]:
     }
 
 
-def read(files: dict[str, str], decoder: str, names: list[str]) -> list[Decoded | MediaError]:
+def read(files: dict[str, str], decoder: str, names: list[str], **how: Any) -> list[Decoded | MediaError]:
     """Read as an extraction does: in a worker, through the pool."""
-    arguments = {"starts": [0.5], "seconds": 1.0, "decoder": decoder, **HOW}
+    arguments = {"starts": [0.5], "seconds": 1.0, "decoder": decoder, **HOW, **how}
     tasks = [Task(i, "pipeline.readers.first:video", {"path": files[n], **arguments}) for i, n in enumerate(names)]
     with Pool(1, Decoding()) as pool:
         return [answer for _, answer in pool.results(tasks, ahead=1)]
@@ -56,6 +57,15 @@ def test_decord_sends_on_what_it_does_not_know_and_keeps_damage(files):
     np.testing.assert_array_equal(transport.segments, read_video(files["transport"], [0.5], 1.0, **HOW))
     assert isinstance(damaged, MediaError) and (damaged.reason, damaged.decoder) == ("decode_error", "decord")
     assert isinstance(audio, MediaError) and (audio.reason, audio.decoder) == ("no_video_stream", "decord")
+
+
+@needs_decord
+@pytest.mark.parametrize("how", [{"resize": 128}, {"interpolation": "bicubic"}])
+def test_decord_sends_on_what_it_cannot_scale(files, how):
+    (good, damaged), alone = read(files, "decord", ["good", "damaged"], **how), read(files, "pyav", ["good"], **how)[0]
+    assert isinstance(good, Decoded) and good.decoder == "pyav"
+    assert isinstance(alone, Decoded) and (good.segments == alone.segments).all()
+    assert isinstance(damaged, MediaError) and (damaged.reason, damaged.decoder) == ("decode_error", "pyav")
 
 
 def test_pyav_reads_it_first(files):
