@@ -62,7 +62,7 @@ rule evaluate:
             for what in ("retrieval", "neighbours", "diagnosis")
         ],
         PATHS.comparison,
-        PATHS.eval(FEATURES) / "neighbours.json",
+        neighbours_of_spaces(),
         probed(),
 
 

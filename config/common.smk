@@ -107,5 +107,6 @@ wildcard_constraints:
     shard=r"\d{5}",
     backbone="|".join(CONFIG.backbones),
     experiment="|".join(CONFIG.heads.experiments),
+    space="|".join(CONFIG.spaces),
     task="|".join(CONFIG.labels.tasks),
     variant="|".join(re.escape(variant.name) for variant in CONFIG.study.length.variants),

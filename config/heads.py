@@ -6,11 +6,11 @@ only what it changes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from config.section import Section, Seed, Width
+from config.section import Section, Seed, Width, left_out
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Normalisation = Literal["batch", "layer", "none"]
@@ -40,6 +40,23 @@ LOWEST_LEARNED = 0.01
 """Lower bound of a learned temperature: cosines are multiplied by at most 100 (CLIP, arXiv 2103.00020)."""
 
 
+class Sides(NamedTuple):
+    """The backbones whose features are read for audio and for video; several of a modality are concatenated."""
+
+    audio: tuple[str, ...]
+    video: tuple[str, ...]
+
+    @property
+    def backbones(self) -> list[str]:
+        """All of them, audio first, each once."""
+        return list(dict.fromkeys(self.audio + self.video))
+
+    @property
+    def names(self) -> list[str]:
+        """The two sides as text, such as `musicnn` and `clip+r2plus1d`."""
+        return ["+".join(self.audio), "+".join(self.video)]
+
+
 class Layers(Section):
     """Layers of a projection head: hidden ones (dense, normalisation, activation, dropout), then a dense output
     layer."""
@@ -57,8 +74,12 @@ class Layers(Section):
 
 
 class ModalityHead(Section):
-    """Overrides of the experiment's head settings for one modality."""
+    """The backbones of one modality of an experiment, and overrides of its head settings. The name of a backbone, or a
+    list of names, may stand in place of the section."""
 
+    backbones: list[str] | None = Field(None, min_length=1)
+    """Backbones whose features this experiment's head reads, names in `backbones`; several are standardised and
+    concatenated. Default: `heads.audio` or `heads.video`."""
     identity: bool = False
     """Train no head for this modality: its embeddings are the L2-normalised features, so `embedding` must be their
     width."""
@@ -73,9 +94,25 @@ class ModalityHead(Section):
     output: Output | None = None
     """`output` of this modality's head; default: the experiment's."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_alone(cls, raw: Any) -> Any:
+        names = [raw] if isinstance(raw, str) else raw
+        return {"backbones": names} if isinstance(names, list) else raw
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ModalityHead:
+        if self.backbones and len(set(self.backbones)) < len(self.backbones):
+            raise ValueError(f"{', '.join(self.backbones)}: a backbone stands twice in the list")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return left_out(write(self), "backbones", None)
+
     @model_validator(mode="after")
     def _identity_has_no_layers(self) -> ModalityHead:
-        overrides = sorted(name for name, value in self if name != "identity" and value is not None)
+        overrides = sorted(name for name, value in self if name in Layers.model_fields and value is not None)
         if self.identity and overrides:
             raise ValueError(f"with `identity: true` there are no layers, so {', '.join(overrides)} would mean nothing")
         return self
@@ -96,9 +133,12 @@ class Experiment(Layers):
     embedding: int = Field(256, ge=2, le=65_536)
     """Dimensions of the embedding space that both modalities share."""
     audio: ModalityHead = ModalityHead()
-    """Overrides for the audio head."""
+    """Backbones and overrides of the audio head."""
     video: ModalityHead = ModalityHead()
-    """Overrides for the video head."""
+    """Backbones and overrides of the video head."""
+    standardise: bool = False
+    """Standardise the features before the heads: each feature minus its mean, divided by its standard deviation, both
+    of the training split. Always on for a modality with several backbones."""
     loss: Loss = "info_nce"
     """Contrastive loss. `info_nce`: symmetric InfoNCE, as in the paper's published code; `paper`: the paper's equation,
     whose denominator leaves out the positive; `siglip`: sigmoid loss, each pair classified as positive or negative
@@ -160,6 +200,18 @@ class Experiment(Layers):
                 raise ValueError(f"{key} has no effect without `{condition}`")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return left_out(write(self), "standardise", False)
+
+    def backbones(self, modality: Modality) -> list[str] | None:
+        """Return the experiment's own backbones of a modality; None: those of all experiments."""
+        return (self.audio if modality == "audio" else self.video).backbones
+
+    def standardises(self, modality: Modality) -> bool:
+        """Return whether the features of a modality are standardised before its head."""
+        return self.standardise or len(self.backbones(modality) or []) > 1
+
     def layers(self, modality: Modality) -> Layers | None:
         """Return the layers of a modality's head with its overrides; None if it has no head (`identity`)."""
         head = self.audio if modality == "audio" else self.video
@@ -180,9 +232,9 @@ class Heads(Section):
     """Projection heads trained on the cached features."""
 
     audio: str = "musicnn"
-    """Backbone of the audio features, a name in `backbones`."""
+    """Backbone of the audio features, a name in `backbones`, of all experiments that name no other."""
     video: str = "r2plus1d"
-    """Backbone of the video features, a name in `backbones`."""
+    """Backbone of the video features, a name in `backbones`, of all experiments that name no other."""
     experiments: dict[str, Experiment] = {"baseline": Experiment()}
     """Experiments by name: settings that are trained, evaluated and compared."""
     seeds: Seeds = Field([0], min_length=1)

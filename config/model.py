@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from config.cli import UserError
 from config.evaluation import Evaluation
-from config.heads import Experiment, Heads
+from config.heads import Experiment, Heads, Sides
 from config.labels import FEATURES, Labels, Probes
 from config.paths import Paths
 from config.pipeline import Backbone, Dask, Decoding, Render, Segments, Splits
@@ -76,6 +76,14 @@ class Config(Section):
                 raise ValueError(
                     f"heads.{modality}: the backbone '{name}' is not one of backbones: {sorted(self.backbones)}"
                 )
+        for experiment, settings in self.heads.experiments.items():
+            for modality, head in (("audio", settings.audio), ("video", settings.video)):
+                for name in head.backbones or []:
+                    if name not in self.backbones:
+                        raise ValueError(
+                            f"heads.experiments.{experiment}.{modality}: the backbone '{name}' is not one of "
+                            f"backbones: {sorted(self.backbones)}"
+                        )
         for kind in ("backbones", "heads.experiments"):
             names = self.backbones if kind == "backbones" else self.heads.experiments
             for name in names:
@@ -121,6 +129,33 @@ class Config(Section):
                 + " and ".join(f"`{name}: {{weights: none}}`" for name in missing)
                 + " to `backbones`"
             )
+
+    def experiment(self, name: str) -> Experiment:
+        """Return the named experiment. Raises UserError with the names that exist if there is none."""
+        if name not in self.heads.experiments:
+            raise UserError(f"heads.experiments.{name}: no such experiment; there are {sorted(self.heads.experiments)}")
+        return self.heads.experiments[name]
+
+    def sides(self, experiment: str | None = None) -> Sides:
+        """Return the backbones of both modalities: an experiment's, or those of all that name none."""
+        settings = self.experiment(experiment) if experiment is not None else Experiment()
+        audio, video = settings.backbones("audio"), settings.backbones("video")
+        return Sides(tuple(audio or [self.heads.audio]), tuple(video or [self.heads.video]))
+
+    @property
+    def spaces(self) -> dict[str, Sides]:
+        """All pairs of sides by the name of their folder in eval/, the default ones first."""
+        sides = dict.fromkeys([self.sides(), *map(self.sides, self.heads.experiments)])
+        return {self.space(pair): pair for pair in sides}
+
+    def space(self, sides: Sides) -> str:
+        """Return the name of the folder in eval/ for what is measured on the features of these sides themselves."""
+        return FEATURES if sides == self.sides() else "-".join([FEATURES, *sides.audio, *sides.video])
+
+    @property
+    def used_backbones(self) -> list[str]:
+        """The backbones that any experiment reads, each once, the default ones first."""
+        return list(dict.fromkeys(name for sides in self.spaces.values() for name in sides.backbones))
 
     @property
     def paths(self) -> Paths:

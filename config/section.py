@@ -77,6 +77,12 @@ class Section(BaseModel):
         return raw
 
 
+def left_out(written: dict[str, Any], key: str, default: Any) -> dict[str, Any]:
+    """Return a serialised section without a key that came later and has its default: else the digests and parameters of
+    what was computed before would change."""
+    return {name: value for name, value in written.items() if name != key or value != default}
+
+
 def _numeric(annotation: Any) -> bool:
     """Return whether a type is a number, an optional number, or a list of numbers."""
     parts = [part for part in get_args(annotation) if part is not type(None)]

@@ -2,7 +2,8 @@
 
 Reads the manifest, the cache, labels/ where these come from other files, and, with --experiment, that experiment's
 embeddings (by the first of `heads.seeds`).
-Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features:
+Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features (with --space,
+those of an experiment on other backbones):
   galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by audio, by video and by
                both (the mean of the two cosines), always of other videos; and across modalities, where the positive
                may be among them, with the positive's rank
@@ -28,7 +29,7 @@ import torch
 
 from config.cli import UserError, parser, run
 from config.files import write_json
-from config.labels import FEATURES
+from config.heads import Sides
 from config.model import Config, read
 from data.labels import read_labels
 from data.manifest import read_manifest
@@ -36,7 +37,8 @@ from eval.maps import maps
 from eval.ranks import ranks
 from eval.retrieval import load_test, mean_unit
 from eval.similarity import ACROSS, Items, Label, agreement, consistency, directed, nearest
-from pipeline.features import good_segments, open_features
+from eval.spaces import space_arguments
+from pipeline.features import Features, good_segments, open_features
 
 log = logging.getLogger("neighbours")
 MOST = 2000
@@ -87,27 +89,29 @@ def load_embedded(config: Config, name: str) -> Space:
     return Space(table, test.audio[chosen], test.video[chosen], view.start()[rows], True, facts)
 
 
-def load_features(config: Config) -> Space:
-    """Return the features of the test videos that both backbones could read, centred."""
+def load_features(config: Config, sides: Sides) -> Space:
+    """Return the features of the test videos that all backbones could read, centred.
+
+    Several backbones of a modality are concatenated, each divided by its standard deviation over all its features.
+    """
     paths = config.paths
     view, table = open_features(paths), read_manifest(paths.manifest)
     if table.num_rows > view.videos:
         raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
-    backbones = (config.heads.audio, config.heads.video)
     row = table["row"].to_numpy()
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
-    known = np.flatnonzero(test & view.valid(*backbones)[row])
+    known = np.flatnonzero(test & view.valid(*config.used_backbones)[row])
     chosen = known[_draw(len(known), config.eval.seed)]
-    audio, video = (view.numpy(name, row[chosen]).astype(np.float32) for name in backbones)
+    audio, video = (_side(view, names, row[chosen]) for names in sides)
     paired = good_segments(audio, video).any(axis=1)
     chosen, audio, video = chosen[paired], audio[paired], video[paired]
     facts = {
-        "keys": {name: view.key(name) for name in backbones},
-        "random_weights": {name: bool(view.random_weights(name)) for name in backbones},
+        "keys": {name: view.key(name) for name in sides.backbones},
+        "random_weights": {name: bool(view.random_weights(name)) for name in sides.backbones},
         "embeddings": None,
         "of": len(known),
     }
-    constant = [name for name, features in zip(backbones, (audio, video), strict=True) if _constant(features)]
+    constant = [name for name, features in zip(sides.names, (audio, video), strict=True) if _constant(features)]
     for name in constant:
         log.warning("%s: the features are constant: all videos are equally near to each other", name)
     if constant:
@@ -117,6 +121,13 @@ def load_features(config: Config) -> Space:
         for x in (audio, video)
     )
     return Space(table.take(pa.array(chosen)), audio, video, view.start()[row[chosen]], False, facts)
+
+
+def _side(view: Features, names: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
+    blocks = [view.numpy(name, rows).astype(np.float32) for name in names]
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate([block / (np.nanstd(block) or 1) for block in blocks], axis=2)
 
 
 def _constant(features: np.ndarray) -> bool:
@@ -222,16 +233,21 @@ def _several(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value or []
 
 
-def neighbours(config: Config, name: str | None) -> dict[str, Any]:
-    """Measure neighbours of an experiment's embeddings, or of features if `name` is None; write the JSON, return it."""
-    space = load_embedded(config, name) if name else load_features(config)
+def neighbours(config: Config, name: str) -> dict[str, Any]:
+    """Measure neighbours of an experiment's embeddings, or of the features of a space of `config.spaces`.
+
+    Write the JSON and return it.
+    """
+    sides = config.spaces.get(name)
+    space = load_features(config, sides) if sides else load_embedded(config, name)
     known, seed, resamples = labels(with_labels(config, space.table)), config.eval.seed, config.eval.bootstrap
     shown = Shown(space, known)
     levels = {level: space.items(level) for level in QUERIES}
     galleries = [gallery(space, level, shown, seed) for level in levels]
     # Where all items are equally near, the first of the table count as nearest: what they share means nothing.
     constant = space.facts.get("constant", [])
-    equal = {modality for modality in ("audio", "video") if not name and getattr(config.heads, modality) in constant}
+    named = zip(("audio", "video"), sides.names, strict=True) if sides else ()
+    equal = {modality for modality, side in named if side in constant}
     agreements = [
         {"level": level} | measured | ({"better_than_chance": False} if way in equal else {})
         for level, items in levels.items()
@@ -241,8 +257,8 @@ def neighbours(config: Config, name: str | None) -> dict[str, Any]:
     ]
     consistencies = [consistency(levels["segment"], modality, resamples, seed) for modality in ("audio", "video")]
     written = {
-        "experiment": name,
-        "space": "embeddings" if name else "features",
+        "experiment": None if sides else name,
+        "space": "features" if sides else "embeddings",
         **space.facts,
         "videos": space.table.num_rows,
         "seed": seed,
@@ -255,16 +271,16 @@ def neighbours(config: Config, name: str | None) -> dict[str, Any]:
         "genres": [next(iter(names), None) for label in known if label.name == "genre" for names in label.names()],
         "maps": maps(levels["video"].audio, levels["video"].video, space.shared),
     }
-    write_json(config.paths.eval(name or FEATURES) / "neighbours.json", written)
+    write_json(config.paths.eval(name) / "neighbours.json", written)
     return written
 
 
 def main() -> None:
     p = parser(__doc__, "eval.neighbours", "cores to use")
-    p.add_argument("--experiment", metavar="NAME", help="one of heads.experiments; without it, the backbones' features")
+    space_arguments(p)
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    for a in neighbours(read(args.config), args.experiment)["agreement"]:
+    for a in neighbours(read(args.config), args.experiment or args.space)["agreement"]:
         log.info(
             "%ss, %s of the %d nearest by %s: %.3f [%.3f, %.3f], chance %.3f",
             *(a["level"], a["label"], a["k"], a["by"], a["value"], a["low"], a["high"], a["chance"]),

@@ -46,7 +46,7 @@ DIRECTIONS = ("audio_to_video", "video_to_audio")
 
 @dataclass(frozen=True)
 class TestSet:
-    """The test videos that both backbones could read.
+    """The test videos that the backbones of all experiments could read.
 
     `table` is their part of the manifest, `audio` and `video` are float16 [videos, segments, embedding] in its order;
     `total` counts the split's videos, readable or not; `record` is that of the embeddings.
@@ -88,15 +88,17 @@ def load_test(config: Config, name: str, training: Run | None = None) -> tuple[T
     training = training or runs(config, name)[0]
     paths = config.paths
     view, table = open_features(paths), read_manifest(paths.manifest)
-    backbones = (config.heads.audio, config.heads.video)
-    valid = view.valid(*backbones)
+    # Of every experiment, so that all of them rank the same gallery.
+    valid = view.valid(*config.used_backbones)
     row = table["row"].to_numpy()
     if len(row) > len(valid):
         raise UserError(f"{paths.manifest} has {len(row)} videos, the cache {len(valid)}; run `snakemake extract …`")
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     chosen = np.flatnonzero(test & valid[row])
     _check(int(test.sum()), len(chosen))
-    embedded = load_embeddings(training, row[chosen], {name: view.key(name) for name in backbones})
+    embedded = load_embeddings(
+        training, row[chosen], {backbone: view.key(backbone) for backbone in config.sides(name).backbones}
+    )
     paired = good_segments(embedded.audio, embedded.video).any(axis=1)
     chosen, audio, video = chosen[paired], embedded.audio[paired], embedded.video[paired]
     _check(int(test.sum()), len(chosen))
@@ -107,7 +109,7 @@ def _check(total: int, usable: int) -> None:
     """UserError unless there are at least two test videos to rank."""
     if usable < 2:
         raise UserError(
-            f"the test split has {total} videos, of which {usable} have features of both backbones; a "
+            f"the test split has {total} videos, of which {usable} have features of all backbones; a "
             "ranking needs at least 2. Add videos, or give `splits.test` a larger share."
         )
 

@@ -3,6 +3,10 @@
 CACHE = [PATHS.features_record, PATHS.manifest_record]
 
 
+# Backbones that only some experiments read: a video is ranked if all of them could read it.
+ALSO_READ = {"backbones": CONFIG.used_backbones} if len(CONFIG.spaces) > 1 else {}
+
+
 rule retrieval:
     input:
         rules.embed.output,
@@ -11,7 +15,7 @@ rule retrieval:
         json=PATHS.eval("{experiment}") / "retrieval.json",
         resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
     params:
-        eval=CONFIG.eval.model_dump(),
+        eval=CONFIG.eval.model_dump() | ALSO_READ,
         seeds=CONFIG.heads.seeds,
     log:
         LOGS / "retrieval" / "{experiment}.log",
@@ -50,18 +54,18 @@ rule neighbours_of_features:
         CACHE,
         FOREIGN,
     output:
-        PATHS.eval(FEATURES) / "neighbours.json",
+        PATHS.eval("{space}") / "neighbours.json",
     params:
         eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
-        sides=[CONFIG.heads.audio, CONFIG.heads.video],
+        sides=CONFIG.used_backbones,
     log:
-        LOGS / "neighbours" / "features.log",
+        LOGS / "neighbours" / "{space}.log",
     benchmark:
-        BENCHMARKS / "neighbours" / "features.tsv"
+        BENCHMARKS / "neighbours" / "{space}.tsv"
     message:
         "finding nearest neighbours with the backbones' features"
     shell:
-        "python -m eval.neighbours {FLAGS} > {log:q} 2>&1"
+        "python -m eval.neighbours {FLAGS} --space {wildcards.space} > {log:q} 2>&1"
 
 
 rule neighbours:
@@ -72,7 +76,7 @@ rule neighbours:
     output:
         PATHS.eval("{experiment}") / "neighbours.json",
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *ALSO_READ.values()],
     log:
         LOGS / "neighbours" / "{experiment}.log",
     benchmark:
@@ -87,7 +91,7 @@ rule neighbours:
 PROBED = {
     "probes": CONFIG.probes.model_dump(),
     "seeds": CONFIG.heads.seeds,
-    "sides": [CONFIG.heads.audio, CONFIG.heads.video],
+    "sides": CONFIG.used_backbones,
     "bootstrap": [CONFIG.eval.bootstrap, CONFIG.eval.seed],
 }
 
@@ -98,18 +102,18 @@ rule probe_features:
         CACHE,
         PATHS.labels_record("{task}"),
     output:
-        json=PATHS.eval(FEATURES) / "{task}.json",
-        scores=PATHS.eval(FEATURES) / "{task}.safetensors",
+        json=PATHS.eval("{space}") / "{task}.json",
+        scores=PATHS.eval("{space}") / "{task}.safetensors",
     params:
         probed=PROBED,
     log:
-        LOGS / "probe" / "features" / "{task}.log",
+        LOGS / "probe" / "{space}" / "{task}.log",
     benchmark:
-        BENCHMARKS / "probe" / "features" / "{task}.tsv"
+        BENCHMARKS / "probe" / "{space}" / "{task}.tsv"
     message:
         "probing the backbones' features for '{wildcards.task}'"
     shell:
-        "python -m eval.probe {FLAGS} --task {wildcards.task} > {log:q} 2>&1"
+        "python -m eval.probe {FLAGS} --task {wildcards.task} --space {wildcards.space} > {log:q} 2>&1"
 
 
 rule probe_experiment:
@@ -117,7 +121,7 @@ rule probe_experiment:
         rules.embed.output,
         CACHE,
         PATHS.labels_record("{task}"),
-        rules.probe_features.output,
+        lambda wc: expand(rules.probe_features.output, space=CONFIG.space(CONFIG.sides(wc.experiment)), task=wc.task),
     output:
         json=PATHS.eval("{experiment}") / "{task}.json",
         scores=PATHS.eval("{experiment}") / "{task}.safetensors",
@@ -173,14 +177,18 @@ def measured():
             PATHS.eval(e) / "neighbours.json",
             PATHS.eval(e) / "diagnosis.json",
         )
-    ] + [PATHS.comparison, PATHS.eval(FEATURES) / "neighbours.json", *probed()]
+    ] + [PATHS.comparison, *neighbours_of_spaces(), *probed()]
+
+
+def neighbours_of_spaces():
+    """The neighbours by the features themselves, of every pair of sides."""
+    return [PATHS.eval(space) / "neighbours.json" for space in CONFIG.spaces]
 
 
 def probed():
     """The probes of all tasks: on the features and on every experiment's embeddings."""
-    return [
-        PATHS.eval(e) / f"{task}.json" for e in (FEATURES, *CONFIG.heads.experiments) for task in CONFIG.labels.tasks
-    ]
+    spaces = (*CONFIG.spaces, *CONFIG.heads.experiments)
+    return [PATHS.eval(space) / f"{task}.json" for space in spaces for task in CONFIG.labels.tasks]
 
 
 rule write_report:

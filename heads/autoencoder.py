@@ -74,7 +74,7 @@ class Reconstruction(nn.Module):
 
     def __init__(self, modality: Literal["audio", "video"], head: ProjectionHead, experiment: Experiment) -> None:
         super().__init__()
-        self.modality, self.encoder = modality, head.layers
+        self.modality, self.head = modality, head
         layers = experiment.layers(modality)
         assert layers is not None
         mirrored = Layers(**{**layers.model_dump(), "hidden": layers.hidden[::-1], "output": "linear"})
@@ -85,7 +85,8 @@ class Reconstruction(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the mean squared error of the reconstructed features [n, dim], a scalar."""
-        loss = functional.mse_loss(self.decoder(self.encoder(features.float())), self.standardise(features))
+        reconstructed = self.decoder(self.head.layers(self.head.inputs(features)))
+        loss = functional.mse_loss(reconstructed, self.standardise(features))
         self._sum += loss.detach() * len(features)
         self._count += len(features)
         return loss

@@ -52,24 +52,27 @@ def embed_block(head: nn.Module, features: np.ndarray, valid: np.ndarray, device
 def embed(config: Config, name: str) -> list[dict[str, Any]]:
     """Write the embeddings of every seed of one experiment; return their records."""
     view = open_features(config.paths, torch.get_num_threads())
-    keys = {backbone: view.key(backbone) for backbone in (config.heads.audio, config.heads.video)}
+    sides = config.sides(name)
+    keys = {backbone: view.key(backbone) for backbone in sides.backbones}
     writers = [Writer(run, keys, view.videos, view.segments) for run in runs(config, name)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with kernels(config.heads.matmul, device):
-        for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
-            _embed_modality(view, modality, backbone, writers, device)
+        for modality, backbones in (("audio", sides.audio), ("video", sides.video)):
+            _embed_modality(view, modality, backbones, writers, device)
     return [writer.finish() for writer in writers]
 
 
-def _embed_modality(view: Features, modality: str, backbone: str, writers: list[Writer], device: str) -> None:
+def _embed_modality(
+    view: Features, modality: str, backbones: tuple[str, ...], writers: list[Writer], device: str
+) -> None:
     """Write one modality of every seed's embeddings, a block of videos at a time."""
-    valid = view.valid(backbone)
+    valid = view.valid(*backbones)
     for writer in writers:
         writer.begin(modality, int(valid.sum()), device)
     starts = range(0, len(valid), BLOCK)
     for start in progress(starts, len(starts), f"embed {modality}", "blocks"):
         part = slice(start, start + BLOCK)
-        features = view.numpy(backbone, part)
+        features = view.joined(backbones, part)
         for writer in writers:
             writer.write(modality, part, features, valid[part], device)
 

@@ -1,4 +1,4 @@
-"""The training data: the videos of each split that both backbones could read, and the arrays of their features.
+"""The training data: the videos of each split that all backbones could read, and the arrays of their features.
 
 Reads the manifest, the done records and the arrays' metadata; the features themselves are read by heads/dataset.py.
 """
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from config.cli import UserError
-from config.heads import LEAST_VIDEOS
+from config.heads import LEAST_VIDEOS, Sides
 from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
@@ -23,7 +23,7 @@ from pipeline.shards import Shards
 
 @dataclass(frozen=True)
 class Split:
-    """The videos of a split that both backbones could read.
+    """The videos of a split that the backbones of both modalities could read.
 
     `rows` are their row numbers (int64, ascending); `good` is bool [videos, segments]: which segments have both
     modalities (all, unless `decoding.partial` kept a damaged video); `total` counts all of the split.
@@ -35,7 +35,7 @@ class Split:
 
 
 class Source(Protocol):
-    """Features of one modality, float16 [videos, segments, dim]: on disk (`Shards`) or in memory (`InMemory`)."""
+    """Features of one modality, float16 [videos, segments, dim]: on disk (`Shards`), in memory, or concatenated."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,6 +65,25 @@ class InMemory:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the videos `rows` (int64, in any order), float16 [videos, segments, dim]."""
         return self.values[rows]
+
+
+@dataclass(frozen=True)
+class Concatenated:
+    """Features of several backbones side by side, float16 [videos, segments, sum of dims], in the order of `parts`."""
+
+    parts: tuple[Source, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Videos, segments, dim."""
+        return (*self.parts[0].shape[:2], sum(part.shape[2] for part in self.parts))
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray:
+        return np.concatenate([part[rows] for part in self.parts], axis=2)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return the videos `rows` (int64, in any order), float16 [videos, segments, dim]."""
+        return np.concatenate([part.read(rows) for part in self.parts], axis=2)
 
 
 @dataclass(frozen=True)
@@ -103,20 +122,25 @@ class PairedFeatures:
             split = self.splits[name]
             if len(split.rows) < least:
                 raise UserError(
-                    f"the {name} split has {split.total} videos, of which {len(split.rows)} have features of both "
-                    f"{' and '.join(self.keys)}; training needs at least {least}. Add videos to `videos` (or raise "
+                    f"the {name} split has {split.total} videos, of which {len(split.rows)} have features of "
+                    f"{', '.join(self.keys)}; training needs at least {least}. Add videos to `videos` (or raise "
                     "`render.videos`), or look into failures.csv for why they could not be read."
                 )
 
 
-def load_features(config: Config) -> PairedFeatures:
-    """Open the manifest and both backbones' arrays. Raises UserError on missing, mixed or incomplete features."""
-    paths = config.paths
+def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
+    """Open the manifest and the arrays of the backbones of `sides` (default: those of experiments that name none).
+
+    Raises UserError on missing, mixed or incomplete features.
+    """
+    paths, sides = config.paths, sides or config.sides()
     view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split"])
-    names = (config.heads.audio, config.heads.video)
-    arrays = (Shards.open(paths.features / names[0]), Shards.open(paths.features / names[1]))
+    names = sides.backbones
+    stored = {name: Shards.open(paths.features / name) for name in names}
+    audio, video = ([stored[name] for name in side] for side in sides)
+    arrays = (_joined(audio), _joined(video))
     good = np.ones(arrays[0].shape[:2], bool)
-    for name, array in zip(names, arrays, strict=True):
+    for name, array in stored.items():
         _mark_damaged(paths, name, array, config.shard_videos, good)
     valid = view.valid(*names) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
@@ -137,6 +161,10 @@ def load_features(config: Config) -> PairedFeatures:
         keys={name: view.key(name) for name in names},
         random_weights={name: bool(view.random_weights(name)) for name in names},
     )
+
+
+def _joined(parts: list[Shards]) -> Source:
+    return parts[0] if len(parts) == 1 else Concatenated(tuple(parts))
 
 
 def _mark_damaged(paths: Paths, backbone: str, array: Shards, shard_videos: int, good: np.ndarray) -> None:

@@ -36,6 +36,7 @@ from heads.loss import loss_of
 from heads.model import build
 from heads.optimiser import make, rate
 from heads.runs import Run
+from heads.standardise import Standardiser
 from heads.stopping import Patience, check_finite
 
 log = logging.getLogger("train")
@@ -73,11 +74,25 @@ class Training:
         seed_everything(seed, 0)
         # Made on the CPU, so that the initial weights do not depend on the device.
         self.heads = build(experiment, *features.dims).to(self.device)
+        self._standardise()
         self.loss = loss_of(experiment).to(self.device)
         # All that is learned, under the names it has in the checkpoint.
         self.learned = nn.ModuleDict({"audio": self.heads.audio, "video": self.heads.video, "loss": self.loss})
         self.optimiser = make(experiment, self.learned.parameters())
         self.steps = steps(features.splits["train"].good, experiment.segment_policy, experiment.batch)
+
+    def _standardise(self) -> None:
+        """Fit the heads' standardisers, where there are any, to all segments of the training split."""
+        scalings = [self.heads.audio.scaling, self.heads.video.scaling]
+        fitted = {i: Standardiser(len(scaling.mean)) for i, scaling in enumerate(scalings) if scaling is not None}
+        if not fitted:
+            return
+        for batch in self.data["train"].batches("all", self.experiment.batch, self.seed, 0):
+            for i, standardiser in fitted.items():
+                standardiser.see(batch[i].cpu())
+        for i, scaling in enumerate(scalings):
+            if scaling is not None:
+                scaling.set(fitted[i])
 
     def initialise(self) -> None:
         """Initialise the heads as `initialisation` says; called before the first epoch."""
@@ -194,11 +209,12 @@ def patience(progress: Progress, experiment: Experiment) -> Patience:
 
 def about(config: Config, features: PairedFeatures, run: Run) -> About:
     """Return the description of a training: only one with an equal description may be resumed."""
+    audio, video = config.sides(run.experiment).names
     return About(
         experiment=config.heads.experiments[run.experiment].model_dump(),
         seed=run.seed,
-        audio=config.heads.audio,
-        video=config.heads.video,
+        audio=audio,
+        video=video,
         audio_dim=features.dims[0],
         video_dim=features.dims[1],
         keys=features.keys,

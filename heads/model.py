@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from config.cli import UserError
 from config.heads import Experiment, Layers
+from heads.standardise import Scaling
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 NORMALISATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -25,9 +26,10 @@ class ProjectionHead(nn.Module):
     With a sigmoid no coordinate is negative, so cosines between embeddings are in [0, 1]; without, in [-1, 1].
     """
 
-    def __init__(self, dim: int, layers: Layers, embedding: int) -> None:
+    def __init__(self, dim: int, layers: Layers, embedding: int, standardise: bool = False) -> None:
         super().__init__()
         self.dim = dim
+        self.scaling = Scaling(dim) if standardise else None
         parts: list[nn.Module] = []
         for width in layers.hidden:
             parts.append(nn.Linear(dim, width))
@@ -43,21 +45,31 @@ class ProjectionHead(nn.Module):
         self.layers = nn.Sequential(*parts)
 
     def forward(self, features: Tensor) -> Tensor:
-        # The cache holds float16, in which a sum over 1,506 features would lose digits.
-        return functional.normalize(self.layers(features.float()), dim=-1)
+        return functional.normalize(self.layers(self.inputs(features)), dim=-1)
+
+    def inputs(self, features: Tensor) -> Tensor:
+        """Return what the first layer gets, float32 [n, dim]: the features, standardised where the experiment says so.
+
+        The cache holds float16, in which a sum over 1,506 features would lose digits.
+        """
+        return features.float() if self.scaling is None else self.scaling(features)
 
 
 class NoHead(nn.Module):
     """Normalise features [n, dim] of any float type to unit vectors [n, dim] float32."""
 
+    def __init__(self, dim: int, standardise: bool = False) -> None:
+        super().__init__()
+        self.scaling = Scaling(dim) if standardise else None
+
     def forward(self, features: Tensor) -> Tensor:
-        return functional.normalize(features.float(), dim=-1)
+        return functional.normalize(features.float() if self.scaling is None else self.scaling(features), dim=-1)
 
 
 class TwoHeads(nn.Module):
     """One projection head a modality, `audio` and `video`, which share only the space they map into."""
 
-    def __init__(self, audio: nn.Module, video: nn.Module) -> None:
+    def __init__(self, audio: ProjectionHead | NoHead, video: ProjectionHead | NoHead) -> None:
         super().__init__()
         self.audio, self.video = audio, video
 
@@ -72,15 +84,15 @@ def build(experiment: Experiment, audio_dim: int, video_dim: int) -> TwoHeads:
     Raises UserError where the features of a modality without a head are not as wide as the shared space.
     """
 
-    def head(name: Literal["audio", "video"], dim: int) -> nn.Module:
+    def head(name: Literal["audio", "video"], dim: int) -> ProjectionHead | NoHead:
         layers = experiment.layers(name)
         if layers is not None:
-            return ProjectionHead(dim, layers, experiment.embedding)
+            return ProjectionHead(dim, layers, experiment.embedding, experiment.standardises(name))
         if dim != experiment.embedding:
             raise UserError(
                 f"{name}.identity makes the {dim} {name} features the embeddings, but the experiment's "
                 f"embedding is {experiment.embedding}: set `embedding: {dim}`"
             )
-        return NoHead()
+        return NoHead(dim, experiment.standardises(name))
 
     return TwoHeads(head("audio", audio_dim), head("video", video_dim))

@@ -11,7 +11,7 @@ rule train_heads:
         config=[folder / "config.json" for folder in folders(CONFIG, "{experiment}")],
     params:
         experiment=lambda wc: CONFIG.heads.experiments[wc.experiment].model_dump(),
-        backbones=[CONFIG.heads.audio, CONFIG.heads.video],
+        backbones=lambda wc: CONFIG.sides(wc.experiment).names,
         seeds=CONFIG.heads.seeds,
     log:
         LOGS / "train" / "{experiment}.log",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.cli import UserError
-from config.heads import Experiment
 from config.model import Config
 
 
@@ -24,19 +22,9 @@ class Run:
     """Holds checkpoint.safetensors, metrics.jsonl, config.json, embeddings.zarr and embeddings.json."""
 
 
-def experiment_of(config: Config, name: str) -> Experiment:
-    """Return the named experiment. Raises UserError with the names that exist if there is none."""
-    try:
-        return config.heads.experiments[name]
-    except KeyError:
-        raise UserError(
-            f"heads.experiments.{name}: no such experiment; there are {sorted(config.heads.experiments)}"
-        ) from None
-
-
 def runs(config: Config, name: str) -> list[Run]:
     """Return the experiment's trainings in the order of `heads.seeds`. Raises UserError for an unknown experiment."""
-    experiment_of(config, name)
+    config.experiment(name)  # it must exist
     return [Run(name, seed, folder) for seed, folder in zip(config.heads.seeds, folders(config, name), strict=True)]
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
+from config.heads import Sides
 from config.model import Config, load, read
 from heads.checkpoint import trained
 from heads.dataset import Data, best_device, open_data
@@ -34,7 +35,7 @@ from heads.features import PairedFeatures, load_features
 from heads.fit import about, fit
 from heads.kernels import kernels
 from heads.metrics import METRICS, summary
-from heads.runs import experiment_of, runs
+from heads.runs import runs
 
 log = logging.getLogger("search")
 GRID = Path(__file__).parents[1] / "config" / "search.yaml"
@@ -104,18 +105,22 @@ def validate(
 
 def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate]:
     """Train and rank every candidate, write the tables and return the candidates, best first."""
-    configured = {name: experiment_of(config, name).model_dump(exclude_defaults=True) for name in experiments}
+    configured = {name: config.experiment(name).model_dump(exclude_defaults=True) for name in experiments}
     folder = config.paths.results / "search"
-    features = load_features(config)
-    features.check_enough()
     device = best_device()
-    data = open_data(features, device, config.heads.memory_gb)
+    opened: dict[Sides, tuple[PairedFeatures, dict[str, Data]]] = {}
     results = []
     for number, (name, keys) in enumerate({**configured, **candidates(grid)}.items()):
         plain = config.model_dump(mode="json")
         plain["heads"]["experiments"] = {"candidate": keys}
+        candidate = load(plain)
+        sides = candidate.sides("candidate")
+        if sides not in opened:
+            features = load_features(config, sides)
+            features.check_enough()
+            opened[sides] = features, open_data(features, device, config.heads.memory_gb)
         with kernels(config.heads.matmul, device):
-            reached = validate(features, data, load(plain), "candidate", folder / f"{number}.safetensors")
+            reached = validate(*opened[sides], candidate, "candidate", folder / f"{number}.safetensors")
         results.append(Candidate(name, keys, *reached))
         log.info("%s: %s, gallery of %d", name, deciding(results[-1]), results[-1].gallery)
         results.sort(key=order)

@@ -1,4 +1,4 @@
-"""Standardisation of features, the same for autoencoders, probes, and the study's fusions. Reads and writes nothing."""
+"""Standardisation of features, the same for heads, autoencoders, probes and the study's fusions. No files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+
+class Scaling(nn.Module):
+    """Subtract a mean and divide by a scale that a Standardiser has found, and that the checkpoint keeps."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def set(self, standardiser: Standardiser) -> None:
+        """Take over what the standardiser has found."""
+        self.mean.copy_(standardiser.mean.float())
+        self.scale.copy_(standardiser.scale.float())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return float32 [n, dim]."""
+        scaled: Tensor = (features.float() - self.mean) / self.scale
+        return scaled
 
 
 class Standardiser(nn.Module):

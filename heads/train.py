@@ -1,7 +1,7 @@
 """Fit two projection heads on the cached features: the paper's recipe unless the experiment says otherwise.
 
-Reads the manifest and the cache, once for all experiments and seeds that it is given. Writes for each seed into the
-experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/EXPERIMENT/seeds/SEED/:
+Reads the manifest and the cache, once for all experiments and seeds on the same backbones. Writes for each seed into
+the experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/EXPERIMENT/seeds/SEED/:
   checkpoint.safetensors  the weights of the epoch with the lowest validation loss
   metrics.jsonl           one line an epoch, as it goes: losses beside their chance level and lowest possible value
   config.json             the experiment as it was run
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from config.cli import experiment_parser, run
 from config.files import write_json
-from config.heads import Experiment
+from config.heads import Experiment, Sides
 from config.model import Config, read
 from heads.dataset import Data, best_device, open_data
 from heads.features import load_features
@@ -32,8 +32,19 @@ log = logging.getLogger("train")
 
 def train(config: Config, *names: str, threads: int | None = None) -> None:
     """Train every seed of these experiments and write their files. `threads`: PyTorch's; None leaves them."""
-    trainings, paths = [run for name in names for run in runs(config, name)], config.paths
-    features, device = load_features(config), best_device()
+    by_sides: dict[Sides, list[Run]] = {}
+    for name, trainings in [(name, runs(config, name)) for name in names]:
+        by_sides.setdefault(config.sides(name), []).extend(trainings)
+    for sides, trainings in by_sides.items():
+        _train(config, sides, trainings, threads)
+    # Only now: a sweep that is killed and started again finds also the trainings that were finished.
+    for name in names:
+        shutil.rmtree(config.paths.results / "work" / "heads" / name)
+
+
+def _train(config: Config, sides: Sides, trainings: list[Run], threads: int | None) -> None:
+    """Train runs of experiments that read the same backbones; their features are read once."""
+    features, device = load_features(config, sides), best_device()
     features.check_enough()
     for backbone, random in features.random_weights.items():
         if random:
@@ -48,10 +59,7 @@ def train(config: Config, *names: str, threads: int | None = None) -> None:
         for training in trainings:
             name, seed = training.experiment, training.seed
             log.info("%s, seed %d", name, seed)
-            train_run(training, data, about(config, features, training), paths.training(name, seed))
-    # Only now: a sweep that is killed and started again finds also the trainings that were finished.
-    for name in names:
-        shutil.rmtree(paths.results / "work" / "heads" / name)
+            train_run(training, data, about(config, features, training), config.paths.training(name, seed))
 
 
 def train_run(run: Run, data: dict[str, Data], description: About, state: Path) -> None:

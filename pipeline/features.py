@@ -85,6 +85,11 @@ class Features:
         """
         return self._read(backbone, rows)
 
+    def joined(self, backbones: Sequence[str], rows: Rows = None) -> np.ndarray:
+        """Return the features of several backbones side by side, [rows, segments, sum of dims]; rows as in `numpy`."""
+        blocks = [self._read(backbone, rows) for backbone in backbones]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
+
     def torch(self, backbone: str, rows: Rows = None) -> torch.Tensor:
         """Return the same as a tensor on the CPU."""
         import torch  # only here: importing it costs seconds, which readers of labels need not wait

@@ -46,7 +46,7 @@ def main() -> None:
             failed = [f for f in record.failures if listed[f.row]]
             lines += [(f.row, backbone, f, record.versions.get(f.decoder, "")) for f in failed]
         cache[backbone] = CachedBackbone(planned.key, valid, digest.hexdigest(), planned.random_weights)
-        if backbone in (config.heads.audio, config.heads.video):
+        if backbone in config.used_backbones:
             complete &= np.asarray(read_array(paths, f"{backbone}_valid")[:])
         log.info("%s: %d of %d videos have features", backbone, valid, plan.videos)
     with replacing(paths.failures) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

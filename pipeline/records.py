@@ -113,7 +113,7 @@ class CachedBackbone:
 
 @dataclass(frozen=True)
 class CacheRecord:
-    """The finished cache. `complete`: {split: videos with features of both backbones of the projection heads}."""
+    """The finished cache. `complete`: {split: videos with features of all backbones that experiments read}."""
 
     videos: int
     segments: Segments

@@ -165,7 +165,7 @@ checkpoint index:
         failures=PATHS.failures,
         record=PATHS.features_record,
     params:
-        sides=[CONFIG.heads.audio, CONFIG.heads.video],
+        sides=CONFIG.used_backbones,
     log:
         LOGS / "index.log",
     benchmark:

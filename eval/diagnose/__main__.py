@@ -22,6 +22,7 @@ from torch import nn
 
 from config.cli import UserError, experiment_parser, run
 from config.files import read_json, write_json
+from config.heads import Sides
 from config.model import Config, read
 from config.paths import Paths
 from eval.bootstrap import intervals
@@ -50,15 +51,15 @@ def median_rank(audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config:
     return {"median": float(np.median(rank)), "low": low, "high": high, "chance": (len(rank) + 1) / 2, "videos": videos}
 
 
-def linear_ranks(config: Config, view: Features, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def linear_ranks(config: Config, view: Features, sides: Sides, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
     """Return test rows' median rank by ridge regression from audio to video, fitted on cached features of train rows.
 
     It needs no head: what it finds is in the cache's pairs. If the features of one modality are constant, all
     candidates tie, at chance.
     """
     scaled = []
-    for backbone in (config.heads.audio, config.heads.video):
-        blocks = (view.numpy(backbone, rows) for rows in (train, test))
+    for backbones in sides:
+        blocks = (view.joined(backbones, rows) for rows in (train, test))
         fitted, tested = (segment_mean(block, good_segments(block), np.float64) for block in blocks)
         middle, scale = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
         scaled.append(((fitted - middle) / scale, (tested - middle) / scale))
@@ -72,18 +73,18 @@ def linear_ranks(config: Config, view: Features, train: np.ndarray, test: np.nda
     return median_rank(*comparable(predicted, candidates), np.arange(len(test)), config)
 
 
-def of_features(config: Config, view: Features, rows: np.ndarray) -> Finding:
+def of_features(view: Features, sides: Sides, rows: np.ndarray) -> Finding:
     """Check whether a modality's cached features are the same in all videos `rows` (int64), as of silence or black."""
     spread = {}
-    for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
-        features = view.numpy(backbone, rows).astype(np.float64)
+    for modality, backbones in (("audio", sides.audio), ("video", sides.video)):
+        features = view.joined(backbones, rows).astype(np.float64)
         spread[f"{modality}_varying"] = float(
             (np.nanmax(features, axis=(0, 1)) > np.nanmin(features, axis=(0, 1))).mean()
         )
     return finding("constant_features", min(spread.values()) == 0, spread)
 
 
-def of_checkpoint(config: Config, training: Run, view: Features, keys: dict[str, str]) -> list[Finding]:
+def of_checkpoint(sides: Sides, training: Run, view: Features, keys: dict[str, str]) -> list[Finding]:
     """Check whether stored embeddings are those that the checkpoint gives a segment alone, or those of a batch.
 
     Uses the first batch that heads/embed.py embeds: batch norm in training mode would have had its statistics.
@@ -91,10 +92,10 @@ def of_checkpoint(config: Config, training: Run, view: Features, keys: dict[str,
     heads, _ = load_checkpoint(training.folder / "checkpoint.safetensors")
     rows = np.arange(min(BLOCK, view.videos))
     stored, numbers = load_embeddings(training, rows, keys), {}
-    for modality, backbone in (("audio", config.heads.audio), ("video", config.heads.video)):
+    for modality, backbones in (("audio", sides.audio), ("video", sides.video)):
         kept = getattr(stored, modality)
         known = good_segments(kept)
-        features, units = torch.from_numpy(view.numpy(backbone, rows)[known]), unit_rows(kept[known])
+        features, units = torch.from_numpy(view.joined(backbones, rows)[known]), unit_rows(kept[known])
         for name, batchwise in (("alone", False), ("batch", True)):
             again = unit_rows(_embedded(getattr(heads, modality), features, batchwise))
             numbers[f"{modality}_{name}"] = float((units * again).sum(axis=1).mean())
@@ -148,7 +149,8 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     if not lines or ranked is None:
         raise UserError(f"{retrieval if lines else metrics} does not exist or is empty; run `snakemake evaluate …`")
     findings, ways = of_losses(lines)
-    rows = view.rows("train", (config.heads.audio, config.heads.video))[:MOST]
+    sides = config.sides(name)
+    rows = view.rows("train", sides.backbones)[:MOST]
     trained = load_embeddings(training, rows, test.record["keys"])
     good = good_segments(trained.audio, trained.video)[:, 0]
     audio, video, _ = test.level("segment")
@@ -156,14 +158,14 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     medians = {
         "test": next(r for r in ranked["results"] if r["level"] == "segment" and r["gallery"] == "full"),
         "train": median_rank(trained.audio[good, 0], trained.video[good, 0], np.arange(good.sum()), config),
-        "linear": linear_ranks(config, view, rows[good], test.table["row"].to_numpy()),
+        "linear": linear_ranks(config, view, sides, rows[good], test.table["row"].to_numpy()),
     }
     whole = medians["test"]["metrics"]["median"]
     medians["test"] = {"median": whole["value"]} | {key: whole[key] for key in ("low", "high", "chance")}
     medians["test"]["videos"] = ranked["test_videos_valid"]
     dead = any(line["verdict"] == "found" for line in shape if line["name"] in ("constant_output", "collapse"))
-    findings += [of_features(config, view, rows)]
-    findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(config, training, view, test.record["keys"])
+    findings += [of_features(view, sides, rows)]
+    findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(sides, training, view, test.record["keys"])
     both = unit_rows(mean_unit(test.audio) + mean_unit(test.video))
     findings += [of_labels(both, test.table["genre"].to_pylist(), config), of_probes(config, paths, name)]
     written = {"experiment": name, "seed": training.seed, "random_weights": test.record["random_weights"]}

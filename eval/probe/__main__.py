@@ -1,7 +1,8 @@
 """Probe representations for genre or tags: a perceptron and a linear classifier on each, by segments and by videos.
 
 Reads the labels, the manifest, the cache and, with --experiment, that experiment's embeddings. Writes
-  eval/features/TASK.json           the backbones' features: audio, video, both joined
+  eval/features/TASK.json           the backbones' features: audio, video, both joined (with --space, those of an
+                                    experiment on other backbones)
   eval/EXPERIMENT/TASK.json         the experiment's embeddings: CL audio, CL video, CL aggregated, and how they differ
                                     from the backbones' features on the same videos
 and beside each TASK.safetensors: for every LEVEL/REPRESENTATION/PROBE its test `scores` [seeds, items, classes], and
@@ -25,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from config.cli import UserError, parser, progress, run
 from config.files import read_json, replacing, write_json
+from config.heads import Sides
 from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
@@ -33,6 +35,7 @@ from eval.probe.fit import fit
 from eval.probe.measure import MeasuredProbe, Scores, compare, measure
 from eval.probe.metrics import best_thresholds, resamples
 from eval.probe.sets import ProbeTask, Representation, experiment_representations, load_task, title
+from eval.spaces import space_arguments
 
 log = logging.getLogger("probe")
 LEVELS = ("segment", "video")
@@ -50,7 +53,9 @@ Kind = tuple[str, str, str]
 """Level, representation, probe."""
 
 
-def score(config: Config, task: ProbeTask, representations: dict[str, Representation]) -> dict[Kind, Scores]:
+def score(
+    config: Config, sides: Sides, task: ProbeTask, representations: dict[str, Representation]
+) -> dict[Kind, Scores]:
     """Fit every probe with every seed and score the test split."""
     fits: dict[Kind, list[tuple[np.ndarray, np.ndarray, int, int]]] = {}
     jobs = [(s, key, level) for s in config.heads.seeds for key in representations for level in LEVELS]
@@ -58,7 +63,7 @@ def score(config: Config, task: ProbeTask, representations: dict[str, Representa
         splits = task.splits(representations[key](seed), level)
         for probe in PROBES:
             hidden = config.probes.hidden if probe == "perceptron" else []
-            name = f"the {probe} probe of {task.name} on {title(config, key)} ({level}s, seed {seed})"
+            name = f"the {probe} probe of {task.name} on {title(sides, key)} ({level}s, seed {seed})"
             fitted = fit(splits["train"], splits["validation"], config.probes, hidden, task.single, seed, name)
             held_out = splits["validation"]
             validation, test = (fitted.scores(s.features[s.good]) for s in (held_out, splits["test"]))
@@ -81,10 +86,10 @@ def items(task: ProbeTask, level: str) -> np.ndarray:
 
 
 def evaluate(
-    config: Config, task: ProbeTask, representations: dict[str, Representation]
+    config: Config, sides: Sides, task: ProbeTask, representations: dict[str, Representation]
 ) -> tuple[dict[Kind, MeasuredProbe], dict[str, np.ndarray]]:
     """Measure every probe; return the measurements and the tensors that are stored beside the JSON."""
-    scores = score(config, task, representations)
+    scores = score(config, sides, task, representations)
     test = task.split == "test"
     measured, tensors = {}, {}
     for level in LEVELS:
@@ -114,9 +119,9 @@ def comparisons(measured: dict[Kind, MeasuredProbe], baselines: dict[Kind, Measu
     return rows
 
 
-def load_measured(paths: Paths, task: ProbeTask, settings: dict[str, Any]) -> dict[Kind, MeasuredProbe]:
+def load_measured(paths: Paths, space: str, task: ProbeTask, settings: dict[str, Any]) -> dict[Kind, MeasuredProbe]:
     """Read what was measured on the backbones' features. Raises UserError if missing or of other videos or settings."""
-    path = paths.eval(FEATURES) / f"{task.name}.json"
+    path = paths.eval(space) / f"{task.name}.json"
     stored = read_json(path)
     if stored is None or any(stored[key] != value for key, value in settings.items()):
         raise UserError(f"{path} is missing or of other videos or settings; run `snakemake evaluate …`")
@@ -128,10 +133,14 @@ def load_measured(paths: Paths, task: ProbeTask, settings: dict[str, Any]) -> di
     return measured
 
 
-def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
-    """Probe one task on the backbones' features or one experiment's embeddings; write and return the JSON."""
-    paths = config.paths
-    task, representations = load_task(config, name)
+def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
+    """Probe one task on one experiment's embeddings, or on the features of a space of `config.spaces`.
+
+    Write the JSON and return it.
+    """
+    paths, experiment = config.paths, None if space in config.spaces else space
+    sides = config.spaces.get(space) or config.sides(space)
+    task, representations = load_task(config, name, sides)
     settings = {
         "task": name,
         "keys": task.keys,
@@ -153,8 +162,8 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
     baselines: dict[Kind, MeasuredProbe] = {}
     notes = []
     if task.evaluated.any() and (task.split == "validation").any():
-        measured, tensors = evaluate(config, task, representations)
-        baselines = load_measured(paths, task, settings) if experiment else {}
+        measured, tensors = evaluate(config, sides, task, representations)
+        baselines = load_measured(paths, config.space(sides), task, settings) if experiment else {}
     else:
         notes.append(
             f"nothing was measured: of {len(task.rows)} labelled videos with features, no class has positives in "
@@ -166,12 +175,12 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
         "published": PROBE_SCORES[name] if set(task.keys) == {"musicnn", "r2plus1d"} else None,
         "notes": notes,
         "results": [
-            {"level": level, "representation": key, "name": title(config, key), "probe": kind} | result.entry
+            {"level": level, "representation": key, "name": title(sides, key), "probe": kind} | result.entry
             for (level, key, kind), result in measured.items()
         ],
         "comparisons": comparisons(measured, baselines),
     }
-    folder = paths.eval(experiment or FEATURES)
+    folder = paths.eval(space)
     with replacing(folder / f"{name}.safetensors") as temporary:
         save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary)
     write_json(folder / f"{name}.json", report)
@@ -181,10 +190,10 @@ def probe(config: Config, name: str, experiment: str | None) -> dict[str, Any]:
 def main() -> None:
     p = parser(__doc__, "eval.probe", "cores to use")
     p.add_argument("--task", required=True, metavar="NAME", help="what to predict: genre or tagging")
-    p.add_argument("--experiment", metavar="NAME", help="probe the embeddings of one of heads.experiments")
+    space_arguments(p)
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    report = probe(read(args.config), args.task, args.experiment)
+    report = probe(read(args.config), args.task, args.experiment or args.space)
     for note in report["notes"]:
         log.warning(note)
     for label, why in report["left_out"].items():

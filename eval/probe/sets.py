@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from config.cli import UserError
+from config.heads import Sides
 from config.model import Config
 from data.labels import LabelTable, read_labels
 from data.manifest import read_manifest
@@ -33,7 +34,7 @@ NAMES = {"musicnn": "MusicNN", "r2plus1d": "R(2+1)D"}
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """The labelled videos of one task that both backbones could read, ascending by row.
+    """The labelled videos of one task that the backbones of all experiments could read, ascending by row.
 
     `rows` int64, `split` text and `good` bool [videos, segments] belong to them; `truth` is bool [videos, classes].
     `classes` are those with a positive in the training split, `evaluated` bool [classes] those of them with a positive
@@ -72,16 +73,18 @@ class ProbeTask:
         return splits
 
 
-def load_task(config: Config, name: str) -> tuple[ProbeTask, dict[str, Representation]]:
-    """Return one task and the three representations without heads. Raises UserError for what is missing."""
+def load_task(config: Config, name: str, sides: Sides) -> tuple[ProbeTask, dict[str, Representation]]:
+    """Return one task and the three representations without heads: the features of these sides.
+
+    Raises UserError for what is missing.
+    """
     paths = config.paths
     labels, view, manifest = read_labels(paths, name), open_features(paths), read_manifest(paths.manifest)
-    backbones = (config.heads.audio, config.heads.video)
     if manifest.num_rows > view.videos:
         raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
     # The manifest's rows are in order, and its line number is the row.
-    rows = labels.rows[view.valid(*backbones)[labels.rows]]
-    audio, video = (view.numpy(backbone, rows) for backbone in backbones)
+    rows = labels.rows[view.valid(*config.used_backbones)[labels.rows]]
+    audio, video = (view.joined(names, rows) for names in sides)
     good = good_segments(audio, video)
     paired = good.any(axis=1)
     audio, video, good, rows = audio[paired], video[paired], good[paired], rows[paired]
@@ -92,8 +95,8 @@ def load_task(config: Config, name: str) -> tuple[ProbeTask, dict[str, Represent
         rows,
         split,
         good,
-        {backbone: view.key(backbone) for backbone in backbones},
-        {backbone: view.random_weights(backbone) for backbone in backbones},
+        {backbone: view.key(backbone) for backbone in sides.backbones},
+        {backbone: view.random_weights(backbone) for backbone in sides.backbones},
     )
     kept = np.isin(rows, task.rows)
     audio, video = audio[kept], video[kept]
@@ -165,9 +168,9 @@ def experiment_representations(config: Config, name: str, task: ProbeTask) -> di
     }
 
 
-def title(config: Config, key: str) -> str:
+def title(sides: Sides, key: str) -> str:
     """Return the name of a representation for reports."""
-    audio, video = (NAMES.get(backbone, backbone) for backbone in (config.heads.audio, config.heads.video))
+    audio, video = (" + ".join(NAMES.get(backbone, backbone) for backbone in side) for side in sides)
     return {
         "audio": audio,
         "video": video,

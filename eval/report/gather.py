@@ -15,7 +15,6 @@ import pyarrow as pa
 from config.cli import UserError
 from config.files import read_json
 from config.heads import Experiment, trainable
-from config.labels import FEATURES
 from config.model import Config
 from config.paths import Paths
 from data.manifest import active, read_manifest
@@ -26,7 +25,7 @@ from pipeline.records import Plan, read_cache_record, read_plan
 
 Json = dict[str, Any]
 LEAD = "recommended"
-"""The experiment to show where there is room for a single one."""
+"""The experiment to show where there is room for a single one; one of trained backbones goes first."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class ExperimentRun(Space):
         """Settings of this experiment that differ from the paper's baseline."""
         default = Experiment().model_dump()
         own = self.settings.model_dump()
-        return {k: v for k, v in own.items() if v != default[k]}
+        return {k: v for k, v in own.items() if v != default.get(k)}
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,9 @@ class Run:
     failures: list[dict[str, str]]
     complete: dict[str, int]
     features: Space | None
+    """The features of `heads.audio` and `heads.video`."""
+    other_features: list[Space]
+    """Those of the backbones that only some experiments read."""
     experiments: list[ExperimentRun]
     mono_loss: list[Json]
     """A line for every backbone and video whose audio lost much when it was mixed to mono."""
@@ -113,13 +115,14 @@ class Run:
     @property
     def spaces(self) -> list[Space]:
         """The features, then every experiment; nothing where nothing was measured."""
-        return [*([self.features] if self.features else []), *self.experiments]
+        return [*([self.features] if self.features else []), *self.other_features, *self.experiments]
 
     @property
     def lead(self) -> ExperimentRun | None:
-        """The experiment `LEAD`, or else the last."""
-        named = [e for e in self.experiments if e.name == LEAD]
-        return next(iter(named or self.experiments[-1:]), None)
+        """The first experiment called `LEAD…` whose backbones are all trained, or else `LEAD`, or else the last."""
+        named = [e for e in self.experiments if e.name.startswith(LEAD)]
+        trained = [e for e in named if not any(e.retrieval["random_weights"].values())]
+        return next(iter(trained or named or self.experiments[-1:]), None)
 
     @property
     def tasks(self) -> list[str]:
@@ -144,6 +147,7 @@ def gather(config: Config) -> Run:
         failures = list(csv.DictReader(file))
     record = read_cache_record(paths)
     measured = trainable(record.complete)
+    features = [Space(name, *_measured(config, paths, name)) for name in config.spaces] if measured else []
     return Run(
         plan=plan,
         splits={s: int((split == s).sum()) for s in ("train", "validation", "test")},
@@ -154,7 +158,8 @@ def gather(config: Config) -> Run:
         failures=failures,
         complete=record.complete,
         mono_loss=_mono_loss(view, table),
-        features=Space(FEATURES, *_measured(config, paths, FEATURES)) if measured else None,
+        features=next(iter(features), None),
+        other_features=features[1:],
         experiments=[_experiment(config, paths, name) for name in config.heads.experiments] if measured else [],
         comparison=_read(paths.comparison)["results"] if measured else [],
     )

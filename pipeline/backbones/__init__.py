@@ -226,12 +226,18 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
         if fps is not None and round(seconds * fps) < 1:
             raise UserError(f"{key}.options.fps: {fps:g} frames a second give a segment of {seconds:g} s no frame")
     for name, experiment in config.heads.experiments.items():
-        heads = (("audio", experiment.audio, config.heads.audio), ("video", experiment.video, config.heads.video))
+        sides = config.sides(name)
+        heads = (("audio", experiment.audio, sides.audio), ("video", experiment.video, sides.video))
         for modality, head, side in heads:
-            if head.identity and experiment.embedding != (dim := _dim(backbones[side])):
+            for given in head.backbones or []:
+                if (reads := backbones[given].modality) != modality:
+                    raise UserError(
+                        f"heads.experiments.{name}.{modality}: {given} reads the {reads}; give it under `{reads}`"
+                    )
+            if head.identity and experiment.embedding != (dim := sum(_dim(backbones[b]) for b in side)):
                 raise UserError(
                     f"heads.experiments.{name}.embedding: {experiment.embedding}, but with {modality}.identity the "
-                    f"{dim} features of {side} are the embeddings: set `embedding: {dim}`"
+                    f"{dim} features of {' and '.join(side)} are the embeddings: set `embedding: {dim}`"
                 )
     return {name: backbone.identity for name, backbone in backbones.items()}
 

@@ -92,8 +92,8 @@ def test_from_the_heads_to_the_report(tmp_path: Path, names: tuple[str, ...]) ->
     config = cache(tmp_path, names)
     index_cache(config)
     for task in config.labels.tasks:
-        probe(config, task, None)
-    beside = neighbours(config, None)
+        probe(config, task)
+    beside = neighbours(config, "features")
     assert beside["constant"] == list(names)
     for backbone in names:
         by = {"musicnn": "audio", "r2plus1d": "video"}[backbone]
@@ -147,7 +147,7 @@ def test_a_single_class_is_not_probed(tmp_path: Path) -> None:
     write_manifest(Paths(tmp_path), type(table).from_pylist(lines, table.schema))
     for task in config.labels.tasks:
         write_labels(config, task)
-        written = probe(config, task, None)
+        written = probe(config, task)
         assert written["results"] == [] and "nothing was measured" in written["notes"][0]
 
 

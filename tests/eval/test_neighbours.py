@@ -129,10 +129,10 @@ def related(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-@pytest.mark.parametrize("name", ["baseline", None])
-def test_what_the_json_says(related: Config, name: str | None) -> None:
+@pytest.mark.parametrize("name", ["baseline", "features"])
+def test_what_the_json_says(related: Config, name: str) -> None:
     written = neighbours(related, name)
-    ways = {"audio", "video", "both"} | ({"audio_to_video", "video_to_audio"} if name else set())
+    ways = {"audio", "video", "both"} | ({"audio_to_video", "video_to_audio"} if name == "baseline" else set())
     shown = written["items"]
     assert {g["level"]: len(g["queries"]) for g in written["galleries"]} == {"video": 25, "segment": 20}
     for gallery in written["galleries"]:
@@ -157,7 +157,7 @@ def test_what_the_json_says(related: Config, name: str | None) -> None:
 def test_seeds_are_the_same_for_every_space(related: Config) -> None:
     chosen = [
         [written["items"][q["item"]]["video_id"] for g in written["galleries"] for q in g["queries"]]
-        for written in (neighbours(related, "baseline"), neighbours(related, None))
+        for written in (neighbours(related, "baseline"), neighbours(related, "features"))
     ]
     assert chosen[0] == chosen[1]
 
@@ -175,7 +175,7 @@ def test_few_videos_have_few_neighbours(tmp_path: Path) -> None:
     table = read_manifest(Paths(tmp_path).manifest)
     split = ["test" if i < 2 else "train" for i in range(20)]
     write_manifest(Paths(tmp_path), table.set_column(table.column_names.index("split"), "split", [split]))
-    (videos, segments) = neighbours(config, None)["galleries"]
+    (videos, segments) = neighbours(config, "features")["galleries"]
     assert len(videos["queries"]) == 2 and all(len(q["nearest"]["both"]) == 1 for q in videos["queries"])
     assert len(segments["queries"]) == 6 and all(len(q["nearest"]["both"]) == 3 for q in segments["queries"])
 
@@ -193,4 +193,4 @@ def test_labels_of_the_million_song_dataset_are_compared(tmp_path: Path) -> None
     labelled = with_labels(config, read_manifest(paths.manifest))
     assert labelled["genre"].to_pylist() == ["Folk", "Rock"] * 15 + [None] * 10
     assert labelled["tags"].equals(table["tags"])
-    assert {item["genre"] for item in neighbours(config, None)["items"]} <= {"Folk", "Rock", None}
+    assert {item["genre"] for item in neighbours(config, "features")["items"]} <= {"Folk", "Rock", None}

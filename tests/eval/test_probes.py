@@ -49,7 +49,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Config:
     train(config, "baseline")
     embed(config, "baseline")
     for task in config.labels.tasks:
-        probe(config, task, None)
+        probe(config, task)
         probe(config, task, "baseline")
     return config
 
@@ -124,7 +124,7 @@ def test_classes_that_a_split_lacks_are_named_and_left_out(ready: Config) -> Non
 
 
 def test_other_features_or_labels_are_refused(ready: Config, tmp_path: Path) -> None:
-    task, _ = load_task(ready, "genre")
+    task, _ = load_task(ready, "genre", ready.sides())
     assert 0 not in task.rows and 3 not in task.rows and not task.good[task.rows == 5][0, 1]
     other = load(ready.model_dump() | {"eval": {"bootstrap": 300}})
     with pytest.raises(UserError, match="features/genre.json is missing or of other videos or settings"):
@@ -133,13 +133,13 @@ def test_other_features_or_labels_are_refused(ready: Config, tmp_path: Path) -> 
         probe(ready, "genre", "nosuch")
     empty = simulate(tmp_path, videos=60)
     with pytest.raises(UserError, match="labels/genre.json does not exist"):
-        probe(empty, "genre", None)
+        probe(empty, "genre")
 
 
 def test_too_few_labels_are_said_not_hidden(tmp_path: Path) -> None:
     config = simulate(tmp_path, videos=60)  # half of it `rock`, no other genre
     write_labels(config, "genre")
-    written = probe(config, "genre", None)
+    written = probe(config, "genre")
     assert written["results"] == [] and "nothing was measured" in written["notes"][0]
     assert set(written["left_out"]) == {"rock"}
 

@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compare(config)
     for task in config.labels.tasks:
         write_labels(config, task)
-    for space in (None, *config.heads.experiments):
+    for space in ("features", *config.heads.experiments):
         neighbours(config, space)
         for task in config.labels.tasks:
             probe(config, task, space)

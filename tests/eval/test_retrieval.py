@@ -151,7 +151,7 @@ def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:
 
 def test_a_test_split_without_videos_is_refused(related: Config, tmp_path: Path) -> None:
     config = simulate(tmp_path, videos=100, unreadable=range(100))
-    with pytest.raises(UserError, match="of which 0 have features of both backbones"):
+    with pytest.raises(UserError, match="of which 0 have features of all backbones"):
         retrieval(config, "baseline")
 
 

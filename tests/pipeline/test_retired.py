@@ -58,8 +58,8 @@ def test_they_are_in_no_selection(retired):
     for task in config.labels.tasks:
         labels = read_labels(paths, task)
         assert len(labels.rows) and not set(rows) & set(labels.rows) and labels.record["videos"] == 240
-        assert not set(rows) & set(load_task(config, task)[0].rows)
-    assert not set(rows) & set(neighbouring(config).table["row"].to_pylist())
+        assert not set(rows) & set(load_task(config, task, config.sides())[0].rows)
+    assert not set(rows) & set(neighbouring(config, config.sides()).table["row"].to_pylist())
     # 239: one that could not be read is retired as well, the other is not.
     readable = features.rows(valid=["r2plus1d"])
     shards = Shards.open(paths.features / "r2plus1d")
