@@ -37,6 +37,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
     for name in config.backbones:
         backbone = chosen(config, name)
         kind = backbone.load_kind()
+        backbone.check_segments(config.segments.seconds)
         preprocessing = kind.preprocessing(backbone.options)
         backbones[name] = PlannedBackbone(
             key=key_of(
@@ -49,7 +50,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
                     "segments": segments,
                 }
             ),
-            dim=kind.width(backbone.options),
+            dim=backbone.width(),
             modality=backbone.modality,
             weights=weights[name],
             random_weights=weights[name]["random"],

@@ -127,22 +127,30 @@ def read_safetensors(path: Path, key: str) -> dict[str, np.ndarray]:
 
 
 def check_tensors(
-    tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], key: str, where: str
+    tensors: dict[str, np.ndarray],
+    expected: dict[str, tuple[int, ...]],
+    key: str,
+    where: str,
+    network: str = "this network",
 ) -> dict[str, np.ndarray]:
-    """Return `tensors` if they are the expected ones, float32 and finite. Raise UserError for the first that is not."""
+    """Return `tensors` if they are the expected ones, float32 and finite. Raise UserError for the first that is not.
+
+    `where` they come from, and the `network` that they should be of, for messages.
+    """
     for name, shape in expected.items():
         if name not in tensors:
-            raise UserError(f"{key}: {where} has no tensor '{name}'; it is not of this network")
+            raise UserError(f"{key}: {where} has no tensor '{name}'; it is not of {network}")
         tensor = tensors[name]
         if tensor.shape != shape or tensor.dtype != np.float32:
             raise UserError(
                 f"{key}: tensor '{name}' of {where} is {tensor.dtype} {list(tensor.shape)}, not float32 {list(shape)}"
+                + ("" if network == "this network" else f"; it is not of {network}")
             )
         if not np.isfinite(tensor).all():
             raise UserError(f"{key}: tensor '{name}' of {where} has values that are not finite")
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
-        raise UserError(f"{key}: {where} has a tensor '{surplus[0]}' that this network does not have")
+        raise UserError(f"{key}: {where} has a tensor '{surplus[0]}' that {network} does not have")
     return tensors
 
 

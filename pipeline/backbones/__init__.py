@@ -11,6 +11,8 @@ its modality, and its options with their defaults.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -92,6 +94,12 @@ REGISTRY: dict[str, Entry] = {
         engine="numpy",
         weights=("none",),
     ),
+    "torchvision": Entry(
+        "pipeline.backbones.torchvision_video:TorchvisionVideo",
+        "video",
+        {"model": MODEL, "fps": 10.0, "precision": ("float32", "bfloat16")},
+        weights=("hub", "random"),
+    ),
     "precomputed": Entry(
         "pipeline.backbones.precomputed:Precomputed",
         None,
@@ -141,8 +149,25 @@ class Chosen:
 
     def build(self, weights: Path, device: str, threads: int) -> Backbone:
         """Return the network on its device. Raises UserError that names the key of what cannot work here."""
-        try:
+        with self.keyed():
             return self.load()(weights, self.options, device, threads)
+
+    def width(self) -> int:
+        """Return how many numbers a segment has. UserError for a model that does not exist."""
+        with self.keyed():
+            return self.load_kind().width(self.options)
+
+    def check_segments(self, seconds: float) -> None:
+        """Raise UserError if it cannot take segments of this length."""
+        refusal = self.load_kind().refusal(self.options, seconds)
+        if refusal is not None:
+            raise UserError(f"{self.key}.{refusal}")
+
+    @contextmanager
+    def keyed(self) -> Iterator[None]:
+        """Put the backbone's key before the message of a UserError, which begins with a key of its section."""
+        try:
+            yield
         except UserError as error:
             raise UserError(f"{self.key}.{error}") from None
 
@@ -234,16 +259,12 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
                     raise UserError(
                         f"heads.experiments.{name}.{modality}: {given} reads the {reads}; give it under `{reads}`"
                     )
-            if head.identity and experiment.embedding != (dim := sum(_dim(backbones[b]) for b in side)):
+            if head.identity and experiment.embedding != (dim := sum(backbones[b].width() for b in side)):
                 raise UserError(
                     f"heads.experiments.{name}.embedding: {experiment.embedding}, but with {modality}.identity the "
                     f"{dim} features of {' and '.join(side)} are the embeddings: set `embedding: {dim}`"
                 )
     return {name: backbone.identity for name, backbone in backbones.items()}
-
-
-def _dim(backbone: Chosen) -> int:
-    return backbone.load_kind().width(backbone.options)
 
 
 def _check_weights(key: str, registered: Entry, settings: Settings) -> None:

@@ -37,8 +37,17 @@ class Kind(ABC):
 
     @classmethod
     def width(cls, options: dict[str, Any]) -> int:
-        """Return `dim` with these options, without weights. Raises UserError for a model that does not exist."""
+        """Return `dim` with these options, without weights. UserError, that begins with `options.`, if no model has
+        them."""
         return cls.dim
+
+    @classmethod
+    def refusal(cls, options: dict[str, Any], seconds: float) -> str | None:
+        """Return why it cannot take segments of this length: text that begins with `options.`; None if it can.
+
+        The plan asks, before any video is opened. What the registry says (`least_seconds`) has been checked.
+        """
+        return None
 
     @staticmethod
     def architecture(options: dict[str, Any]) -> dict[str, Any]:

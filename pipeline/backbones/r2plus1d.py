@@ -7,32 +7,27 @@ it for `request` and `preprocessing`.
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from config.cli import UserError
 from pipeline.backbones.base import Backbone, Source
 from pipeline.readers import VideoRequest
-from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
+from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 LOCAL = "torchvision's r2plus1d_18 .pth state dict, or a .safetensors"
+ORIGIN = "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
 MEAN = (0.43216, 0.394666, 0.37645)
 STD = (0.22803, 0.22145, 0.216989)
 RESIZE = (128, 171)
 CROP = (112, 112)
 UNUSED = ("fc.", "num_batches_tracked")
 """Prefix and suffix of the parts of a state dict that features do not depend on: classification layer, counters."""
-
-log = logging.getLogger(__name__)
 
 
 class R2Plus1D(Backbone):
@@ -67,6 +62,9 @@ class R2Plus1D(Backbone):
         """See the base; the source is `kinetics400` (torchvision's R2Plus1D_18_Weights), `random` or a local path."""
         import torch
 
+        from pipeline.backbones.torch_weights import arrays, from_hub, read_state
+        from pipeline.backbones.torchvision_import import import_torchvision
+
         key = source.key
         path = local(source.name, key, LOCAL)
         if source.name == "random":
@@ -75,15 +73,16 @@ class R2Plus1D(Backbone):
                 state = _network().state_dict()
             origin = f"random numbers, seed {source.seed}"
         elif source.name == "kinetics400":
-            state, origin = _kinetics400(folder, key), "torchvision R2Plus1D_18_Weights.KINETICS400_V1"
+            url = import_torchvision().models.video.R2Plus1D_18_Weights.KINETICS400_V1.url
+            state, origin = from_hub(url, source.name, folder, key, LOCAL), ORIGIN
         elif path is None:
             raise unknown_source(key, source.name, ("kinetics400", "random"), LOCAL)
         elif path.suffix == ".safetensors":
             return check_tensors(read_safetensors(path, key), _shapes(), key, path.name), f"local file {path.name}"
         else:
-            state, origin = _read_state(path, key), f"local file {path.name}"
+            state, origin = read_state(path, key, LOCAL), f"local file {path.name}"
         name = path.name if path else source.name
-        return check_tensors(_arrays(state, name, key), _shapes(), key, name), origin
+        return check_tensors(arrays(state, _unused, name, key, LOCAL), _shapes(), key, name), origin
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
@@ -139,56 +138,3 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 def _unused(name: str) -> bool:
     return name.startswith(UNUSED[0]) or name.endswith(UNUSED[1])
-
-
-def _arrays(state: dict[str, torch.Tensor], source: str, key: str) -> dict[str, np.ndarray]:
-    import torch
-
-    needed = {str(name): value for name, value in state.items() if not _unused(str(name))}
-    for name, value in needed.items():
-        if not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise UserError(f"{key}: '{name}' of {source} is {kind}, not a float32 tensor. It should be {LOCAL}.")
-    return {name: value.detach().numpy() for name, value in needed.items()}
-
-
-def _kinetics400(folder: Path, key: str) -> dict[str, torch.Tensor]:
-    """Read the weights from torch's own download cache or download them into `folder`; checked by their hash."""
-    import torch
-
-    from pipeline.backbones.torchvision_import import import_torchvision
-
-    url = import_torchvision().models.video.R2Plus1D_18_Weights.KINETICS400_V1.url
-    name = url.rpartition("/")[2]
-    start = name.removesuffix(".pth").rpartition("-")[2]  # torch.hub's convention: NAME-<start of the sha256>.pth
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if cached.is_file():
-        with cached.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest().startswith(start):
-                return _read_state(cached, key)
-        log.warning("%s is damaged (its sha256 does not start with %s); downloading it again", cached, start)
-    refuse_in_a_job(key, "kinetics400")
-    log.info("downloading %s", url)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # a firewall that drops packets would otherwise stall the run without a message
-    try:
-        torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=start, progress=False)
-    except (OSError, RuntimeError) as error:  # URLError and time-outs are OSErrors, a wrong hash is a RuntimeError
-        raise unavailable(key, "kinetics400", f"downloading {url} failed: {error}", LOCAL) from None
-    finally:
-        socket.setdefaulttimeout(timeout)
-    return _read_state(folder / name, key)
-
-
-def _read_state(path: Path, key: str) -> dict[str, torch.Tensor]:
-    """Return a state dict of tensors. `weights_only` keeps an untrusted pickle from running code."""
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # an untrusted file can make the unpickler raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{key}: {path} cannot be read as tensors: {reason[0]} It should be {LOCAL}.") from None
-    if not isinstance(state, dict):
-        raise UserError(f"{key}: {path} holds a {type(state).__name__}, not a state dict. It should be {LOCAL}.")
-    return state
