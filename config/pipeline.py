@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from config.section import PathText, Section
 
@@ -19,7 +19,16 @@ class Segments(Section):
     window: float = Field(5.0, gt=0)
     """Length in seconds of a window at a random position in each part; the segment is the middle of the window."""
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    """Random seed of the windows' positions."""
+    """Random seed of the segments' positions."""
+    start: Literal["random", "keyframe"] = "random"
+    """`random`: in the windows, as in the paper. `keyframe`: at a keyframe of the video stream, one drawn at random in
+    each part, so that less is decoded; at random where a part has none (docs/videos.md)."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `start` at its default: cache keys are made of this, and caches are older than that option."""
+        whole: dict[str, Any] = handler(self)
+        return {name: value for name, value in whole.items() if (name, value) != ("start", "random")}
 
     @model_validator(mode="after")
     def _fits(self) -> Segments:

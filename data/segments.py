@@ -6,15 +6,34 @@ The paper's rule (Veldkamp et al. 2023, section 3): the track is cut into `count
 - a part shorter than the window: the window is the whole part;
 - a part shorter than a segment: the segments overlap, evenly spread from the first second to the last;
 - a video shorter than one segment has no segments (the failure `too_short`).
+
+With `segments.start: keyframe`, a segment begins at a keyframe of the video stream instead: one drawn at random from
+those of its part from which on the segment fits into the part. The random start stays where there is none, and in all
+parts that are shorter than a segment: such segments overlap, and at keyframes some would be the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from config.pipeline import Segments
+
+TRIES = 32
+"""Most keyframes that are looked at for one segment; only damaged or odd files need more than a few."""
+
+
+class Keyframes(Protocol):
+    """The keyframes of a video stream; `pipeline.readers.keyframes` finds them in a file."""
+
+    def listed(self, first: float, last: float) -> Sequence[int]:
+        """Return the numbers of the keyframes that may be shown from `first` to `last` (s), ascending."""
+
+    def shown(self, number: int) -> float | None:
+        """Return when (s) a keyframe is shown; None if decoding cannot begin there."""
 
 
 def segment_starts(video_id: str, duration: float, spec: Segments) -> np.ndarray | None:
@@ -33,6 +52,36 @@ def segment_starts(video_id: str, duration: float, spec: Segments) -> np.ndarray
     draw = np.array([uniform(f"{spec.seed}\0{video_id}\0{i}") for i in range(spec.count)])
     # Rounding may put the last segment a hair past the end.
     return np.minimum(index * part + draw * (part - window) + (window - spec.seconds) / 2, slack)
+
+
+def keyframe_starts(
+    video_id: str, begin: float, end: float, spec: Segments, starts: np.ndarray, keyframes: Keyframes
+) -> tuple[np.ndarray, int]:
+    """Move random `starts`, [count] float64 (s), to keyframes of the content from `begin` to `end` (s).
+
+    Return the starts, [count] float64, ascending, and how many are at keyframes. Those are float32 numbers not before
+    the keyframe's own stamp: the store has float32, and before the stamp all frames since the keyframe before would
+    have to be decoded.
+    """
+    part = (end - begin) / spec.count
+    moved, at_keyframes = starts.copy(), 0
+    for i in range(spec.count) if part >= spec.seconds else ():
+        first, last = begin + i * part, min(begin + (i + 1) * part, end) - spec.seconds
+        left = list(keyframes.listed(first, last))
+        for number in range(min(TRIES, len(left))):
+            draw = uniform(f"{spec.seed}\0{video_id}\0{i}\0keyframe\0{number}")
+            stamp = keyframes.shown(left.pop(int(draw * len(left))))
+            if stamp is not None and first <= (start := not_before(stamp)) <= last:
+                moved[i], at_keyframes = start, at_keyframes + 1
+                break
+    return moved, at_keyframes
+
+
+def not_before(time: float) -> float:
+    """Return the smallest float32 number that is not below `time`."""
+    rounded = np.float32(time)
+    # Compared as float64: NumPy would round `time` first.
+    return float(rounded) if float(rounded) >= time else float(np.nextafter(rounded, np.float32(np.inf)))
 
 
 def uniform(text: str) -> float:

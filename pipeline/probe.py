@@ -1,4 +1,4 @@
-"""Find where the segments of one shard's videos begin: open each container once, for its duration.
+"""Find where the segments of one shard's videos begin: open each container, for its duration and its keyframes.
 
 Reads the manifest and the videos' containers; writes the shard's `start` and `duration` in `features.zarr`, and its
 records, in which also stands how the clock of a file is to be mended (`timelines`). Every backbone then looks at the
@@ -8,11 +8,13 @@ same seconds of the same video.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from config.cli import Stopping, parser, run
 from config.model import read
+from config.pipeline import Segments
 from data.segments import segment_starts
 from pipeline.readers import MediaError
 from pipeline.records import PROBE
@@ -23,8 +25,8 @@ from pipeline.workers import Pool, Task
 def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
     """Yield (row, [1 + segments] float32: duration and starts in seconds, or a MediaError), in order."""
     spec = job.config.segments
-    todo = job.todo()
-    tasks = (Task(video, "pipeline.readers.container:probe", {"path": video["path"]}) for video in todo)
+    tasks = (task(video, spec) for video in job.todo())
+    segments = at_keyframes = 0
     for video, answer in pool.results(tasks, ahead=4):
         if isinstance(answer, MediaError):
             yield video["row"], answer
@@ -35,7 +37,19 @@ def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
         else:
             if answer.timeline:
                 job.journal.timelines[video["row"]] = list(answer.timeline)
-            yield video["row"], np.array([answer.duration, *(starts + answer.begin)], np.float32)
+            starts = starts + answer.begin if spec.start == "random" else answer.starts
+            segments, at_keyframes = segments + spec.count, at_keyframes + answer.at_keyframes
+            yield video["row"], np.array([answer.duration, *starts], np.float32)
+    if spec.start == "keyframe":
+        job.log.info("%d of %d segments begin at a keyframe, the others at random", at_keyframes, segments)
+
+
+def task(video: dict[str, Any], spec: Segments) -> Task[dict[str, Any]]:
+    """Return the task of a decoding process that opens a video (a row of the manifest)."""
+    if spec.start == "random":
+        return Task(video, "pipeline.readers.container:probe", {"path": video["path"]})
+    arguments = {"path": video["path"], "video_id": video["video_id"], "spec": spec}
+    return Task(video, "pipeline.readers.keyframes:probe", arguments)
 
 
 def too_short(duration: float, seconds: float) -> str:

@@ -32,6 +32,10 @@ class MediaInfo:
     """Start (s) of the content that all streams cover; 0 unless the file's stamps had to be corrected."""
     timeline: tuple[float, ...] = ()
     """What both readers need to correct the stamps (`Timeline.numbers`); empty if the file's own clock is right."""
+    starts: tuple[float, ...] = ()
+    """Where segments begin (s), if the probe was asked for keyframes (`pipeline.readers.keyframes.probe`)."""
+    at_keyframes: int = 0
+    """How many of them begin at a keyframe; the others at random."""
 
 
 def probe(path: str) -> MediaInfo:

@@ -19,10 +19,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pipeline.readers.boxes import MOST, first_box, inside
 from pipeline.readers.encryption_mpeg import in_program_stream, in_transport_stream
 
-MOST = 2000
-"""Most boxes, elements or tags that are read."""
 CHUNK = 65_536
 """Most bytes of a sample description or of a header that are read."""
 
@@ -68,46 +67,18 @@ def _size(descriptor: int) -> int:
 
 
 def _mp4(descriptor: int, stream: Any, streams: list[Any]) -> bool:
-    for begin, end in _inside(descriptor, 0, _size(descriptor), b"moov"):
-        for track in _inside(descriptor, begin, end, b"trak"):
+    for begin, end in inside(descriptor, 0, _size(descriptor), b"moov"):
+        for track in inside(descriptor, begin, end, b"trak"):
             if _track_id(descriptor, track) != stream.id:
                 continue
-            box = _deep(descriptor, track, b"mdia", b"minf", b"stbl", b"stsd")
+            box = first_box(descriptor, track, b"mdia", b"minf", b"stbl", b"stsd")
             return box is not None and _protected(os.pread(descriptor, min(CHUNK, box[1] - box[0]), box[0]))
         return False  # FFmpeg reads the first movie box
     return False
 
 
-def _boxes(descriptor: int, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (type, start of the content, end) of each box."""
-    for _ in range(MOST):
-        head = os.pread(descriptor, 16, position)
-        if position + 8 > stop or len(head) < 8:
-            return
-        size, begin = int.from_bytes(head[:4], "big"), position + 8
-        if size == 1:
-            size, begin = int.from_bytes(head[8:16], "big"), position + 16
-        end = stop if size == 0 else position + size
-        if end < begin:
-            return
-        yield head[4:8], begin, min(end, stop)
-        position = end
-
-
-def _inside(descriptor: int, position: int, stop: int, kind: bytes) -> Iterator[tuple[int, int]]:
-    return ((begin, end) for type_, begin, end in _boxes(descriptor, position, stop) if type_ == kind)
-
-
-def _deep(descriptor: int, box: tuple[int, int] | None, *kinds: bytes) -> tuple[int, int] | None:
-    """Return the first box at this path inside `box`, or None."""
-    for kind in kinds:
-        if box is not None:
-            box = next(_inside(descriptor, *box, kind), None)
-    return box
-
-
 def _track_id(descriptor: int, track: tuple[int, int]) -> int | None:
-    head = _deep(descriptor, track, b"tkhd")
+    head = first_box(descriptor, track, b"tkhd")
     if head is None:
         return None
     return _integer(descriptor, head[0] + (20 if _integer(descriptor, head[0], 1) else 12), 4)

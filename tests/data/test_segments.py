@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.pipeline import Segments
-from data.segments import segment_starts, uniform
+from data.segments import TRIES, keyframe_starts, not_before, segment_starts, uniform
 from pipeline.probe import too_short
 
 specs = st.builds(
@@ -82,3 +82,76 @@ def test_uniform_takes_any_text():
 )
 def test_a_video_that_is_a_little_too_short_is_said_with_enough_digits(duration, words):
     assert too_short(float(duration), 3.0) == f"it lasts {words}, a segment 3 s"
+
+
+class Known:
+    """Keyframes of no file: `stamps` ascending (s), listed a little early; None where decoding cannot begin."""
+
+    def __init__(self, stamps, usable=lambda number: True):
+        self.stamps, self.usable, self.asked = np.asarray(stamps), usable, 0
+
+    def listed(self, first, last):
+        return [i for i, stamp in enumerate(self.stamps) if first <= stamp <= last + 1]
+
+    def shown(self, number):
+        self.asked += 1
+        return float(self.stamps[number]) if self.usable(number) else None
+
+
+@given(
+    st.text(max_size=20),
+    st.floats(0, 50),
+    st.floats(0.5, 4000),
+    specs,
+    st.lists(st.floats(0, 4050), max_size=60),
+    st.sets(st.integers(0, 60)),
+)
+def test_segments_begin_at_keyframes_of_their_parts(video_id, begin, duration, spec, stamps, unusable):
+    random, end = segment_starts(video_id, duration, spec), begin + duration
+    if random is None:
+        return
+    random = random + begin
+    keyframes = Known(sorted(stamps), lambda number: number not in unusable)
+    starts, moved = keyframe_starts(video_id, begin, end, spec, random, keyframes)
+    assert (np.diff(starts) >= 0).all()
+    usable = [not_before(stamp) for i, stamp in enumerate(keyframes.stamps) if i not in unusable]
+    part, changed = duration / spec.count, 0
+    for i, start in enumerate(starts):
+        fits = [k for k in usable if begin + i * part <= k <= min(begin + (i + 1) * part, end) - spec.seconds]
+        if part < spec.seconds or not fits:
+            assert start == random[i]
+        else:
+            assert start in fits or len(keyframes.listed(begin + i * part, begin + (i + 1) * part)) > TRIES
+            changed += 1
+    assert moved <= changed and keyframes.asked <= TRIES * spec.count
+
+
+def test_every_keyframe_of_a_part_is_as_likely():
+    stamps = [3, 4, 20, 21, 22, 23, 40, 47, 47.5]  # the last one leaves no room in the first half of 101 s
+    keyframes = Known(stamps, lambda number: number % 3 != 2)
+    spec = Segments(count=2, start="keyframe")
+    drawn = np.array(
+        [keyframe_starts(f"v{i}", 0.0, 101.0, spec, np.array([1.5, 60.5]), keyframes)[0] for i in range(3000)]
+    )
+    assert (drawn[:, 1] == 60.5).all()
+    values, counts = np.unique(drawn[:, 0], return_counts=True)
+    assert values.tolist() == [3, 4, 21, 22, 40, 47]
+    # Chi squared with 5 degrees of freedom: above 25.7 once in 10,000 sets; the draws are fixed.
+    assert ((counts - 500) ** 2 / 500).sum() < 25.7
+
+
+def test_keyframes_of_the_same_video_are_the_same_for_ever():
+    starts, moved = keyframe_starts("a", 0.0, 100.0, Segments(count=2), np.array([1.0, 60.0]), Known(range(0, 100, 3)))
+    assert starts.tolist() == KEYFRAME_GOLDEN and moved == 2
+    other, _ = keyframe_starts("b", 0.0, 100.0, Segments(count=2), np.array([1.0, 60.0]), Known(range(0, 100, 3)))
+    assert other.tolist() != KEYFRAME_GOLDEN
+
+
+KEYFRAME_GOLDEN = [27.0, 75.0]
+
+
+@given(st.floats(0, 1e6))
+def test_a_start_in_the_store_is_not_before_its_keyframe(stamp):
+    start = not_before(stamp)
+    assert float(np.float32(start)) == start >= stamp
+    assert float(np.nextafter(np.float32(start), np.float32(-1))) < stamp
