@@ -23,10 +23,10 @@ study: .venv/ready ## Answer the paper's open questions on rendered music videos
 	@echo "The page: results/study/report/study.html"
 
 check: lint ## Check style and types and run the unit tests
-	.venv/bin/python -m pytest -m unit
+	.venv/bin/python -m pytest -n 2 --dist loadgroup -m unit
 
 test: .venv/ready-test ## Run all tests
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/ready-test ## Check style and types
 	.venv/bin/ruff check .

@@ -56,19 +56,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test as exactly one of KINDS."""
+    """Mark every test as exactly one of KINDS, and those that one process of pytest-xdist should run together."""
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        runs_demo = bool(RUNS & set(getattr(item, "fixturenames", ())))
         marked = {mark.name for mark in item.iter_markers() if mark.name in KINDS}
         if folder in ("workflow", "slurm"):
             kinds = marked | {folder}
-        elif RUNS & set(getattr(item, "fixturenames", ())):
+        elif runs_demo:
             kinds = marked | {"workflow"}
         else:
             kinds = marked or {"unit"}
         if len(kinds) > 1:
             raise pytest.UsageError(f"{item.nodeid} is marked as {' and '.join(sorted(kinds))}; one is possible")
         item.add_marker(*kinds)
+        # What two processes share would be made twice, and a second Slurm would be in the first one's way.
+        together = "slurm" if folder == "slurm" else "demo" if runs_demo else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
 
 
 @pytest.fixture(autouse=True)

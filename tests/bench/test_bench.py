@@ -16,6 +16,8 @@ from tests.support.media import Video, regular, write
 from tests.support.simulate import simulate
 from tests.support.timelines import streams
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

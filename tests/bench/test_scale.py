@@ -4,6 +4,8 @@ import pytest
 
 from bench.workflow import APPENDED, SHARD, SHORT, Collection, job_arguments
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):

@@ -16,6 +16,8 @@ from config.place import absolute, check_not_a_copy
 from tests.support.commands import ROOT, execute
 from tests.support.simulate import simulate
 
+pytestmark = pytest.mark.workflow
+
 
 @pytest.fixture
 def original(tmp_path) -> Path:

@@ -94,6 +94,7 @@ def snakemake(folder: Path, *arguments: str, env: dict[str, str] | None = None) 
     return execute(command, cwd=folder, env=whole, stderr=subprocess.STDOUT, text=False)
 
 
+@pytest.mark.workflow
 def test_snakemake_refuses_duplicates_and_wrong_options_before_any_job(tmp_path):
     (tmp_path / "v.csv").write_text("video_id,path\na,x.mp4\n", encoding="utf-8")
     file = tmp_path / "c.yaml"
@@ -111,6 +112,7 @@ def test_snakemake_refuses_duplicates_and_wrong_options_before_any_job(tmp_path)
         assert done.returncode and words in done.stdout and b"Traceback (most" not in done.stdout, done.stdout
 
 
+@pytest.mark.workflow
 def test_results_are_where_they_should_be_in_any_locale(tmp_path):
     """A path with an accent, and one that YAML takes for a number, in processes that would read names as ASCII."""
     name = "Beyoncé_ß"

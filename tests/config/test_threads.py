@@ -7,11 +7,15 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from config.files import write_json
 from config.paths import Paths
 from config.threads import NAMES, POLICY
 from tests.support.commands import ROOT, execute
 from tests.support.simulate import simulate
+
+pytestmark = pytest.mark.workflow
 
 PACKAGES = ("config", "data", "pipeline", "heads", "eval", "study", "bench")
 

@@ -144,6 +144,7 @@ def test_too_few_labels_are_said_not_hidden(tmp_path: Path) -> None:
     assert set(written["left_out"]) == {"rock"}
 
 
+@pytest.mark.workflow
 def test_the_command_line(ready: Config) -> None:
     paths = ready.paths
     before = (paths.eval("features") / "genre.json").read_bytes()

@@ -193,6 +193,7 @@ def test_resumed_training_equals_an_undisturbed_one(
     assert outputs(config) == outputs(undisturbed)
 
 
+@pytest.mark.workflow
 def test_sigkill_and_again(tmp_path: Path) -> None:
     changes = {"max_epochs": 100, "patience": 100}
     config = small_cache(tmp_path / "a", experiment=changes)

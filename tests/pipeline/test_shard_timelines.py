@@ -16,6 +16,8 @@ from pipeline.shard import ShardJob
 from tests.support.media import Audio, Video, regular, write
 from tests.support.timelines import joined
 
+pytestmark = pytest.mark.workflow
+
 NUMBERS = [1.4, 0.0, 14.0, 0.0, 100.0, 0.0, 0.0, 5000.0, 4000.0, 7.9]
 
 

@@ -13,7 +13,7 @@ import pytest
 from config.pipeline import Decoding
 from pipeline.readers import MediaError
 from pipeline.workers import Pool, Task
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, finish, start
 
 pytestmark = pytest.mark.workflow
 
@@ -151,11 +151,10 @@ stop.leave("one is left")
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_wait_for_a_worker_that_hangs(number, status):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    parent = subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, text=True, **pipes)
+    parent = start([sys.executable, "-c", STOPPED])
     worker = int(parent.stdout.readline())
     parent.send_signal(number)
-    printed = parent.communicate()[1]
+    printed = finish(parent, 60)[1]
     assert parent.returncode == status and printed.startswith(f"stopped by {number.name}: one is left"), printed
     assert not psutil.pid_exists(worker)
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import psutil
@@ -14,7 +13,7 @@ import zarr
 
 from config.files import read_json
 from config.paths import Paths
-from tests.support.commands import ROOT, execute
+from tests.support.commands import ROOT, execute, finish, start, wait_until
 from tests.support.workflow import SHARD, keep_videos, leftovers, module, snakemake
 
 
@@ -27,13 +26,11 @@ def command(paths, part, shard=0):
 def kill_after(paths, part, size):
     """Run a shard until its journal has grown to `size` bytes, then kill it; False if it ended before."""
     journal = paths.work(part, 0) / "journal"
-    process = subprocess.Popen(command(paths, part), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while process.poll() is None:
-        if journal.exists() and journal.stat().st_size >= size:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    return process.wait() == -signal.SIGKILL
+    process = start(command(paths, part))
+    wait_until(process, lambda: process.poll() is not None or (journal.exists() and journal.stat().st_size >= size))
+    process.kill()
+    finish(process)
+    return process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
@@ -81,15 +78,13 @@ def test_asked_to_stop_it_writes_what_it_has(extracted, number, status):
     folder, config, paths, undisturbed = extracted
     forget(paths, "musicnn")
     journal = paths.work("musicnn", 0) / "journal"
-    process = subprocess.Popen(command(paths, "musicnn"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not (journal.exists() and journal.stat().st_size > 12_000):
-        assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.002)
+    process = start(command(paths, "musicnn"))
+    wait_until(process, lambda: journal.exists() and journal.stat().st_size > 12_000)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    said = process.communicate()[1]
-    left = re.search(rf"stopped by {number.name}: (\d+) of the {SHARD} videos are left", said)
-    assert process.returncode == status and left, said
+    printed = finish(process)[1]
+    left = re.search(rf"stopped by {number.name}: (\d+) of the {SHARD} videos are left", printed)
+    assert process.returncode == status and left, printed
     assert children and not any(child.is_running() for child in children)
     assert not paths.done("musicnn", 0).exists()
     done = execute(command(paths, "musicnn"), check=True)
@@ -105,15 +100,12 @@ def test_a_killed_workflow_goes_on(extracted):
     file = folder / "config.yaml"
     arguments = ["--snakefile", ROOT / "Snakefile", "--directory", folder, "--configfile", file, "--cores", "2"]
     run = [sys.executable, "-m", "snakemake", "extract", *arguments]
-    process = subprocess.Popen(
-        run, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = start(run, cwd=folder, start_new_session=True, **quiet)
     journal = paths.work("musicnn", 0) / "journal"
-    while not (journal.exists() and journal.stat().st_size > 30_000):
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.005)
+    wait_until(process, lambda: journal.exists() and journal.stat().st_size > 30_000)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    finish(process)
     snakemake(folder, config, "--unlock")
     snakemake(folder, config, "extract")
     assert read_json(paths.done("musicnn", 0)) == undisturbed
