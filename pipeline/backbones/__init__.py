@@ -39,7 +39,8 @@ class Required:
 
 MODEL = Required(str, "it is the name of the model")
 MODALITY = Required(str, "it is `audio` or `video`", ("audio", "video"))
-DIM = Required(int, "it is how many numbers a segment's features have")
+OUTPUT = Required(str, "it is the graph's node with the features, such as model/vggish/embeddings")
+DIM = Required(int, "it is how many numbers a row or vector of the features has")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Entry:
 
 
 BOUNDS: dict[str, tuple[float, float]] = {"fps": (0.01, 240.0), "dim": (1, 65_536), "reach": (0.0, 1e6)}
+BOUNDS |= dict.fromkeys(("patch_size", "patch_hop"), (0, 100_000))
 """{option: smallest and largest value} of options that are numbers."""
 
 REGISTRY: dict[str, Entry] = {
@@ -111,6 +113,23 @@ REGISTRY: dict[str, Entry] = {
         "video",
         {"model": MODEL, "fps": 10.0, "precision": ("float32", "bfloat16")},
         weights=("hub", "random"),
+    ),
+    "essentia": Entry(
+        "pipeline.backbones.essentia_graph:EssentiaGraph",
+        "audio",
+        {
+            "algorithm": ("EffnetDiscogs", "VGGish", "MusiCNN", "MAEST", "FSDSINet", "TempoCNN", "CREPE"),
+            "output": OUTPUT,
+            "dim": DIM,
+            "input": "",
+            "pool": ("mean", "max", "mean_max"),
+            "patch_size": 0,
+            "patch_hop": 0,
+            "last_patch": ("discard", "repeat"),
+            "downmix": ("mean", "layout"),
+        },
+        engine="essentia",
+        weights=(),
     ),
     "precomputed": Entry(
         "pipeline.backbones.precomputed:Precomputed",
@@ -254,8 +273,13 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
     for name, settings in config.backbones.items():
         backbone, key = backbones[name], f"backbones.{name}"
         _check_weights(key, backbone.entry, settings)
-        if settings.device == "cuda" and backbone.options.get("engine") == "essentia":
-            raise UserError(f"{key}.device: cuda, but engine: essentia runs on processors; use auto or cpu")
+        if settings.device == "cuda" and backbone.engine != "torch":
+            engine = (
+                f"engine: {backbone.engine} runs on processors"
+                if "engine" in backbone.options
+                else (f"{backbone.kind} runs on processors")
+            )
+            raise UserError(f"{key}.device: cuda, but {engine}; use auto or cpu")
         least = backbone.entry.least_seconds
         if seconds < least:
             raise UserError(f"segments.seconds: {seconds:g}, but {name} needs at least {least:g}; take 3")

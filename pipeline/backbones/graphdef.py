@@ -48,13 +48,36 @@ def nodes(graph: bytes) -> dict[str, str]:
 def check(graph: bytes) -> list[str]:
     """Return the keys of OUTPUTS that the graph has. Raises ValueError if it lacks features or has other operations."""
     operations = nodes(graph)
-    unsafe = sorted({op for op in operations.values() if UNSAFE.search(op)})
-    if unsafe or any(number == 2 and value for number, value in fields(graph)):
-        raise ValueError(f"the graph holds operations that a frozen network does not need: {unsafe or 'functions'}")
+    check_operations(graph)
     for name in (INPUT, OUTPUTS["pooled"]):
         if name not in operations:
             raise ValueError(f"the graph has no node '{name}'; a frozen MusicNN such as MTG's msd-musicnn-1.pb has")
     return [key for key, name in OUTPUTS.items() if name in operations]
+
+
+def check_operations(graph: bytes, functions: bool = False) -> None:
+    """Raise ValueError if running the graph could do more than compute; `functions`: it may call its own functions."""
+    operations = set(nodes(graph).values())
+    for number, library in fields(graph):
+        if number != 2 or not library:
+            continue
+        if not functions:
+            raise ValueError("the graph holds operations that a frozen network does not need: functions")
+        operations |= _operations_of_functions(library)
+    allowed = {"PartitionedCall", "StatefulPartitionedCall"} if functions else set()
+    unsafe = sorted(op for op in operations - allowed if UNSAFE.search(op))
+    if unsafe:
+        raise ValueError(f"the graph holds operations that a frozen network does not need: {unsafe}")
+
+
+def _operations_of_functions(library: int | bytes) -> set[str]:
+    """Return the operations in a FunctionDefLibrary: `function` is its field 1, of which `node_def` is field 3."""
+    try:
+        functions = [function for number, function in fields(bytes(library)) if number == 1]
+        messages = [node for one in functions for number, node in fields(bytes(one)) if number == 3]
+        return {bytes(dict(fields(bytes(node)))[2]).decode() for node in messages}
+    except (IndexError, KeyError, TypeError, UnicodeDecodeError):
+        raise ValueError("the functions of the graph cannot be read") from None
 
 
 def musicnn_graph(
@@ -64,7 +87,7 @@ def musicnn_graph(
 
     `tensors` are the checkpoint's kernels and biases; `affines` the (scale, shift) of its batch normalisations.
     """
-    g = _Graph()
+    g = Graph()
 
     def norm(x: str, i: int) -> str:
         name = layer("batch_normalization", i)
@@ -142,7 +165,7 @@ T = {"T": _type(FLOAT)}
 ONES = _bytes(1, _bytes(3, _varint(1) * 4))  # AttrValue.list.i = [1, 1, 1, 1]
 
 
-class _Graph:
+class Graph:
     """Collects NodeDef messages in the order in which they are made, inputs first."""
 
     def __init__(self) -> None:
