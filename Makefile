@@ -17,9 +17,8 @@ demo: .venv/ready ## Render music videos and run the whole workflow on them (COR
 		render='{correlation: $(CORRELATION)}' backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
 	@echo "The report: $(RESULTS)/report/index.html"
 
-study: .venv/ready ## Answer the paper's open questions on rendered music videos (CORES, VIDEO_WEIGHTS)
-	.venv/bin/snakemake study --cores $(CORES) --configfile config/study_demo.yaml \
-		--config backbones='{r2plus1d: {weights: "$(VIDEO_WEIGHTS)"}}'
+study: .venv/ready ## Answer the paper's open questions on rendered music videos (CORES)
+	.venv/bin/snakemake study --cores $(CORES) --configfile config/study_demo.yaml
 	@echo "The page: results/study/report/study.html"
 
 check: lint ## Check style and types and run the unit tests

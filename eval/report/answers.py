@@ -79,7 +79,7 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
             continue
         values = {
             r["representation"]: r["metrics"]["auc"]["value"]
-            for space in (run.features, lead)
+            for space in (run.features_of(lead), lead)
             if space
             for r in space.probes[task]["results"]
             if (r["level"], r["probe"]) == ("video", "perceptron")

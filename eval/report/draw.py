@@ -44,8 +44,9 @@ def draw(run: Run, folder: Path) -> Drawn:
 
 
 def _few(run: Run) -> list[Space]:
-    """The features and the leading experiment: what a plot has room for."""
-    return [s for s in (run.features, run.lead) if s]
+    """The leading experiment and the features that it reads: what a plot has room for."""
+    lead = run.lead
+    return [s for s in (run.features_of(lead), lead) if s] if lead else []
 
 
 def _agreement(space: Space, label: str, level: str) -> list[dict[str, Any]]:
@@ -59,8 +60,8 @@ def _experiment(e: ExperimentRun, folder: Path) -> list[Plot]:
 
 def _probes(run: Run, task: str, folder: Path) -> list[Plot]:
     """One task's plots: all representations, each class, and for one label a video the confusions."""
-    lead = run.lead.name if run.lead else None
-    shown = [r for r in table_2(run) if r["experiment"] in ("features", lead) and r.get(f"{task}_auc") is not None]
+    names = [space.name for space in _few(run)]
+    shown = [r for r in table_2(run) if r["experiment"] in names and r.get(f"{task}_auc") is not None]
     if not shown:
         return []
     rows = [

@@ -37,6 +37,11 @@ class Space:
     probes: dict[str, Json]
     """By task: genre, tagging."""
 
+    @property
+    def random_backbones(self) -> list[str]:
+        """Backbones of this space whose weights are random numbers."""
+        return [name for name, random in self.neighbours["random_weights"].items() if random]
+
 
 @dataclass(frozen=True)
 class ExperimentRun(Space):
@@ -47,6 +52,8 @@ class ExperimentRun(Space):
     metrics: list[list[Json]]
     retrieval: Json
     diagnosis: Json
+    features: str
+    """Name of the space of its backbones' features."""
 
     @property
     def levels(self) -> list[str]:
@@ -65,9 +72,7 @@ class ExperimentRun(Space):
     @property
     def changes(self) -> dict[str, Any]:
         """Settings of this experiment that differ from the paper's baseline."""
-        default = Experiment().model_dump()
-        own = self.settings.model_dump()
-        return {k: v for k, v in own.items() if v != default.get(k)}
+        return _changes(Experiment().model_dump(), self.settings.model_dump())
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,15 @@ class Run:
         """The features, then every experiment; nothing where nothing was measured."""
         return [*([self.features] if self.features else []), *self.other_features, *self.experiments]
 
+    def features_of(self, experiment: ExperimentRun) -> Space | None:
+        """Return the features that an experiment's heads read; None where nothing was measured."""
+        return next((s for s in self.spaces if s.name == experiment.features), None)
+
     @property
     def lead(self) -> ExperimentRun | None:
         """The first experiment called `LEAD…` whose backbones are all trained, or else `LEAD`, or else the last."""
         named = [e for e in self.experiments if e.name.startswith(LEAD)]
-        trained = [e for e in named if not any(e.retrieval["random_weights"].values())]
+        trained = [e for e in named if not e.random_backbones]
         return next(iter(trained or named or self.experiments[-1:]), None)
 
     @property
@@ -165,6 +174,17 @@ def gather(config: Config) -> Run:
     )
 
 
+def _changes(default: Json, own: Json) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for key, value in own.items():
+        before = default.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            changed |= {f"{key}.{name}": v for name, v in value.items() if v != before.get(name)}
+        elif value != before:
+            changed[key] = value
+    return changed
+
+
 def _mono_loss(view: Features, table: pa.Table) -> list[Json]:
     ids, paths = table["video_id"].to_pylist(), table["path"].to_pylist()
     return [
@@ -186,7 +206,8 @@ def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
     neighbours, probes = _measured(config, paths, name)
     settings, retrieval = config.heads.experiments[name], _task(paths, name, "retrieval")
     diagnosis = _task(paths, name, "diagnosis")
-    return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval, diagnosis)
+    features = config.space(config.sides(name))
+    return ExperimentRun(name, neighbours, probes, settings, seeds, metrics, retrieval, diagnosis, features)
 
 
 def _measured(config: Config, paths: Paths, name: str) -> tuple[Json, dict[str, Json]]:

@@ -219,6 +219,34 @@ def test_results_of_before_a_metric_was_added_stay_readable(folder: Path, tmp_pa
     assert "mrr" in table(page.parent, "retrieval")[0] and "map" not in table(page.parent, "retrieval")[0]
 
 
+def with_random_weights(config: Config, *spaces: str) -> str:
+    """Say in the results that R(2+1)D ran on random weights and that these spaces read it; return the page's text."""
+    paths = config.paths
+    plan = json.loads(paths.plan.read_text())
+    plan["backbones"]["r2plus1d"]["random_weights"] = True
+    write_json(paths.plan, plan)
+    for space in ("features", *config.heads.experiments):
+        files = ("neighbours", "retrieval") if space != "features" else ("neighbours",)
+        for name in files:
+            path = paths.eval(space) / f"{name}.json"
+            written = json.loads(path.read_text())
+            written["random_weights"] = {"musicnn": False, "r2plus1d": space in spaces}
+            write_json(path, written)
+    return " ".join(report(config).read_text().split())
+
+
+def test_random_weights_are_told_where_they_concern_something(folder: Path, tmp_path: Path) -> None:
+    config = copied(folder, tmp_path / "results")
+    text = with_random_weights(config, "features", "baseline")
+    banner = text.index("r2plus1d ran on random weights")
+    assert text.index("Summary") < text.index('id="table1"') < banner and "trained backbone: baseline." in text
+    assert re.search("baseline</a> <em>random", text) and not re.search("recommended</a> <em>random", text)
+    galleries = {name: (config.paths.report / f"gallery-{name}.html").read_text() for name in config.heads.experiments}
+    assert "random weights" in galleries["baseline"] and "random weights" not in galleries["recommended"]
+    everything = with_random_weights(config, "features", "baseline", "recommended")
+    assert everything.index("r2plus1d ran on random weights") < everything.index("Summary")
+
+
 def test_a_clip_keeps_the_aspect_ratio_and_no_metadata(tmp_path: Path) -> None:
     def bright(number: int, width: int, height: int) -> np.ndarray:
         return np.full((height, width, 3), 200, np.uint8)
