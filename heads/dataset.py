@@ -27,7 +27,7 @@ from heads.features import PairedFeatures, Source
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger("memory")
+log = logging.getLogger("dataset")
 READERS = 2
 OVERHEAD = 10**9
 """Bytes for all but the features: the libraries, a batch with its gradients, shards that are being read."""

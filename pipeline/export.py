@@ -11,7 +11,6 @@ are fixed-size lists of segments · dim numbers, segment by segment; the shape i
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from config.cli import UserError, progress, run
+from config.cli import UserError, parser, progress, run
 from config.files import replacing
 from pipeline.features import Features, open_features
 
@@ -103,9 +102,7 @@ def export(features: Features, path: Path, backbones: list[str], split: Any = No
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m pipeline.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = parser(__doc__, "pipeline.export", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     p.add_argument("file", type=Path, metavar="FILE", help="the file to write: .h5, .hdf5 or .parquet")
     p.add_argument("--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)")

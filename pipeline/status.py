@@ -11,7 +11,6 @@ and exited, with its stacks shown here. The next `snakemake extract …` resumes
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.cli import clock, run
+from config.cli import clock, parser, run
 from config.paths import Paths
 from pipeline.heartbeat import last, last_dump
 from pipeline.lifeless import Lifeless, earlier, lifeless
@@ -158,9 +157,7 @@ def words(parts: dict[str, Part]) -> str:
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m pipeline.status", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = parser(__doc__, "pipeline.status", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     p.add_argument("--quiet", type=float, default=QUIET, metavar="MINUTES", help=f"default {QUIET}")
     p.add_argument("--json", action="store_true", help="for machines")

@@ -9,7 +9,6 @@ Reads `plan.json`, `done/`, `ledger/` and `features.zarr`. Without `--repair` it
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config.cli import UserError, progress, run
+from config.cli import UserError, parser, progress, run
 from config.paths import Paths
 from pipeline.records import PROBE, Plan, forget_done, read_plan, read_record
 from pipeline.shards import Shards
@@ -83,9 +82,7 @@ def check_shards(
 
 def main() -> None:
     """Command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m pipeline.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = parser(__doc__, "pipeline.verify", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     p.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
     p.add_argument(
