@@ -137,8 +137,9 @@ def extract(config: Config, name: str, shard: int, cores: Layout | None = None, 
     if stop is None:
         with Stopping() as stop:
             return extract(config, name, shard, cores, stop)
-    settings, backbone = config.backbones[name], chosen(config, name)
-    width = read_plan(config.paths).backbones[name].dim
+    planned = read_plan(config.paths).backbones[name]
+    settings, backbone = config.backbones[name], chosen(config, name).described(planned.weights)
+    width = planned.dim
     job = ShardJob(config, name, shard, (config.segments.count, width), np.float16)
     if job.plan.backbones[name].random_weights:
         job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)

@@ -18,7 +18,7 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
-from pipeline.backbones import chosen
+from pipeline.backbones import check_widths, chosen
 from pipeline.records import Plan, PlannedBackbone, write_plan
 from pipeline.store import FORMAT, create_store
 
@@ -35,7 +35,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
     segments = config.segments.model_dump()
     backbones = {}
     for name in config.backbones:
-        backbone = chosen(config, name)
+        backbone = chosen(config, name).described(weights[name])
         kind = backbone.load_kind()
         backbone.check_segments(config.segments.seconds)
         preprocessing = kind.preprocessing(backbone.options)
@@ -56,6 +56,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
             random_weights=weights[name]["random"],
             preprocessing=preprocessing,
         )
+    check_widths(config, lambda name: backbones[name].dim)
     return Plan(
         format=FORMAT,
         videos=videos,

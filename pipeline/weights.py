@@ -38,9 +38,10 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
     """Make the weights file and the record of one backbone of the configuration; return the record.
 
     The record: `backbone`; `weights`, the configured name, or null for a local file; `source`, in words; `sha256`, of
-    the tensors (`digest`); `random`; `seed` where they are random; and `architecture`, the options that other weights
-    belong to. What is already there is kept if it is what the configuration asks for; otherwise the old record is
-    deleted first, so that it never stands beside new weights.
+    the tensors (`digest`); `random`; `seed` where they are random; `architecture`, the options that other weights
+    belong to; and `description`, what only they can tell (`Kind.description`), for kinds that have it. What is already
+    there is kept if it is what the configuration asks for; otherwise the old record is deleted first, so that it never
+    stands beside new weights.
     Raise UserError if the weights cannot be had or are not what they should be.
     """
     if backbone not in config.backbones:
@@ -58,6 +59,9 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
             tensors, words = kind.fetch(source, Path(folder))
         record = _record(backbone, source, architecture, words, tensors)
+        description = kind.description(tensors, source)
+        if description is not None:
+            record["description"] = description
         _write(target, tensors, record)
     if record["random"]:
         log.warning("%s has RANDOM weights: %s. Its features are a baseline, no more", backbone, record["source"])

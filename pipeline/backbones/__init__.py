@@ -11,9 +11,9 @@ its modality, and its options with their defaults.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -62,10 +62,12 @@ class Entry:
     """Smallest and largest seed of random weights."""
     least_seconds: float = 1.0
     """Length of the shortest segment that it takes, in seconds."""
+    described: bool = False
+    """Whether only its weights tell how wide the features are (`Kind.description`)."""
 
 
 BOUNDS: dict[str, tuple[float, float]] = {"fps": (0.01, 240.0), "dim": (1, 65_536), "reach": (0.0, 1e6)}
-BOUNDS |= dict.fromkeys(("patch_size", "patch_hop"), (0, 100_000))
+BOUNDS |= {"patch_size": (0, 100_000), "patch_hop": (0, 100_000), "layer": (-1, 1000)}
 """{option: smallest and largest value} of options that are numbers."""
 
 REGISTRY: dict[str, Entry] = {
@@ -131,6 +133,21 @@ REGISTRY: dict[str, Entry] = {
         engine="essentia",
         weights=(),
     ),
+    "transformers": Entry(
+        "pipeline.backbones.transformers_models:TransformersModel",
+        None,
+        {
+            "modality": MODALITY,
+            "model": "",
+            "revision": "main",
+            "fps": 2.0,
+            "layer": -1,
+            "pool": ("mean", "max", "mean_max"),
+            "downmix": ("mean", "layout"),
+        },
+        weights=("hub", "random"),
+        described=True,
+    ),
     "precomputed": Entry(
         "pipeline.backbones.precomputed:Precomputed",
         None,
@@ -159,6 +176,12 @@ class Chosen:
     def engine(self) -> str:
         """What it runs on, as in `Entry`."""
         return str(self.options.get("engine", self.entry.engine))
+
+    def described(self, record: dict[str, Any]) -> Chosen:
+        """Return the same with what the record of its weights tells (`Kind.description`) among its options."""
+        if "description" not in record:
+            return self
+        return replace(self, options={**self.options, "description": record["description"]})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -287,20 +310,32 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
         if fps is not None and round(seconds * fps) < 1:
             raise UserError(f"{key}.options.fps: {fps:g} frames a second give a segment of {seconds:g} s no frame")
     for name, experiment in config.heads.experiments.items():
-        sides = config.sides(name)
-        heads = (("audio", experiment.audio, sides.audio), ("video", experiment.video, sides.video))
-        for modality, head, side in heads:
+        for modality, head in (("audio", experiment.audio), ("video", experiment.video)):
             for given in head.backbones or []:
                 if (reads := backbones[given].modality) != modality:
                     raise UserError(
                         f"heads.experiments.{name}.{modality}: {given} reads the {reads}; give it under `{reads}`"
                     )
-            if head.identity and experiment.embedding != (dim := sum(backbones[b].width() for b in side)):
+    check_widths(config, lambda name: None if backbones[name].entry.described else backbones[name].width())
+    return {name: backbone.identity for name, backbone in backbones.items()}
+
+
+def check_widths(config: Config, width: Callable[[str], int | None]) -> None:
+    """Raise UserError for an experiment whose embeddings are features of another width than it says.
+
+    `width` returns that of a backbone, or None where nobody can know it yet; it is only asked where it matters.
+    """
+    for name, experiment in config.heads.experiments.items():
+        sides = config.sides(name)
+        heads = (("audio", experiment.audio, sides.audio), ("video", experiment.video, sides.video))
+        for modality, head, side in heads:
+            widths = [width(backbone) for backbone in side] if head.identity else []
+            known = [one for one in widths if one is not None]
+            if head.identity and len(known) == len(widths) and experiment.embedding != sum(known):
                 raise UserError(
                     f"heads.experiments.{name}.embedding: {experiment.embedding}, but with {modality}.identity the "
-                    f"{dim} features of {' and '.join(side)} are the embeddings: set `embedding: {dim}`"
+                    f"{sum(known)} features of {' and '.join(side)} are the embeddings: set `embedding: {sum(known)}`"
                 )
-    return {name: backbone.identity for name, backbone in backbones.items()}
 
 
 def _check_weights(key: str, registered: Entry, settings: Settings) -> None:

@@ -66,6 +66,15 @@ class Kind(ABC):
         substitutes others.
         """
 
+    @classmethod
+    def description(cls, tensors: dict[str, np.ndarray], source: Source) -> dict[str, Any] | None:
+        """Return what only the weights can tell, and the plan and the readers must know, as JSON; None: nothing.
+
+        `tensors` are those that `fetch` returned. It is kept in the weights' record as `description`, and all other
+        methods find it in `options["description"]`.
+        """
+        return None
+
     @staticmethod
     @abstractmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.clips import RULE, clip_starts
 from pipeline.readers import VideoRequest
 from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
 
@@ -130,7 +131,7 @@ class TorchvisionVideo(Backbone):
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
         """See the base; `extractor` counts changes of the results of this code."""
         about, clip = transforms(options["model"]), frames_of(options["model"])[1]
-        clips = {"clip": clip, "clips": "as many as cover the segment, evenly spaced, their mean"} if clip else {}
+        clips = {"clip": clip, "clips": f"{RULE}, their mean"} if clip else {}
         precision = {"precision": options["precision"]} if options["precision"] != "float32" else {}
         return {"extractor": 1, "model": options["model"], "fps": options["fps"], **about, **clips, **precision}
 
@@ -208,15 +209,6 @@ def frames_of(model: str) -> tuple[int, int | None]:
         return clip, clip
     meta = import_torchvision().models.get_model_weights(model).DEFAULT.meta
     return meta.get("min_temporal_size", 1), clip
-
-
-def clip_starts(frames: int, clip: int | None) -> list[int]:
-    """Return the first frames of the clips of a segment: as few as cover all its frames, evenly spaced.
-
-    Where the segment is no multiple of a clip they overlap: 30 frames in clips of 16 begin at 0 and 14.
-    """
-    count = 1 if clip is None or frames <= clip else -(-frames // clip)
-    return [round(i * (frames - (clip or 0)) / (count - 1)) for i in range(count)] if count > 1 else [0]
 
 
 def network(model: str) -> tuple[nn.Module, str]:

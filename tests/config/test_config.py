@@ -113,6 +113,7 @@ def test_conda_has_the_same_pins():
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
     wanted = _pins((ROOT / "requirements.txt").read_text()) | _pins((ROOT / "requirements-test.txt").read_text())
     assert set(pip) == wanted
+    assert _pins((ROOT / "requirements-transformers.txt").read_text()) < wanted
     loose = [
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#" and "==" not in line
     ]

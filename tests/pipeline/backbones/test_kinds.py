@@ -1,13 +1,16 @@
 """Tests for the registry: a name is an array, a kind is code."""
 
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from config.cli import UserError
 from config.model import Config, load
 from pipeline.backbones import check, chosen
 from pipeline.plan import make_plan
+from tests.support.commands import ROOT
 
 
 def configured(**backbones: dict[str, Any]) -> Config:
@@ -58,3 +61,13 @@ def test_several_backbones_of_one_kind_stand_side_by_side() -> None:
 def test_a_mistake_is_named_by_its_key(backbones: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check(configured(musicnn={"weights": "wheel"}, r2plus1d={"weights": "random"}, **backbones))
+
+
+def test_every_network_of_the_documentation_is_a_configuration() -> None:
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("### ")[0]
+    lines = re.findall(r"^\| .* \| `(\w+: \{.*\})` \| .* \|$", page, re.M)
+    assert len(lines) >= 12
+    for line in lines:
+        backbones = yaml.safe_load(line)
+        (name,) = backbones
+        assert check(configured(**{name: backbones[name], "r2plus1d": {"weights": "random"}}))[name], line
