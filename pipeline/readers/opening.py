@@ -28,6 +28,8 @@ FORMATS = "aac,aiff,asf,avi,dv,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,nut,ogg
 MAX_STREAMS = 64
 """Most audio and video streams. Fonts, subtitles, data and cover art do not count: they are not read."""
 MAX_PIXELS = 8192 * 8192
+BLOCK = 131_072
+"""Most bytes of one read. FFmpeg would read over a megabyte of MP4 after each seek, to have audio and video at once."""
 # Old FFmpegs, such as decord's, treat a file that begins like this as a playlist, whatever follows.
 PLAYLISTS = (
     b"#EXTM3U",
@@ -163,7 +165,7 @@ def _descriptor(path: str) -> int:
 
 
 def _container(descriptor: int) -> InputContainer:
-    options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": FORMATS}
+    options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": FORMATS, "blocksize": str(BLOCK)}
     try:
         container = av.open("fd:", "r", options=options, metadata_errors="replace")
     except av.error.ArgumentError:

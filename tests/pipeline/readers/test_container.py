@@ -260,3 +260,21 @@ for read in (probe, lambda p: read_audio(p, [0.0], 2.0, 16000).segments,
     done = execute(command)
     assert (done.returncode, done.stderr) == (0, "")
     assert "decode_error" in done.stdout
+
+
+def test_a_seek_reads_little(tmp_path: Path) -> None:
+    """FFmpeg would fill a buffer of twice the bytes of a second."""
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    video = Video(regular(4, 25), "mjpeg", 640, 480, pix_fmt="yuvj420p", draw=lambda *_: noise)
+    path = write(tmp_path / "large.mov", video, Audio(4))
+    before = bytes_read()
+    with opening.open_media(path) as media:
+        stream = media.only("video")
+        media.container.seek(round(2 / stream.time_base), stream=stream)
+        packet = next(media.container.demux(stream))
+    assert packet.size > 40_000 and bytes_read() - before < os.stat(path).st_size / 4
+
+
+def bytes_read() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("rchar")))
