@@ -76,6 +76,8 @@ class _Reader:
         # More threads cost more processor time than they save when several files are decoded in parallel.
         self.codec.thread_count, self.codec.thread_type = 1, "SLICE"
         self.codec.options = {"max_pixels": str(MAX_PIXELS)}
+        self.sought = -math.inf
+        """The time (s) of the last seek."""
         self.scaler = VideoReformatter()
 
     def segment(self, path: str, times: np.ndarray) -> list[np.ndarray]:
@@ -101,6 +103,7 @@ class _Reader:
         return arrays
 
     def _seek(self, time: float) -> bool:
+        self.sought = time
         ticks = math.floor((time + self.media.origin + TOLERANCE) / self.stream.time_base)
         try:
             self.media.container.seek(ticks, stream=self.stream)
@@ -117,13 +120,18 @@ class _Reader:
         return float(ticks * self.stream.time_base) - self.media.origin
 
     def _packets(self, latest: float, earliest: float = math.inf) -> Iterator[Any]:
-        """Yield the packets from the first keyframe on, if there is one until `latest`; earlier ones cannot be decoded.
+        """Yield the packets from a keyframe on, if there is one until `latest`; earlier ones cannot be decoded.
 
-        In a file whose clock breaks, from the last keyframe that is shown until `earliest`.
+        It is the last one that is shown until the time that was sought: FFmpeg's seek may end before, as in MP4 with an
+        edit list. In a file whose clock breaks, it is the last one that is shown until `earliest`.
         """
         if self.pieces:
             yield from from_keyframe(continued(self.media, self.stream, self.pieces), self.codec, self._time, earliest)
-            return
+        else:
+            yield from from_keyframe(self._startable(latest), self.codec, self._time, self.sought)
+
+    def _startable(self, latest: float) -> Iterator[Any]:
+        """Yield the packets from the first keyframe on, if there is one until `latest`."""
         started = False
         for packet in unbroken(self.media.container.demux(self.stream)):
             # An empty packet would end the stream for the decoder.
