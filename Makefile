@@ -37,10 +37,11 @@ lint: .venv/ready-test ## Check style and types
 docs: .venv/ready-test ## Build the documentation as a site in results/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-bench: .venv/ready ## Measure decoders, modes, extraction and the store (BENCH_FILES: where its 30 GB are kept)
+bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BENCH_FILES: where its 30 GB are kept)
 	.venv/bin/python -m bench.media '$(BENCH_FILES)'
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
+	.venv/bin/python -m bench.images '$(BENCH_FILES)'
 	.venv/bin/python -m bench.extract '$(BENCH_FILES)'
 	.venv/bin/python -m bench.workflow
 	test -e '$(BENCH_FILES)/cache/features.json' || .venv/bin/python -m bench.fill '$(BENCH_FILES)/cache'

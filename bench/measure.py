@@ -36,7 +36,7 @@ BACKBONES: dict[str, Entry] = {name: REGISTRY[name] for name in Config.model_fie
 
 def machine() -> dict[str, Any]:
     """Return what the numbers depend on: processor, cores, Python and library versions."""
-    names = ("torch", "torchvision", "numpy", "zarr", "av", "decord", "soxr", "snakemake")
+    names = ("torch", "torchvision", "timm", "numpy", "zarr", "av", "decord", "soxr", "snakemake")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

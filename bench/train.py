@@ -73,7 +73,8 @@ def epoch(training: Any, number: int) -> dict[str, Any]:
 
 def slices(training: Any) -> dict[str, float]:
     """Return pairs a second over slices of an epoch: as it is, without keeping freed memory, with PyTorch's own."""
-    from heads.kernels import keep_freed_memory, kernels
+    from config.memory import keep_freed_memory
+    from heads.kernels import kernels
 
     def pairs_a_second(matmul: str, kept: bool) -> float:
         done, clock = 0, 0.0

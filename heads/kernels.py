@@ -9,7 +9,6 @@ in another order and other units are dropped, with the same odds.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,9 +21,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from config.cli import UserError
+from config.memory import keep_freed_memory
 
 log = logging.getLogger("kernels")
 Matmul = Literal["auto", "torch", "onednn", "tf32"]
+BLOCKS = 8 << 20
+"""Bytes of the largest freed block that is kept: a batch's tensors are smaller."""
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -139,7 +141,7 @@ def kernels(matmul: Matmul, device: str) -> AbstractContextManager[object]:
         raise UserError(f"heads.matmul: {matmul} does not exist on this machine's {device}; use `auto`")
     torch.backends.cuda.matmul.allow_tf32 = matmul == "tf32"
     if device == "cpu":
-        keep_freed_memory()
+        keep_freed_memory(BLOCKS)
     if matmul == "onednn" or (matmul == "auto" and device == "cpu" and not intel()):
         if not torch.backends.mkldnn.is_available():
             if matmul == "onednn":
@@ -148,22 +150,6 @@ def kernels(matmul: Matmul, device: str) -> AbstractContextManager[object]:
         log.info("matrix products by oneDNN (heads.matmul)")
         return OneDNN()
     return nullcontext()
-
-
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""mallopt's parameters in malloc.h."""
-
-
-def keep_freed_memory(largest: int = 8 << 20, total: int = 256 << 20) -> None:
-    """Have glibc keep freed blocks of up to `largest` bytes, `total` in all, for the next batch's equal tensors.
-
-    By default it returns megabytes to the system, which maps and clears them anew several times a batch. Does nothing
-    with other C libraries.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, largest)
-        mallopt(TRIM_THRESHOLD, total)
 
 
 def intel() -> bool:

@@ -35,15 +35,15 @@ def on_cpu(net: nn.Module) -> nn.Module:
         return net
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Conv3d):
-            _replace(net, name, OneDNNConv3d(module))
+            _replace(net, name, OneDNNConv(module))
     net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
     return net
 
 
-class OneDNNConv3d(nn.Module):
-    """A convolution that oneDNN computes whatever its size."""
+class OneDNNConv(nn.Module):
+    """A convolution of images or clips that oneDNN computes whatever its size."""
 
-    def __init__(self, conv: nn.Conv3d) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
         assert not isinstance(conv.padding, str)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from config.memory import LARGEST, keep_freed_memory
 from pipeline.backbones.base import Backbone, Source
 from pipeline.backbones.timm_models import build, check_name, frames_of, is_trained, pooled, pooled_width
 from pipeline.readers import VideoRequest
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-AT_ONCE = 128
-"""Frames in a forward pass on a GPU."""
+AT_ONCE = {"cpu": 4, "cuda": 128}
+"""Frames in a forward pass. On a CPU, one alone takes a third longer than one of four; the tensors of eight are too
+large for glibc to keep them for the next pass."""
 
 
 class TimmImages(Backbone):
@@ -30,8 +32,8 @@ class TimmImages(Backbone):
         import torch
         from safetensors.torch import load_file
 
-        from pipeline.backbones.folding import fold
         from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
+        from pipeline.backbones.image_fast import faster
 
         self.options, self.dim = options, self.width(options)
         self.device = pick_device(device)
@@ -44,14 +46,13 @@ class TimmImages(Backbone):
             torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (frames.mean, frames.std)
         )
         self._dtype = torch.float32
+        if self.device.type == "cpu":
+            keep_freed_memory(LARGEST)
         net = freeze(_loaded(options["model"], load_file(weights)), self.device, threads)
-        if any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules()):
-            net = fold(net, self._run)
+        net = faster(net, self._run, on_cpu=self.device.type == "cpu").requires_grad_(False)
         if half:
             self._dtype = torch.bfloat16
         self.net = net.to(self._dtype)
-        if half and self.device.type == "cpu":
-            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs
 
     @classmethod
     def width(cls, options: dict[str, Any]) -> int:
@@ -112,23 +113,12 @@ class TimmImages(Backbone):
             return np.empty((0, self.dim), np.float32)
         images = segments.reshape(-1, *shape[2:])
         with frozen(self.net):
-            batches = torch.split(upload(images, self.device), self._at_once(shape[1]))
+            batches = torch.split(upload(images, self.device), AT_ONCE[self.device.type])
             rows = torch.cat([pooled(self.net, self._normalised(batch)).float() for batch in batches])
             frames = rows.view(*shape[:2], -1)
             over_time = {"mean": frames.mean(1), "max": frames.amax(1)}
             pool = self.options["pool"]
             return torch.cat([over_time[part] for part in pool.split("_")], dim=1).cpu().numpy()
-
-    def _at_once(self, frames: int) -> int:
-        """Return the number of frames in a forward pass.
-
-        On a CPU one frame at a time is fastest in float32, and all of a segment in bfloat16.
-        """
-        import torch
-
-        if self.device.type != "cpu":
-            return AT_ONCE
-        return 1 if self._dtype == torch.float32 else frames
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
         """Return uint8 images [n, h, w, 3] as the network's input [n, 3, h, w]."""

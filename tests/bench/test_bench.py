@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from bench import decode, known, load, measure, media, modes, plan, timelines, train
+from bench import decode, images, known, load, measure, media, modes, plan, timelines, train
 from config.cli import UserError
 from data.folder import MEDIA
 from heads.dataset import OVERHEAD
@@ -50,6 +50,19 @@ def test_cosine_is_the_lowest():
     import numpy as np
 
     assert modes.cosine(np.eye(2), np.array([[1.0, 0], [1, 1]])) == pytest.approx(2**-0.5)
+
+
+def test_fidelity_compares_errors_differences_and_neighbours():
+    import numpy as np
+
+    reference = np.array([[10.0, 0, 0], [10, 1, 0], [10, 0, 4], [10, 1, 4]])
+    same = images.fidelity(reference, reference)
+    assert same == pytest.approx({"error": 0, "cosine_lowest": 1, "cosine_mean": 1, "same_nearest": 1})
+    moved = images.fidelity(reference + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, -4]], reference)
+    assert moved["error"] == pytest.approx(4 / np.sqrt(117)) and moved["same_nearest"] < 1
+    assert moved["cosine_lowest"] < moved["cosine_mean"] < 1
+    shifted = images.fidelity(reference + 5, reference)
+    assert shifted["cosine_lowest"] == pytest.approx(1) and shifted["error"] > 0.5
 
 
 def test_training_is_measured(tmp_path, monkeypatch):
