@@ -471,13 +471,21 @@ def _try(net: nn.Module, about: dict[str, Any], extractor: Any, layer: int) -> t
         return vectors_of(net, about, inputs, layer)
 
 
+def _complete(folder: Path) -> bool:
+    """Return whether a folder has all files of its weights, which an interrupted download has not."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    return all((folder / name).is_file() for name in set(json.loads(index.read_text())["weight_map"].values()))
+
+
 def _from_hub(model: str, source: Source, weights: bool) -> Path:
     """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had."""
     hub: Any = importlib.import_module("huggingface_hub")
     revision, wanted = source.options["revision"], DOWNLOADS if weights else list(FILES)
     try:
         cached = Path(hub.snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
-        if any(cached.glob("*.safetensors")) or not weights:
+        if _complete(cached) or not weights:
             return cached
     except Exception:  # it is not there, which is no error yet
         log.info("%s is not in the hub's cache", model)

@@ -20,7 +20,7 @@ from config.cli import UserError
 from config.model import load
 from config.paths import Paths
 from pipeline.backbones import check, resolve_options
-from pipeline.backbones.transformers_models import TransformersModel
+from pipeline.backbones.transformers_models import TransformersModel, library
 from pipeline.plan import make_plan
 from pipeline.readers import AudioRequest, VideoRequest
 from pipeline.weights import prepare
@@ -170,6 +170,18 @@ def test_another_layer_is_the_mean_of_its_states(name: str, tmp_path: Path) -> N
     np.testing.assert_allclose(features[0], reference, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_with_a_video_processor_alone(tmp_path: Path) -> None:
+    source, net, processor = save(tmp_path, "VideoMAEModel")
+    (source / "preprocessor_config.json").unlink()
+    settings = {"size": {"shortest_edge": 40}, "crop_size": {"height": SIZE, "width": SIZE}}
+    library().VideoMAEVideoProcessor(**settings).save_pretrained(source)
+    (segment,) = given = segments("VideoMAEModel", 1)
+    backbone = opened(tmp_path, source, "VideoMAEModel")
+    reference = expected("VideoMAEModel", net, processor, segment)
+    np.testing.assert_allclose(backbone.features(given), reference, rtol=1e-4, atol=1e-5)
+    assert TransformersModel.request(backbone.options) == VideoRequest(2.0, 40, (SIZE, SIZE), "bilinear")
+
+
 def test_a_layer_that_is_not_there_is_named(tmp_path: Path) -> None:
     source, *_ = save(tmp_path, "Dinov2Model")
     config = config_of(tmp_path / "r", "net", source, kind=KIND, options={"modality": "video", "layer": 9})
@@ -293,8 +305,20 @@ def test_the_hub_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "not tried inside a job (Slurm's 7)" in refused(tmp_path / "r", "net", "hub", **keys)
     assert len(asked) == 3, "the cache is asked, the network is not"
     source, *_ = save(tmp_path, "CLIPModel")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **kwargs: str(source))
+    monkeypatch.delenv("SLURM_JOB_ID")
+    index = source / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    tried: list[bool] = []
+
+    def online(model: str, *, local_files_only: bool = False, **more: Any) -> str:
+        tried.append(local_files_only)
+        if not local_files_only:
+            index.unlink()
+        return str(source)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", online)
     record = get(tmp_path / "r", "net", "hub", **keys)
+    assert tried == [True, False], "what an interrupted download left is not taken"
     assert record["source"] == "openai/clip-vit-base-patch32 of the Hugging Face hub, CLIPModel"
     assert get(tmp_path / "l", "net", source, **keys)["sha256"] == record["sha256"]
 
