@@ -83,8 +83,8 @@ def expected(net: torch.nn.Module, model: str, whole: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("model", "count"),
     [
-        ("r3d_18", 4),
-        ("mc3_18", 4),
+        pytest.param("r3d_18", 4, marks=pytest.mark.workflow),
+        ("mc3_18", 2),
         pytest.param("s3d", 14, marks=pytest.mark.workflow),
         ("swin3d_t", 2),
         pytest.param("mvit_v2_s", 16, marks=pytest.mark.workflow),
@@ -99,6 +99,7 @@ def test_it_is_torchvisions_network_with_the_transforms_of_its_weights(model: st
     assert np.linalg.norm(features - reference) <= 1e-5 * np.linalg.norm(reference)
 
 
+@pytest.mark.workflow
 def test_a_longer_segment_is_the_mean_of_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision_video, "CLIP", {"swin3d": 2})
     net = theirs("swin3d_t")
@@ -138,6 +139,7 @@ def test_the_key_says_what_changes_the_features() -> None:
     assert len({json.dumps(TorchvisionVideo.preprocessing(o)) for o in others}) == len(others)
 
 
+@pytest.mark.workflow
 def test_precision_is_an_option(tmp_path: Path) -> None:
     try:
         check_bfloat16(torch.device("cpu"))
@@ -154,9 +156,11 @@ def test_random_weights_are_of_their_seed(tmp_path: Path) -> None:
     before = torch.random.get_rng_state()
     digests = [
         get(tmp_path / str(i), "net", "random", kind=KIND, options={"model": "swin3d_t"}, seed=seed)["sha256"]
-        for i, seed in enumerate((0, 0, 1))
+        for i, seed in enumerate((0, 1))
     ]
-    assert digests[0] == digests[1] != digests[2]
+    assert digests[0] != digests[1]
+    again = config_of(tmp_path / "2", "net", "random", kind=KIND, options={"model": "swin3d_t"})
+    assert prepare(again, "net")["sha256"] == digests[0]
     weights = Paths(tmp_path / "0").weights("net")
     TorchvisionVideo(weights, options("swin3d_t"), "cpu", 1)
     assert torch.equal(before, torch.random.get_rng_state())
