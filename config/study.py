@@ -5,9 +5,9 @@ Defaults are the full size; with config/study_demo.yaml the study takes half an 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from config.heads import Experiment, Seeds
 from config.labels import Classifier
@@ -73,11 +73,19 @@ class Variant(Section):
     """Length of a segment in seconds. MusicNN needs at least 3."""
     count: int = Field(ge=1, le=1000)
     """Number of segments a video."""
+    start: Literal["random", "keyframe"] | None = None
+    """Where segments start. Default: as `segments.start` says."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `start` at its default: rules know variants by this, and results are older than that option."""
+        whole: dict[str, Any] = handler(self)
+        return {name: value for name, value in whole.items() if (name, value) != ("start", None)}
 
     @property
     def name(self) -> str:
         """Name of its folder in study/length/."""
-        return f"{self.seconds:g}s_{self.count}"
+        return f"{self.seconds:g}s_{self.count}" + (f"_{self.start}" if self.start else "")
 
 
 class Length(Section):
@@ -88,7 +96,8 @@ class Length(Section):
     variants: list[Variant] = Field(
         [Variant(seconds=3, count=12), Variant(seconds=5, count=12), Variant(seconds=10, count=12)], min_length=2
     )
-    """One for each length. Smaller numbers of segments are drawn at random from the extracted ones."""
+    """One for each length: `seconds` and `count`. Smaller numbers of segments are drawn at random from the extracted
+    ones. A further one of the same `seconds`, with `start: keyframe` or `start: random`, is compared with the first."""
     counts: list[Annotated[int, Field(ge=1)]] = [1, 3, 6, 12]
     """Numbers of segments at which the lengths are compared, as far as a variant has so many."""
     totals: list[Annotated[float, Field(gt=0)]] = [10.0, 15.0, 30.0, 60.0]
@@ -97,6 +106,14 @@ class Length(Section):
     """Folds of cross-validation over the videos."""
     components: int = Field(64, ge=1)
     """Principal components of each modality, the input of the linear head."""
+
+    @property
+    def lengths(self) -> list[Variant]:
+        """The first variant of each length: those that are compared with each other."""
+        first: dict[float, Variant] = {}
+        for variant in self.variants:
+            first.setdefault(variant.seconds, variant)
+        return list(first.values())
 
     @property
     def least(self) -> int:
@@ -116,8 +133,10 @@ class Length(Section):
 
     @model_validator(mode="after")
     def _lengths_differ(self) -> Length:
-        if len({variant.seconds for variant in self.variants}) < len(self.variants):
-            raise ValueError("study.length.variants: two have the same seconds; the larger count has the smaller one")
+        if len({(variant.seconds, variant.start) for variant in self.variants}) < len(self.variants):
+            raise ValueError(
+                "study.length.variants: two have the same seconds and start; the larger count has the smaller one"
+            )
         for variant in self.variants:
             if not self.counts_of(variant):
                 raise ValueError(

@@ -23,7 +23,7 @@ def variant_config(config: Config, name: str) -> Config:
     if name not in known:
         raise UserError(f"--variant {name}: study.length.variants has {', '.join(known)}")
     variant, folder = known[name], config.paths.study_variant(name)
-    segments = {"seconds": variant.seconds, "count": variant.count}
+    segments = variant.model_dump(mode="json")
     segments["window"] = max(config.segments.window, variant.seconds)
     whole = config.model_dump(mode="json")
     changes = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eval.report.plots.base import CHANCE, COLOURS, Plot, figure, save, styled
 from study.answer import Answer, Row
-from study.length.tables import EQUAL
+from study.length.tables import EQUAL, STARTS
 
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
@@ -23,18 +23,21 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
 def _lines(rows: list[Row], measure: str, name: str, label: str, folder: Path) -> Plot:
     """Draw a line for each segment length with intervals over videos, shifted slightly so that none hides another."""
     selected = [row for row in rows if row["measure"] == measure]
-    lengths = sorted({row["seconds"] for row in selected})
+    # Answers of before a variant could say where segments start have no such column.
+    lengths = sorted({(row["seconds"], row.get("start", "")) for row in selected})
     with styled():
         canvas = figure()
         axis = canvas.subplots()
-        for number, seconds in enumerate(lengths):
-            line = [row for row in selected if row["seconds"] == seconds]
+        for number, (seconds, start) in enumerate(lengths):
+            line = [row for row in selected if (row["seconds"], row.get("start", "")) == (seconds, start)]
             x = [row["seconds_a_video"] * 1.03 ** (number - (len(lengths) - 1) / 2) for row in line]
             y = [row["value"] for row in line]
             spread = [[v - row["low"] for v, row in zip(y, line, strict=True)]]
             spread.append([row["high"] - v for v, row in zip(y, line, strict=True)])
             colour = COLOURS[number % len(COLOURS)]
-            axis.errorbar(x, y, yerr=spread, color=colour, marker="o", ms=5, lw=1.4, label=f"{seconds:g} s")
+            axis.errorbar(
+                x, y, yerr=spread, color=colour, marker="o", ms=5, lw=1.4, label=f"{seconds:g} s{STARTS[start]}"
+            )
             for position, row in zip(x, line, strict=True):
                 point = position, row["value"]
                 axis.annotate(str(row["count"]), point, (4, 4), textcoords="offset points", fontsize=7)
@@ -45,5 +48,8 @@ def _lines(rows: list[Row], measure: str, name: str, label: str, folder: Path) -
         axis.set_xticks([], minor=True)
         axis.set(xlabel="seconds of each video (numbers: segments)", ylabel=label)
         canvas.legend(loc="outside upper center", ncols=len(lengths) + 1, fontsize=7.5)
-        values = "; ".join(f"{row['count']} of {row['seconds']:g} s: {row['value']:.3g}" for row in selected)
+        values = "; ".join(
+            f"{row['count']} of {row['seconds']:g} s{STARTS[row.get('start', '')]}: {row['value']:.3g}"
+            for row in selected
+        )
         return save(canvas, folder, f"study-length-{name}", f"{label} by segment length and number. {values}.")

@@ -6,7 +6,7 @@ videos, folds and resamples, so differences are paired by video and by seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations, product
 
 import numpy as np
@@ -32,10 +32,23 @@ RANKS = {"median rank": "median", "mean rank": "mean", "recall at 1": "recall_at
 """{measure: its name in heads.metrics.METRICS}."""
 EQUAL = ", equal training"
 """Appended to the names of measures by heads that were fitted on equally many pairs at all lengths."""
+STARTS = {"": "", "random": " at random", "keyframe": " at keyframes"}
 LEVEL = 0.05
 Z = float(norm.isf(LEVEL / 2))
-Key = tuple[float, int]
-"""(seconds a segment, segments a video)."""
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What is measured: seconds a segment, segments a video, and where they start, if the variant says that."""
+
+    seconds: float
+    count: int
+    start: str = ""
+
+    @classmethod
+    def of(cls, variant: Variant, count: int) -> Key:
+        """Return the key of a variant with a number of its segments."""
+        return cls(variant.seconds, count, variant.start or "")
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ def retrieval(config: Config, variants: Variants) -> Measures:
                 by_seed = [float(np.mean([direction[key] for direction in pair])) for pair in seeds]
                 spread = np.mean(values, axis=0)[:, list(METRICS).index(key)]
                 by_key = measures.setdefault(name + (EQUAL if kind == "equal" else ""), {})
-                by_key[variant.seconds, count] = Measured(by_seed, spread, by_chance[key])
+                by_key[Key.of(variant, count)] = Measured(by_seed, spread, by_chance[key])
     return measures
 
 
@@ -126,7 +139,7 @@ def readings(config: Config, variants: Variants) -> Measures:
                     ]
                     values = np.mean([score(predictions, target, times) for predictions in all_predictions], axis=0)
                     by_seed = [float(score(predictions, target, once)[0]) for predictions in all_predictions]
-                    by_key[variant.seconds, count] = Measured(by_seed, values, target.chance)
+                    by_key[Key.of(variant, count)] = Measured(by_seed, values, target.chance)
     return measures
 
 
@@ -143,31 +156,40 @@ def targets(config: Config, variants: Variants, side: str) -> list[Target]:
 def rows(measures: Measures) -> list[Row]:
     """Make one row for each measure, length and number."""
     return [
-        {"measure": name, "seconds": seconds, "count": count, "seconds_a_video": seconds * count, "value": m.value}
+        {"measure": name, **asdict(key), "seconds_a_video": key.seconds * key.count, "value": m.value}
         | {**bounds(m.resampled), **over_seeds(m.seeds), "chance": m.chance}
         for name, by_key in measures.items()
-        for (seconds, count), m in sorted(by_key.items())
+        for key, m in sorted(by_key.items())
     ]
 
 
 def compared(settings: Length) -> list[tuple[str, float, Key, Key]]:
-    """List the comparisons: (kind, number or seconds, first, second); longer or more segments come second."""
-    ordered = sorted(settings.variants, key=lambda v: v.seconds)
+    """List the comparisons: (kind, number or seconds, first, second); longer or more segments come second.
+
+    So do variants of the same length that start elsewhere.
+    """
+    ordered = sorted(settings.lengths, key=lambda v: v.seconds)
     pairs: list[tuple[str, float, Key, Key]] = []
     for first, second in combinations(ordered, 2):
         for count in settings.counts:
             if count <= min(first.count, second.count):
-                pairs.append(("equal number", count, (first.seconds, count), (second.seconds, count)))
+                pairs.append(("equal number", count, Key.of(first, count), Key.of(second, count)))
         for total in settings.totals:
             a, b = (settings.count_for(total, v) for v in (first, second))
             if a is not None and b is not None:
-                pairs.append(("equal seconds", total, (first.seconds, a), (second.seconds, b)))
+                pairs.append(("equal seconds", total, Key.of(first, a), Key.of(second, b)))
+    of_length = {variant.seconds: variant for variant in ordered}
+    for other in settings.variants:
+        first = of_length[other.seconds]
+        if other is not first:
+            both = sorted(set(settings.counts_of(first)) & set(settings.counts_of(other)))
+            pairs += [("starts", count, Key.of(first, count), Key.of(other, count)) for count in both]
     return pairs + [("more segments", *_ends(settings, v)) for v in ordered if len(settings.counts_of(v)) > 1]
 
 
 def _ends(settings: Length, variant: Variant) -> tuple[float, Key, Key]:
     counts = settings.counts_of(variant)
-    return variant.seconds, (variant.seconds, counts[0]), (variant.seconds, counts[-1])
+    return variant.seconds, Key.of(variant, counts[0]), Key.of(variant, counts[-1])
 
 
 def differences(settings: Length, measures: Measures) -> list[Row]:
@@ -200,5 +222,5 @@ def _p(value: float, spread: float) -> float:
 
 
 def words(key: Key) -> str:
-    """Write a key as `12 × 3 s`."""
-    return f"{key[1]} × {key[0]:g} s"
+    """Write a key as `12 × 3 s`, and where it starts."""
+    return f"{key.count} × {key.seconds:g} s" + STARTS[key.start]

@@ -11,12 +11,12 @@ from study.length.train import Variants
 
 def common(settings: Length) -> tuple[list[Key] | None, list[Key] | None]:
     """Return the largest number of segments, and the most seconds, at which all lengths can be compared."""
-    counts = [n for n in settings.counts if all(n <= v.count for v in settings.variants)]
-    at_number = [(v.seconds, max(counts)) for v in settings.variants] if counts else None
+    counts = [n for n in settings.counts if all(n <= v.count for v in settings.lengths)]
+    at_number = [Key.of(v, max(counts)) for v in settings.lengths] if counts else None
     at_seconds = None
     for total in sorted(settings.totals):
-        comparable = [(v.seconds, n) for v in settings.variants if (n := settings.count_for(total, v)) is not None]
-        at_seconds = comparable if len(comparable) == len(settings.variants) else at_seconds
+        comparable = [Key.of(v, n) for v in settings.lengths if (n := settings.count_for(total, v)) is not None]
+        at_seconds = comparable if len(comparable) == len(settings.lengths) else at_seconds
     return at_number, at_seconds
 
 
@@ -49,6 +49,7 @@ def findings(settings: Length, ranked: Measures, probed: Measures, tested: list[
             )
     if any(row["comparison"] == "more segments" for row in tested):
         sentences.append(_more_segments(tested))
+    sentences += _other_starts(tested)
     for name in probed:
         if at_seconds:
             values = "; ".join(f"{words(key)}: {_value(probed, name, key)}" for key in at_seconds)
@@ -77,6 +78,26 @@ def _more_segments(tested: list[Row]) -> Finding:
             f"{measure}: {sum(r['shown'] for r in compared)} of {len(compared)} differences are shown, intervals {ends}"
         )
     return Finding(f"More segments of one length: {'; '.join(parts)}.", f"{'; '.join(sure)}.")
+
+
+def _other_starts(tested: list[Row]) -> list[Finding]:
+    """Compare segments of one length that start elsewhere, by the largest number of them: ranks, then probes."""
+    compared = [r for r in tested if r["comparison"] == "starts"]
+    if not compared:
+        return []
+    pairs = {r["measure"]: r for r in compared}  # the last, largest number
+    changes = "; ".join(
+        f"{measure}, {_signed(r['value'])} [{_signed(r['low'])}, {_signed(r['high'])}]" for measure, r in pairs.items()
+    )
+    shown = [r for r in compared if r["shown"]]
+    one = next(iter(pairs.values()))
+    verdict = f"{len(shown)} of {len(compared)} differences are shown" if shown else "no difference is shown"
+    return [
+        Finding(
+            f"Where segments start: {verdict}. Changes with {one['other']} instead of {one['one']}: {changes}.",
+            "brackets are 95 % intervals over videos; all numbers of segments are in `differences`, as `starts`.",
+        )
+    ]
 
 
 def _value(measures: Measures, name: str, key: Key) -> str:
@@ -127,7 +148,7 @@ def _tests(tested: list[Row], measure: str, how: str) -> str:
 def method(config: Config, variants: Variants) -> str:
     """Write the paragraph of method."""
     settings = config.study.length
-    lengths = ", ".join(words((v.seconds, v.count)) for v in settings.variants)
+    lengths = ", ".join(words(Key.of(v, v.count)) for v in settings.variants)
     return (
         f"{len(variants.names)} videos, drawn by their ids, were extracted again by both backbones with {lengths}. "
         "Fewer segments were drawn evenly, from a random start, among those extracted. A segment lies at random within "

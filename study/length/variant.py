@@ -1,9 +1,9 @@
 """Prepare one variant of the study of length: some of the videos, to be extracted with other segments.
 
-Reads the manifest and the weights. Writes a results folder of its own, study/length/SECONDSs_COUNT/: the table of the
-chosen videos, config.json, the manifest, links to the weights, an empty features.zarr and, last, plan.json. The file
-check, the extraction and the index then run with `--config` of that folder, and so does Snakemake (`snakemake extract
---configfile FOLDER/config.json`).
+Reads the manifest and the weights. Writes a results folder of its own, study/length/SECONDSs_COUNT/ (with _START if
+the variant says where segments start): the table of the chosen videos, config.json, the manifest, links to the weights,
+an empty features.zarr and, last, plan.json. The file check, the extraction and the index then run with `--config` of
+that folder, and so does Snakemake (`snakemake extract --configfile FOLDER/config.json`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from study.length.config import variant_config
 from study.length.linear import fit_linear
 from study.length.plots import plots
 from study.length.probing import factors, genres, predicted, score
-from study.length.tables import Measured, compared, differences
+from study.length.tables import Key, Measured, compared, differences
 from study.length.train import drawn, load_variants, train, trained_path
 from study.length.variant import chosen, prepare
 from tests.support.simulate import simulate
@@ -32,15 +33,15 @@ from tests.support.simulate import simulate
 pytestmark = pytest.mark.workflow
 
 VARIANTS = [{"seconds": 3, "count": 6}, {"seconds": 10, "count": 2}]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "seeds": [0, 1],
     "length": {"videos": 100, "variants": VARIANTS, "counts": [1, 2, 6], "totals": [19.0], "components": 12},
 }
 
 
-def extracted(results: Path, correlations: tuple[float, float]) -> Config:
-    """A main cache and both variants, as if extracted, with planted factors of these correlations."""
-    config = simulate(results, videos=100, segments=2, study=SETTINGS, eval={"bootstrap": 200})
+def extracted(results: Path, correlations: tuple[float, ...], study: dict[str, Any] = SETTINGS) -> Config:
+    """A main cache and the variants, as if extracted, with planted factors of these correlations."""
+    config = simulate(results, videos=100, segments=2, study=study, eval={"bootstrap": 200})
     table = read_manifest(Paths(results).manifest)
     genre = pa.array(["rock" if draw < 0.5 else "pop" for draw in np.random.default_rng(0).random(100)])
     write_manifest(Paths(results), table.set_column(table.column_names.index("genre"), "genre", genre))
@@ -119,7 +120,7 @@ def test_numbers_that_give_equal_seconds() -> None:
         *(3, 5, 10), *(2, 3, 6), *(1, None, 3),
     ]  # fmt: skip
     assert settings.counts_of(three) == [1, 3, 5, 6, 10, 12] and settings.counts_of(ten) == [1, 3]
-    with pytest.raises(ValueError, match="same seconds"):
+    with pytest.raises(ValueError, match="same seconds and start"):
         Length(variants=[three, Variant(seconds=3, count=2)])
 
 
@@ -179,6 +180,37 @@ def test_no_difference_is_shown_where_none_is(tmp_path: Path) -> None:
             assert r["low"] - 1 < r["chance"] < r["high"] + 1
 
 
+def test_starts_at_keyframes_are_compared_with_random_ones_of_their_length(tmp_path: Path) -> None:
+    keyframes = {"seconds": 3, "count": 6, "start": "keyframe"}
+    study = SETTINGS | {"length": SETTINGS["length"] | {"variants": [*VARIANTS, keyframes]}}
+    config = extracted(tmp_path, (0.2, 0.2, 1.0), study)
+    settings = config.study.length
+    assert [v.name for v in settings.variants] == ["3s_6", "10s_2", "3s_6_keyframe"]
+    assert [v.name for v in settings.lengths] == ["3s_6", "10s_2"]
+    assert variant_config(config, "3s_6_keyframe").segments.start == "keyframe"
+    assert variant_config(config, "3s_6").segments.start == "random"
+    others = [pair for pair in compared(settings) if pair[0] != "starts"]
+    assert others == compared(settings.model_copy(update={"variants": settings.variants[:2]}))
+    train(config)
+    answer = study_length.answer(config)
+    starts = [r for r in answer.tables["differences"] if r["comparison"] == "starts" and r["measure"] == "mean rank"]
+    assert [(r["at"], r["one"], r["other"]) for r in starts] == [
+        (n, f"{n} × 3 s", f"{n} × 3 s at keyframes") for n in (1, 2, 6)
+    ]
+    assert all(r["shown"] and r["value"] < 0 for r in starts)
+    claim = next(f.claim for f in answer.findings if f.claim.startswith("Where segments start"))
+    assert "differences are shown" in claim and "6 × 3 s at keyframes instead of 6 × 3 s: mean rank, −" in claim
+    assert "at keyframes" in plots(answer, tmp_path)[0].alt
+    with pytest.raises(ValueError, match="same seconds and start"):
+        Length(variants=[*settings.variants, Variant(seconds=3, count=2, start="keyframe")])
+
+
+def test_variants_are_known_to_rules_as_before_they_could_start_elsewhere() -> None:
+    assert Variant(seconds=3, count=12).model_dump() == {"seconds": 3.0, "count": 12}
+    named = Variant(seconds=3, count=12, start="random")
+    assert named.model_dump()["start"] == "random" and named.name == "3s_12_random"
+
+
 def test_finished_variants_are_kept(planted: Config) -> None:
     first, second = (trained_path(planted, v) for v in planted.study.length.variants)
     stamp = first.stat().st_mtime_ns
@@ -217,10 +249,10 @@ def test_differences_are_corrected_for_their_number() -> None:
     rng = np.random.default_rng(0)
     base = Measured([5.0, 5.0], 5 + 0.1 * rng.standard_normal(500), 10)
     better = Measured([4.44, 4.46], 4.45 + 0.1 * rng.standard_normal(500), 10)
-    same = {f"n{i}": {(3.0, 1): base, (5.0, 1): base} for i in range(40)}
-    alone = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}})
+    same = {f"n{i}": {Key(3.0, 1): base, Key(5.0, 1): base} for i in range(40)}
+    alone = differences(settings, {"x": {Key(3.0, 1): base, Key(5.0, 1): better}})
     assert [r["at"] for r in alone] == [1] and len(compared(settings)) == 1 and alone[0]["shown"]
     # Resamples say 0.14; four folds that share videos make it wider.
     assert alone[0]["high"] - alone[0]["low"] == pytest.approx(2 * 1.96 * 0.1 * (2 * (1 + 4 / 3)) ** 0.5, rel=0.1)
-    among = differences(settings, {"x": {(3.0, 1): base, (5.0, 1): better}, **same})
+    among = differences(settings, {"x": {Key(3.0, 1): base, Key(5.0, 1): better}, **same})
     assert alone[0]["p"] == among[0]["p"] < 0.05 < among[0]["q"] and not among[0]["shown"]
