@@ -42,6 +42,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.images '$(BENCH_FILES)'
+	.venv/bin/python -m bench.scaling '$(BENCH_FILES)'
 	.venv/bin/python -m bench.extract '$(BENCH_FILES)'
 	.venv/bin/python -m bench.workflow
 	test -e '$(BENCH_FILES)/cache/features.json' || .venv/bin/python -m bench.fill '$(BENCH_FILES)/cache'
