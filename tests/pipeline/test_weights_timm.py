@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 
 from config.cli import UserError
@@ -135,12 +136,16 @@ def test_another_model_has_other_weights(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No network for the hub's client, and no cache with downloads."""
-    import huggingface_hub.constants
+def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No downloads in the cache of the hub's client."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, empty_cache: None) -> None:
+    """No network for the hub's client, and no downloads in its cache."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def test_the_hub_out_of_reach(tmp_path: Path, offline: None) -> None:
@@ -155,28 +160,35 @@ def test_the_hub_has_nothing_for_a_model(tmp_path: Path, offline: None) -> None:
     )
 
 
-def test_the_hub_is_not_asked_inside_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_not_asked_inside_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_cache: None) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setattr(timm(), "create_model", None)
-    message = refused(tmp_path / "r", "net", "hub", **how(SMALL))
-    assert "not tried inside a job" in message and "login node" in message
+    for model in (SMALL, "gcvit_xxtiny"):  # the second has a plain address instead of a place on the hub
+        message = refused(tmp_path / "r", "net", "hub", **how(model))
+        assert "not tried inside a job" in message and "login node" in message
 
 
 def test_the_hubs_weights_are_loaded_whole(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """timm loads what its hub returns, here a local state dict; a tensor that is missing is an error, not random."""
+    """timm loads what its hub returns, here a local state dict; a missing tensor is an error, and never random."""
     from timm.models import _builder
 
-    trained, asked = _read(state), []
+    trained, asked, cached = _read(state), [], False
 
     def load(repository: str, *arguments: Any, **more: Any) -> dict[str, torch.Tensor]:
-        asked.append(repository)
+        asked.append((repository, constants.HF_HUB_OFFLINE))
+        if constants.HF_HUB_OFFLINE and not cached:
+            raise FileNotFoundError(repository)
         return dict(trained)
 
     monkeypatch.setattr(_builder, "load_state_dict_from_hf", load)
     record = get(tmp_path / "r", "net", "hub", **how(SMALL))
-    assert asked == [f"timm/{SMALL}.r160_in1k"] and record["source"].endswith(f"trained weights {SMALL}.r160_in1k")
+    assert asked == [(f"timm/{SMALL}.r160_in1k", True), (f"timm/{SMALL}.r160_in1k", False)], "the cache comes first"
+    assert record["source"].endswith(f"trained weights {SMALL}.r160_in1k")
     for name, value in load_file(Paths(tmp_path / "r").weights("net")).items():
         assert (value == trained[name].numpy()).all()
+    cached = True
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert get(tmp_path / "j", "net", "hub", **how(SMALL))["sha256"] == record["sha256"], "a job may use the cache"
+    monkeypatch.delenv("SLURM_JOB_ID")
     trained.popitem()
     assert "cannot be had" in refused(tmp_path / "q", "net", "hub", **how(SMALL))
 
