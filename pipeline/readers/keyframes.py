@@ -23,7 +23,7 @@ from pipeline.readers import MediaError, container
 from pipeline.readers.boxes import is_fragmented
 from pipeline.readers.container import MediaInfo
 from pipeline.readers.follow import MAX_PACKETS, continued
-from pipeline.readers.opening import Media, open_media, ticks_of
+from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
 from pipeline.readers.timeline import Timeline, placed
 from pipeline.readers.video import TOLERANCE, can_start
 
@@ -46,7 +46,8 @@ def probe(path: str, video_id: str, spec: Segments) -> MediaInfo:
     random = segment_starts(video_id, info.duration - info.begin, spec)
     if random is None:
         return info
-    with opened(path, Timeline.of(info.timeline) if info.timeline else None) as keyframes:
+    timeline = Timeline.of(info.timeline) if info.timeline else None
+    with reported_as("unreadable"), opened(path, timeline) as keyframes:
         starts, count = keyframe_starts(video_id, info.begin, info.duration, spec, random + info.begin, keyframes)
     return replace(info, starts=tuple(starts.tolist()), at_keyframes=count)
 

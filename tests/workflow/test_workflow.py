@@ -160,6 +160,22 @@ def test_changed_segments_and_weights_look_again_and_nothing_is_lost(copied):
     assert extracting(snakemake(folder, weights, "-n", "extract")) == shards
 
 
+def test_segments_at_keyframes_are_another_cache(copied):
+    folder, config = copied
+    keep_videos(folder, 3)
+    stored = {}
+    for start in ("random", "keyframe"):
+        segments = config["segments"] | ({} if start == "random" else {"start": start})
+        snakemake(folder, config | {"segments": segments}, "extract")
+        group = zarr.open_group(folder / "results" / "features.zarr", mode="r")
+        stored[start] = group["start"][:], group["musicnn"][:]
+    starts, features = zip(*stored.values(), strict=True)
+    assert (starts[1][:, 0] == 0).all(), "every video's first frame is a keyframe"
+    # The same seconds have the same features; others have others.
+    assert ((starts[0] == starts[1]) == (features[0] == features[1]).all(axis=2)).all()
+    assert snakemake(folder, config, "extract").count("3 videos, 3 of them done already") >= 1
+
+
 def table_of(folder: Path, rows: list[dict[str, str]]) -> None:
     with open(folder / "media" / "videos.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
