@@ -74,7 +74,10 @@ def difference(metric: str, a: list[float], b: list[float], paired: tuple[float,
 def _check_same(a: str, b: str, loaded: dict[str, Any]) -> None:
     """UserError unless both experiments have the same queries, resamples and metrics."""
     (written_a, values_a), (written_b, values_b) = loaded[a], loaded[b]
-    same = [written_a[key] == written_b[key] for key in ("keys", "bootstrap", "seed")]
+    same = [written_a[key] == written_b[key] for key in ("bootstrap", "seed", "segments")]
+    # Experiments may read different backbones, but a backbone of both must have the same features in both.
+    of_b = written_b["keys"]
+    same += [key == of_b[backbone] for backbone, key in written_a["keys"].items() if backbone in of_b]
     # The metrics' order is that of the resamples' columns.
     same.append(list(written_a["results"][0]["metrics"]) == list(written_b["results"][0]["metrics"]))
     if not all(same) or not np.array_equal(values_a["rows"], values_b["rows"]):

@@ -32,8 +32,10 @@ from eval.published import LARGEST, NAME, published_formula
 from eval.rankings import Key, Ranking, entry
 from eval.ranks import ranks, unit_rows
 from heads.embed import load_embeddings
+from heads.features import mark_damaged
 from heads.runs import Run, runs
 from pipeline.features import Features, good_segments, open_features, segment_mean
+from pipeline.shards import Shards
 
 log = logging.getLogger("retrieval")
 DRAWS = 20
@@ -99,6 +101,10 @@ def load_test(config: Config, name: str, training: Run | None = None) -> tuple[T
     embedded = load_embeddings(
         training, row[chosen], {backbone: view.key(backbone) for backbone in config.sides(name).backbones}
     )
+    good = np.ones((view.videos, view.segments), bool)
+    for backbone in config.used_backbones:
+        mark_damaged(paths, backbone, Shards.open(paths.features / backbone), config.shard_videos, good)
+    embedded.audio[~good[row[chosen]]] = np.nan
     paired = good_segments(embedded.audio, embedded.video).any(axis=1)
     chosen, audio, video = chosen[paired], embedded.audio[paired], embedded.video[paired]
     _check(int(test.sum()), len(chosen))

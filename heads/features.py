@@ -141,7 +141,7 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
     arrays = (_joined(audio), _joined(video))
     good = np.ones(arrays[0].shape[:2], bool)
     for name, array in stored.items():
-        _mark_damaged(paths, name, array, config.shard_videos, good)
+        mark_damaged(paths, name, array, config.shard_videos, good)
     valid = view.valid(*names) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
     if len(row) and row.max() >= len(valid):
@@ -167,7 +167,7 @@ def _joined(parts: list[Shards]) -> Source:
     return parts[0] if len(parts) == 1 else Concatenated(tuple(parts))
 
 
-def _mark_damaged(paths: Paths, backbone: str, array: Shards, shard_videos: int, good: np.ndarray) -> None:
+def mark_damaged(paths: Paths, backbone: str, array: Shards, shard_videos: int, good: np.ndarray) -> None:
     """Set `good` [videos, segments] to False where a segment is NaN, reading only shards whose record counts some."""
     for shard, first in enumerate(range(0, len(good), shard_videos)):
         record = read_record(paths.done(backbone, shard))

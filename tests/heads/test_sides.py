@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from config.cli import UserError
 from config.model import Config, load
+from eval.compare import compare
 from eval.neighbours import neighbours
 from eval.retrieval import retrieval
 from heads.embed import embed, load_embeddings
@@ -126,9 +127,17 @@ def test_embeddings_of_other_backbones_are_refused(trained: Config) -> None:
 
 def test_videos_that_one_experiments_backbone_could_not_read_are_ranked_by_none(tmp_path: Path) -> None:
     audio_only = QUICK | {"video": ["musicnn"]}
-    config = simulate(tmp_path, 1.0, unreadable=range(0, 600, 7), heads={"experiments": {"a": audio_only, "b": QUICK}})
+    missing = {"unreadable": range(0, 600, 7), "damaged": [(row, 1) for row in range(1, 600, 5)]}
+    heads = {"experiments": {"a": audio_only, "b": QUICK}}
+    config = simulate(tmp_path, 0.0, heads=heads, eval={"bootstrap": 100}, **missing)
     for name in ("a", "b"):
         train(config, name)
         embed(config, name)
     written = [retrieval(config, name) for name in ("a", "b")]
     assert written[0]["test_videos_valid"] == written[1]["test_videos_valid"] < written[0]["test_videos"]
+    sizes = [[result["size"] for result in of["results"]] for of in written]
+    assert sizes[0] == sizes[1] and sizes[0][0] < 3 * written[0]["test_videos_valid"]
+    compared = compare(config)["results"]
+    assert {(line["a"], line["b"]) for line in compared} == {("a", "b")}
+    # One reads the audio on both sides, the other a video that has nothing to do with it.
+    assert {line["better"] for line in compared if line["metric"] == "median"} == {"a"}
