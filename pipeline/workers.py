@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -33,13 +33,15 @@ NOTICE = 0.5
 class Task(Generic[K]):
     """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer.
 
-    An argument `decoder` names the decoder that is to blame if the process hangs or dies.
+    An argument `decoder` names the decoder that is to blame if the process hangs or dies. If the call fails, whatever
+    the reason, `parts` are run instead, each as a task of its own; the answer is then the list of their answers.
     """
 
     key: K
     function: str
     arguments: dict[str, Any]
     tries: int = 0
+    parts: list[Task[K]] = field(default_factory=list)
 
 
 class Worker:
@@ -100,7 +102,7 @@ class Pool:
         self._idle, self._busy = [], []
 
     def results(self, tasks: Iterable[Task[K]], ahead: int) -> Iterator[tuple[K, Any]]:
-        """Yield (key, value or MediaError) in the order of the tasks.
+        """Yield (key, value or MediaError) in the order of the tasks; a list of such answers where parts were run.
 
         At most `ahead` tasks beyond the one that is yielded next are started or wait with their answer: this bounds
         memory. With `ahead=0` a worker never works while the caller does. RuntimeError for a bug in a reader.
@@ -109,6 +111,7 @@ class Pool:
         order: deque[Task[K]] = deque()
         again: deque[Task[K]] = deque()
         answers: dict[int, Any] = {}
+        wholes: dict[int, Task[K]] = {}
         exhausted = False
         while not self._stop():
             while not exhausted and len(order) <= ahead:
@@ -131,10 +134,17 @@ class Pool:
             for task, answer in self._collect():
                 if answer is None:
                     again.appendleft(task)
-                else:
-                    if isinstance(answer, MediaError):
-                        answer.attempts += task.tries - 1
-                    answers[id(task)] = answer
+                    continue
+                if isinstance(answer, MediaError):
+                    if task.parts:
+                        again.extendleft(reversed(task.parts))
+                        wholes |= {id(part): task for part in task.parts}
+                        continue
+                    answer.attempts += task.tries - 1
+                answers[id(task)] = answer
+                whole = wholes.pop(id(task), None)
+                if whole is not None and all(id(part) in answers for part in whole.parts):
+                    answers[id(whole)] = [answers.pop(id(part)) for part in whole.parts]
 
     def _collect(self) -> Iterator[tuple[Task[Any], Any]]:
         """Wait for something to happen; yield (task, answer), the answer None where the task must be tried again."""

@@ -46,7 +46,10 @@ REASONS = {
     "crashed": Reason("the decoder crashed its process twice"),
     "no_features": Reason("the source of precomputed features has none of this video, or none near its segments"),
     "bad_features": Reason("the precomputed features are not finite, or beyond what float16 holds (65504)"),
-    "out_of_memory": Reason("decoding needed more memory than decoding.memory_mb allows"),
+    "out_of_memory": Reason(
+        "decoding needed more memory than decoding.memory_mb allows, or the network more than there is"
+    ),
+    "not_finite": Reason("the network gave numbers that are not finite, or beyond what float16 holds (65504)"),
 }
 
 
@@ -92,7 +95,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class AudioRequest:
-    """What a backbone needs of decoded audio: the arguments of `read_audio` beside the file and the segments."""
+    """What a backbone needs of decoded audio: samples a second, and how channels become one."""
 
     rate: int
     downmix: Downmix = "mean"
@@ -104,7 +107,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What a backbone needs of decoded video: the arguments of `read_video` beside the file and the segments.
+    """What a backbone needs of decoded video: frames a second, and how they are scaled and cropped.
 
     Raises ValueError for a crop that is larger than the scaled frame.
     """

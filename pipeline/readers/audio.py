@@ -1,5 +1,7 @@
 """Audio of given seconds of a media file: mono, resampled, placed to the sample. Reads one file; writes nothing.
 
+Several backbones that need the same seconds are served by one decoding: only mixing and resampling are done for each.
+
 Decoding starts half a second early, because codecs need preroll after a seek. Channels are averaged (FFmpeg's own
 downmix of float audio is 3 dB louder) or mixed by loudspeaker (readers/downmix.py). soxr resamples in HQ quality
 (aliases at -150 dB). Where time stamps are rounded, as in Matroska and WebM (1 ms), a run of frames is placed where all
@@ -21,7 +23,7 @@ import av
 import numpy as np
 import soxr
 
-from pipeline.readers import MediaError
+from pipeline.readers import AudioRequest, MediaError
 from pipeline.readers.downmix import Downmix, mixed_to_mono
 from pipeline.readers.follow import Piece, continued, unbroken
 from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
@@ -80,23 +82,41 @@ def read_audio(
     downmix: Downmix = "mean",
     timeline: Sequence[float] | None = None,
 ) -> MonoAudio:
-    """Return the audio of the segments, float32 [len(starts), round(seconds × rate)], mono, nominally within ±1.
+    """Return what `read_audios` returns for the one request `AudioRequest(rate, downmix)`."""
+    return read_audios(path, starts, seconds, [AudioRequest(rate, downmix)], timeline)[0]
+
+
+def read_audios(
+    path: str,
+    starts: Sequence[float],
+    seconds: float,
+    requests: Sequence[AudioRequest],
+    timeline: Sequence[float] | None = None,
+) -> list[MonoAudio]:
+    """Return the audio of the segments for each request: float32 [len(starts), round(seconds × rate)], mono, nominally
+    within ±1. The file is decoded once.
 
     `starts` are seconds on the presentation clock; sample k of a segment is the audio at (round(start × rate) + k) /
-    rate. Where the file has no audio there are zeros, for up to MISSING seconds of a segment. `downmix` is how channels
-    become one: `mean`, or by their loudspeakers, `layout` (readers/downmix.py).
+    rate. Where the file has no audio there are zeros, for up to MISSING seconds of a segment. A request's `downmix` is
+    how channels become one: `mean`, or by their loudspeakers, `layout` (readers/downmix.py).
     `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
     Raises MediaError: missing, unreadable, discontinuous, no_audio_stream, encrypted, empty_audio (more is missing),
     decode_error (damage inside a segment, unknown codec).
     """
     known = known_or_surveyed(path, timeline)
+    wanted = list(dict.fromkeys(requests))
     with open_media(path) as opened, reported_as("decode_error"):
         media = placed(opened, known)
         stream = media.only("audio")
         pieces = known.pieces if known else ()
-        segments = [_segment(path, media, stream, float(start), seconds, rate, downmix, pieces) for start in starts]
-    clips = np.stack([clip for clip, _ in segments]) if segments else np.zeros((0, round(seconds * rate)), np.float32)
-    return MonoAudio(clips, np.array([loss for _, loss in segments], np.float64))
+        segments = [_segment(path, media, stream, float(start), seconds, wanted, pieces) for start in starts]
+    read = {}
+    for request in wanted:
+        clips = [segment[request] for segment in segments]
+        empty = np.zeros((0, round(seconds * request.rate)), np.float32)
+        audio = np.stack([clip for clip, _ in clips]) if clips else empty
+        read[request] = MonoAudio(audio, np.array([loss for _, loss in clips], np.float64))
+    return [read[request] for request in requests]
 
 
 def _segment(
@@ -105,26 +125,39 @@ def _segment(
     stream: Any,
     start: float,
     seconds: float,
-    rate: int,
-    downmix: Downmix,
+    requests: Sequence[AudioRequest],
     pieces: tuple[Piece, ...] = (),
-) -> tuple[np.ndarray, float]:
+) -> dict[AudioRequest, tuple[np.ndarray, float]]:
+    """Return for each request the segment's samples and what mixing to mono lost (dB)."""
     if pieces:
         runs = _continued_runs(path, media, start - MARGIN, start + seconds + MARGIN, pieces)
     else:
         runs = _runs(path, media, stream, start - MARGIN, start + seconds + MARGIN)
     spans = [(run.start / run.rate, (run.start + run.length) / run.rate) for run in runs]
     _check(spans, start, start + seconds)
-    mixed, loss = mixed_to_mono([run.frames for run in runs], downmix)
     for i in range(len(runs) - 1):  # pieces of different rates are added, so they must not overlap
         if runs[i].rate != runs[i + 1].rate:
             spans[i] = spans[i][0], max(spans[i][0], min(spans[i][1], spans[i + 1][0]))
-    mono = [_Mono(run.rate, run.start, spans[i][1], mixed[i]) for i, run in enumerate(runs)]
+    ends = [end for _, end in spans]
+    mixed = {
+        downmix: mixed_to_mono([run.frames for run in runs], downmix)
+        for downmix in dict.fromkeys(request.downmix for request in requests)
+    }
+    clips = {}
+    for request in requests:
+        samples, loss = mixed[request.downmix]
+        mono = [_Mono(run.rate, run.start, ends[i], samples[i]) for i, run in enumerate(runs)]
+        clips[request] = _joined(mono, start, seconds, request.rate), loss
+    return clips
+
+
+def _joined(mono: list[_Mono], start: float, seconds: float, rate: int) -> np.ndarray:
+    """Return a segment's audio from all its runs."""
     resampled = [
         _resampled([run for run in mono if run.rate == native], start, seconds, rate)
-        for native in dict.fromkeys(run.rate for run in runs)
+        for native in dict.fromkeys(run.rate for run in mono)
     ]
-    return resampled[0] if len(resampled) == 1 else np.stack(resampled).sum(axis=0), loss
+    return resampled[0] if len(resampled) == 1 else np.asarray(np.stack(resampled).sum(axis=0))
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,27 @@
 If the configured decoder does not know a codec or container, the other one tries. Damage is not passed on, or the
 decoders would disagree about which files are good. In practice only decord passes on: AV1, and containers in which it
 does not seek exactly. It is built on an older FFmpeg than PyAV, so it reads nothing that PyAV cannot.
+
+`audio` and `video` read for one backbone, `audios` and `videos` for several at once. The latter know no `partial`: what
+they cannot read has to be read for one backbone after the other, so that no backbone's result depends on the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial as bound
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.readers import Decoded, MediaError
-from pipeline.readers.audio import read_audio
-from pipeline.readers.video import DECODERS, read_video
+from pipeline.readers import Decoded, MediaError, VideoRequest
+from pipeline.readers.audio import read_audio, read_audios
+from pipeline.readers.video import DECODERS, read_video, read_videos
+from pipeline.readers.video_decord import takes
+
+T = TypeVar("T")
 
 DAMAGE = ("decode_error", "empty_audio")
 """Reasons that may hold for one segment and not for the next."""
@@ -38,6 +45,16 @@ def audio(path: str, *, decoder: str = "pyav", partial: bool = False, **request:
     return replace(_read(read, decoder, request["starts"], partial), mono_loss=loss)
 
 
+def audios(path: str, *, decoder: str = "pyav", **request: Any) -> list[Decoded]:
+    """Return the segments of `read_audios(path, **request)`, one for each of its `requests`; see `audio`."""
+    try:
+        decoded = read_audios(path, **request)
+    except MediaError as error:
+        error.decoder = decoder
+        raise
+    return [Decoded(one.segments, decoder, mono_loss=float(one.loss.max(initial=0))) for one in decoded]
+
+
 def video(path: str, *, decoder: str, partial: bool = False, **request: Any) -> Decoded:
     """Return the segments of `read_video(path, **request)` by `decoder`, or by the other one if it cannot read such
     files.
@@ -45,15 +62,43 @@ def video(path: str, *, decoder: str, partial: bool = False, **request: Any) -> 
     With `partial`, damaged segments are left out if others are good. Raises MediaError with the `decoder` that decided:
     the other one, unless it cannot read such files either.
     """
+    return _by_either(lambda chosen: _video(path, chosen, partial, request), decoder)
+
+
+def videos(path: str, *, decoder: str, requests: Sequence[VideoRequest], **segments: Any) -> list[Decoded]:
+    """Return the segments of `read_videos(path, requests=requests, **segments)`, one for each; decoders as in `video`.
+
+    Requests that decord does not take must not send the others to PyAV: they are read apart.
+    """
+    answers: dict[VideoRequest, Decoded] = {}
+    for taken in (True, False):
+        group = [request for request in requests if (decoder != "decord" or takes(request)) is taken]
+        if group:
+            read = _by_either(bound(_videos, path, group, segments), decoder)
+            answers |= dict(zip(group, read, strict=True))
+    return [answers[request] for request in requests]
+
+
+def _videos(path: str, requests: Sequence[VideoRequest], segments: dict[str, Any], decoder: str) -> list[Decoded]:
     try:
-        return _video(path, decoder, partial, request)
+        clips = read_videos(path, requests=requests, decoder=decoder, **segments)
+    except MediaError as error:
+        error.decoder = decoder
+        raise
+    return [Decoded(clip, decoder) for clip in clips]
+
+
+def _by_either(read: Callable[[str], T], decoder: str) -> T:
+    """Return `read(decoder)`; if that decoder does not know the codec or container, what the other one reads."""
+    try:
+        return read(decoder)
     except MediaError as error:
         first_error = error
     (alternative,) = (name for name in DECODERS if name != decoder)
     if not first_error.unsupported or find_spec("decord") is None:
         raise first_error
     try:
-        return _video(path, alternative, partial, request)
+        return read(alternative)
     except MediaError as error:
         raise (first_error if error.unsupported else error) from None
 

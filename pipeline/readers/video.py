@@ -1,12 +1,14 @@
-"""Frames of given seconds of a media file, at a given frame rate and size. Reads one file; writes nothing.
+"""Frames of given seconds of a media file, at given frame rates and sizes. Reads one file; writes nothing.
 
 This module calls the two decoders (`video_pyav`, `video_decord`) and holds what they share: which frame is shown at a
-time, how a stored frame is turned upright, and the crop. Both return the same frames for the same times.
+time, how a stored frame is turned upright, and the crop. Both return the same frames for the same times. Several
+backbones that need the same seconds are served by one reading of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +25,14 @@ END = 0.5
 """How long (s) the last frame is shown after its own duration."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The frames that one request needs: those shown at `times`, float64 [segments, frames], presentation seconds."""
+
+    request: VideoRequest
+    times: np.ndarray
+
+
 def read_video(
     path: str,
     starts: Sequence[float],
@@ -35,15 +45,34 @@ def read_video(
     decoder: str = "pyav",
     timeline: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Return frames of the segments, uint8 [len(starts), round(seconds × fps), crop height, crop width, 3], RGB.
+    """Return what `read_videos` returns for the one request `VideoRequest(fps, resize, crop, interpolation)`."""
+    request = VideoRequest(fps, resize, crop, interpolation)
+    return read_videos(path, starts, seconds, [request], decoder=decoder, timeline=timeline)[0]
+
+
+def read_videos(
+    path: str,
+    starts: Sequence[float],
+    seconds: float,
+    requests: Sequence[VideoRequest],
+    *,
+    decoder: str = "pyav",
+    timeline: Sequence[float] | None = None,
+) -> list[np.ndarray]:
+    """Return frames of the segments for each request: uint8 [len(starts), round(seconds × fps), height, width, 3], RGB.
+
+    Height and width are those of the request's crop; equal requests share one array. The file is read once, and each
+    array is, to the byte, what its request would get alone; where that cannot be (damage that only one of them would
+    meet, say) MediaError is raised, and the requests have to be read one by one. One exception: what a decoder makes of
+    damage that it does not notice may depend on which frames it is allowed to leave out.
 
     `starts` are seconds on the presentation clock; frame k of a segment is the frame shown at start + k / fps: the last
     one with a stamp not after that time. The first frame also counts before its stamp, the last one until END after its
     duration. A frame is shown until the next one, however long: slide shows and files of variable frame rate are stored
     like that, and most containers do not distinguish them from missing frames. Size and pixel format may change. Frames
-    are turned upright (display matrix), scaled to `resize` by `interpolation`, with anti-aliasing, then centre-cropped
-    to `crop`, all as `VideoRequest` says; the shape of stored pixels is ignored. Colours are converted with the file's
-    matrix and range (BT.601 if it names none); HDR is not tone-mapped, interlaced frames are not deinterlaced.
+    are turned upright (display matrix), scaled, with anti-aliasing, then centre-cropped, all as `VideoRequest` says;
+    the shape of stored pixels is ignored. Colours are converted with the file's matrix and range (BT.601 if it names
+    none); HDR is not tone-mapped, interlaced frames are not deinterlaced.
 
     The decoders agree on every frame. Their pixels differ by less than 1 of 255 in the mean over a frame, by less than
     3 where frames are interlaced or the width of `resize` is even. decord scales every frame to one size, bilinearly:
@@ -57,21 +86,23 @@ def read_video(
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder is '{decoder}', not one of {DECODERS}")
-    request = VideoRequest(fps, resize, crop, interpolation)
-    times = np.asarray(starts, np.float64)[:, None] + np.arange(round(seconds * fps)) / fps
+    begins = np.asarray(starts, np.float64)[:, None]
+    # Equal requests are scaled once.
+    wanted = [Wanted(r, begins + np.arange(round(seconds * r.fps)) / r.fps) for r in dict.fromkeys(requests)]
     # decord must never be imported beside torch or essentia, so a decoder is only imported when it is used.
     frames = import_module(f"pipeline.readers.video_{decoder}").frames
     known = known_or_surveyed(path, timeline)
     if known is not None and known.still:
         raise MediaError("still_image", "the video is a single frame, and the audio is longer")
     with reported_as("decode_error"):
-        clips: np.ndarray = frames(path, times, request, known)
-    return clips
+        clips = frames(path, wanted, known)
+    read = {w.request: clip for w, clip in zip(wanted, clips, strict=True)}
+    return [read[request] for request in requests]
 
 
-def blank(times: np.ndarray, request: VideoRequest) -> np.ndarray:
-    """Return an array for the frames at `times`, all zeros: uint8 [segments, frames, height, width, 3]."""
-    return np.zeros((*times.shape, *request.crop, 3), np.uint8)
+def blank(wanted: Wanted) -> np.ndarray:
+    """Return an array for the frames of a request, all zeros: uint8 [segments, frames, height, width, 3]."""
+    return np.zeros((*wanted.times.shape, *wanted.request.crop, 3), np.uint8)
 
 
 def cropped(frames: np.ndarray, request: VideoRequest) -> np.ndarray:

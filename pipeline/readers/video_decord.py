@@ -10,6 +10,7 @@ decord is imported inside `frames`, only in processes without torch and essentia
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from pipeline.readers import MediaError, VideoRequest
 from pipeline.readers.opening import Media, open_media
 from pipeline.readers.timeline import Timeline
-from pipeline.readers.video import blank, can_start, cropped, has_orientation, orientation, shown
+from pipeline.readers.video import Wanted, blank, can_start, cropped, has_orientation, orientation, shown
 
 CONTAINERS = {"mov", "matroska"}
 WAY_OUT = "set decoding.video: pyav"
@@ -41,31 +42,48 @@ class _Packets:
     """The axis of [frames, height, width, 3] along which decord forgets to mirror the frame, or None."""
 
 
-def frames(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline | None = None) -> np.ndarray:
-    """Return upright, scaled and cropped frames shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
-    clips = blank(times, request)
-    if times.size == 0:
+def takes(request: VideoRequest) -> bool:
+    """Return whether decord can scale frames like that."""
+    return not isinstance(request.resize, int) and request.interpolation == "bilinear"
+
+
+def frames(path: str, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
+    """Return the upright, scaled and cropped frames of each request: uint8 [segments, frames, height, width, 3].
+
+    decord scales while it decodes, so the file is decoded for one request after the other.
+    """
+    clips = [blank(w) for w in wanted]
+    if not any(w.times.size for w in wanted):
         return clips
-    if isinstance(request.resize, int) or request.interpolation != "bilinear":
+    if not all(takes(w.request) for w in wanted):
         message = f"decord scales to one size only, and bilinearly; {WAY_OUT}"
         raise MediaError("decode_error", message, unsupported=True)
     if timeline is not None:
         raise MediaError("decode_error", f"decord cannot correct the clock of this file; {WAY_OUT}", unsupported=True)
     with open_media(path) as media:
         packets = _packets(media)
-        reader = _reader(media, packets, request.resize)
         stamps = np.sort(packets.stamps[packets.visible])
-        for index in np.argsort(times[:, 0]):
-            wanted = shown(stamps, packets.end, times[index])
-            try:
-                stored = np.stack(_read(reader, packets, stamps, wanted))
-            except Exception as error:
-                raise MediaError(
-                    "decode_error", f"decord fails in this file, near {times[index, 0]:.1f} s; {WAY_OUT}"
-                ) from error
-            upright = stored if packets.mirrored is None else np.flip(stored, packets.mirrored)
-            clips[index] = cropped(upright, request)
+        for clip, w in zip(clips, wanted, strict=True):
+            if w.times.size:
+                _fill(clip, media, packets, stamps, w)
     return clips
+
+
+def _fill(clips: np.ndarray, media: Media, packets: _Packets, stamps: np.ndarray, wanted: Wanted) -> None:
+    """Put the frames of one request into `clips`; `stamps` are those of the visible frames, ascending."""
+    size = wanted.request.resize
+    assert not isinstance(size, int)
+    reader = _reader(media, packets, size)
+    for index in np.argsort(wanted.times[:, 0]):
+        numbers = shown(stamps, packets.end, wanted.times[index])
+        try:
+            scaled = np.stack(_read(reader, packets, stamps, numbers))
+        except Exception as error:
+            raise MediaError(
+                "decode_error", f"decord fails in this file, near {wanted.times[index, 0]:.1f} s; {WAY_OUT}"
+            ) from error
+        upright = scaled if packets.mirrored is None else np.flip(scaled, packets.mirrored)
+        clips[index] = cropped(upright, wanted.request)
 
 
 def _read(reader: Any, packets: _Packets, stamps: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:

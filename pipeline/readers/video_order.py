@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import av
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.readers import MediaError
 from pipeline.readers.video import TOLERANCE, can_start
 
+T = TypeVar("T")
 REORDERED = 1.0
 """Frames are decoded at most this long (s) before they are shown."""
 
@@ -25,11 +26,11 @@ class Damaged(MediaError):
 
 
 @dataclass(frozen=True)
-class Ordered:
+class Ordered(Generic[T]):
     """When frames are shown, `stamps` float64 [n] ascending (s), and those that may be needed by their index there."""
 
     stamps: np.ndarray
-    frames: dict[int, np.ndarray]
+    frames: dict[int, T]
 
 
 def from_keyframe(packets: Iterable[Any], codec: Any, time: Callable[[Any], float], wanted: float) -> Iterator[Any]:
@@ -69,17 +70,17 @@ def ordered(
     window: list[Any],
     time: Callable[[Any], float],
     times: np.ndarray,
-    convert: Callable[[Any], np.ndarray],
-) -> Ordered | None:
+    convert: Callable[[Any], T],
+) -> Ordered[T] | None:
     """Decode packets with decoding stamps only, from a keyframe to REORDERED after the last of `times` (s).
 
     Each packet gets its number as its stamp, which the decoder returns with its frame. Packets just after the first one
-    that return no frame refer to packets before it and are shown before it. `convert` turns a decoded frame into an
-    array. Return None if no frame is decoded. Raises Damaged, and FFmpeg's errors.
+    that return no frame refer to packets before it and are shown before it. `convert` turns a decoded frame into what
+    is kept of it. Return None if no frame is decoded. Raises Damaged, and FFmpeg's errors.
     """
     decoded = [time(packet) for packet in window]
     order: list[int] = []
-    arrays: dict[int, np.ndarray] = {}
+    arrays: dict[int, T] = {}
     codec.flush_buffers()
     codec.skip_frame = "DEFAULT"
     for number, packet in enumerate([*window, None]):

@@ -4,13 +4,17 @@ For each segment: seek to the keyframe before it, demux to its end, select the w
 stamps, and let the decoder skip all other non-reference frames (H.264 and HEVC; saves a quarter to a third of the
 time). Where packets are not enough (other codecs, field-coded frames, recovery points), every frame is decoded and its
 own stamp counts.
+
+Several requests are served by one such decoding: it selects the frames that any of them wants, and scales each frame
+for those that want it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -23,7 +27,17 @@ from pipeline.readers import Interpolation, MediaError, VideoRequest
 from pipeline.readers.follow import Piece, continued, unbroken
 from pipeline.readers.opening import MAX_PIXELS, Media, open_media, ticks_of
 from pipeline.readers.timeline import Timeline, placed
-from pipeline.readers.video import TOLERANCE, blank, can_start, check_end, cropped, orientation, shown, upright
+from pipeline.readers.video import (
+    TOLERANCE,
+    Wanted,
+    blank,
+    can_start,
+    check_end,
+    cropped,
+    orientation,
+    shown,
+    upright,
+)
 from pipeline.readers.video_order import REORDERED, Damaged, from_keyframe, ordered, until
 
 SKIPPING = ("h264", "hevc")
@@ -41,36 +55,67 @@ MATRICES = (1, 4, 5, 6, 7, 9)
 """Colour matrices (ITU-T H.273 codes) that swscale knows; it gets BT.601 for all others."""
 
 
-def frames(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline | None = None) -> np.ndarray:
-    """Return upright, scaled and cropped frames shown at `times` [n, k] (s): uint8 [n, k, height, width, 3]."""
-    clips = blank(times, request)
-    if times.size == 0:
+def frames(path: str, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
+    """Return the upright, scaled and cropped frames of each request: uint8 [segments, frames, height, width, 3]."""
+    clips = [blank(w) for w in wanted]
+    asked = [(w, clip) for w, clip in zip(wanted, clips, strict=True) if w.times.size]
+    if not asked:
         return clips
     with open_media(path) as media:
-        reader = _Reader(placed(media, timeline), request)
-        for index in np.argsort(times[:, 0]):
+        reader = _Reader(placed(media, timeline))
+        for index in np.argsort(asked[0][0].times[:, 0]):
+            moments = Moments.of({w.request: w.times[index] for w, _ in asked})
             if timeline is not None and timeline.pieces:
-                clips[index] = _continued(path, times[index], request, timeline)
+                arrays = _continued(path, moments, timeline)
             else:
-                clips[index] = reader.segment(path, times[index])
+                arrays = reader.segment(path, moments)
+            for w, clip in asked:
+                clip[index] = [arrays[i][w.request] for i in np.searchsorted(moments.times, w.times[index])]
     return clips
 
 
-def _continued(path: str, times: np.ndarray, request: VideoRequest, timeline: Timeline) -> list[np.ndarray]:
-    """Return the frames shown at ascending `times` in a file whose clock breaks, where seeks fail."""
+@dataclass(frozen=True)
+class Moments:
+    """The ascending times (s) of a segment at which frames are wanted, float64 [n], and for each who wants one."""
+
+    times: np.ndarray
+    requests: list[tuple[VideoRequest, ...]]
+    together: bool
+    """Whether they are those of several requests."""
+
+    @classmethod
+    def of(cls, wanted: dict[VideoRequest, np.ndarray]) -> Moments:
+        """Return the union of {request: its ascending times}."""
+        times = np.unique(np.concatenate(list(wanted.values())))
+        requests: list[list[VideoRequest]] = [[] for _ in times]
+        for request, own in wanted.items():
+            for i in np.searchsorted(times, own):
+                requests[i].append(request)
+        return cls(times, [tuple(r) for r in requests], len(wanted) > 1)
+
+    def users(self, first: int, stop: int) -> list[VideoRequest]:
+        """Return who wants a frame at one of `times[first:stop]`, each once."""
+        return list(dict.fromkeys(request for requests in self.requests[first:stop] for request in requests))
+
+
+Scaled = dict[VideoRequest, np.ndarray]
+"""One decoded frame, as each request wants it: uint8 [height, width, 3] RGB."""
+
+
+def _continued(path: str, moments: Moments, timeline: Timeline) -> list[Scaled]:
+    """Return the frames shown at the moments in a file whose clock breaks, where seeks fail."""
     with open_media(path) as media:
-        reader = _Reader(placed(media, timeline), request, timeline.pieces)
-        arrays = reader._plain(times, at_start=False)
+        arrays = _Reader(placed(media, timeline), timeline.pieces)._plain(moments, at_start=False)
     if arrays is None:
         raise MediaError("decode_error", "no frame could be decoded")
     return arrays
 
 
 class _Reader:
-    """One open file, its decoder and its scaler."""
+    """One open file, its decoder and its scalers."""
 
-    def __init__(self, media: Media, request: VideoRequest, pieces: tuple[Piece, ...] = ()) -> None:
-        self.media, self.request, self.pieces = media, request, pieces
+    def __init__(self, media: Media, pieces: tuple[Piece, ...] = ()) -> None:
+        self.media, self.pieces = media, pieces
         self.stream = media.only("video")
         self.codec = self.stream.codec_context
         # More threads cost more processor time than they save when several files are decoded in parallel.
@@ -78,26 +123,27 @@ class _Reader:
         self.codec.options = {"max_pixels": str(MAX_PIXELS)}
         self.sought = -math.inf
         """The time (s) of the last seek."""
-        self.scaler = VideoReformatter()
+        self.scalers: defaultdict[VideoRequest, VideoReformatter] = defaultdict(VideoReformatter)
 
-    def segment(self, path: str, times: np.ndarray) -> list[np.ndarray]:
-        """Return the frames shown at ascending `times` (s), uint8 [height, width, 3] each."""
+    def segment(self, path: str, moments: Moments) -> list[Scaled]:
+        """Return the frames shown at the moments, in order."""
+        times = moments.times
         skip = self.codec.codec.canonical_name in SKIPPING
         for back in BACK:
             if not self._seek(times[0] - back):
                 break
             if skip:
-                arrays = self._skipping(times)
+                arrays = self._skipping(moments)
                 if arrays is not None:
                     return arrays
                 if not self._seek(times[0] - back):
                     break
-            arrays = self._plain(times, at_start=False)
+            arrays = self._plain(moments, at_start=False)
             if arrays is not None:
                 return arrays
         with open_media(path) as opened:
             fresh = replace(opened, origin=self.media.origin)
-            arrays = _Reader(fresh, self.request)._plain(times, at_start=True)
+            arrays = _Reader(fresh)._plain(moments, at_start=True)
         if arrays is None:
             raise MediaError("decode_error", "no frame could be decoded")
         return arrays
@@ -146,8 +192,9 @@ class _Reader:
     def _end(self, item: Any) -> float:
         return self._time(item) + float((item.duration or 0) * self.stream.time_base)
 
-    def _skipping(self, times: np.ndarray) -> list[np.ndarray] | None:
+    def _skipping(self, moments: Moments) -> list[Scaled] | None:
         """Decode what the wanted frames need by the packets' stamps; return None if a wanted frame is missing then."""
+        times = moments.times
         packets: list[Any] = []
         complete = True
         for packet in self._packets(times[-1]):
@@ -163,21 +210,27 @@ class _Reader:
             return None
         end = max(self._end(p) for p in packets) if complete else math.inf
         wanted = stamps[shown(stamps, end, times)].tolist()
-        arrays: dict[float, np.ndarray] = {}
+        users: dict[float, list[VideoRequest]] = {}
+        for stamp, requests in zip(wanted, moments.requests, strict=True):
+            users.setdefault(stamp, []).extend(requests)
+        arrays: dict[float, Scaled] = {}
         try:
-            for frame in self._decoded(packets, times[-1], frozenset(wanted)):
+            for frame in self._decoded(packets, times[-1], frozenset(users)):
                 time = self._time(frame)
-                if time in wanted and time not in arrays:
-                    arrays[time] = self._array(frame)
-                    if len(arrays) == len(set(wanted)):
+                if time in users and time not in arrays:
+                    arrays[time] = self._scaled(frame, users[time])
+                    if len(arrays) == len(users):
                         return [arrays[time] for time in wanted]
         except (av.error.FFmpegError, Damaged):
             pass
+        if moments.together:  # one of them alone might have been served
+            raise MediaError("decode_error", f"not every frame from {times[0]:.2f} s on is where its packet says")
         return None
 
-    def _plain(self, times: np.ndarray, at_start: bool) -> list[np.ndarray] | None:
+    def _plain(self, moments: Moments, at_start: bool) -> list[Scaled] | None:
         """Decode every frame and use its own stamp; return None if the first one comes too late for times[0]."""
-        arrays: list[np.ndarray] = []
+        times = moments.times
+        arrays: list[Scaled] = []
         previous, since, end = None, -math.inf, -math.inf
         packets = self._packets(math.inf if at_start or self.pieces else times[-1], times[0])
         first = next(packets, None)
@@ -185,7 +238,7 @@ class _Reader:
             return None
         packets = chain([first], packets)
         if first.pts is None and DECODING_STAMPS & self.media.formats:
-            return self._ordered(times, packets, at_start)
+            return self._ordered(moments, packets, at_start)
         for frame in self._decoded(packets, times[-1], None, at_start):
             time = self._time(frame)
             if math.isnan(time):
@@ -196,20 +249,22 @@ class _Reader:
                 return None
             before = int(np.searchsorted(times, time - TOLERANCE, side="left"))  # times[:before] are before this frame
             if before > len(arrays):
-                arrays += [self._array(frame if previous is None else previous)] * (before - len(arrays))
+                users = moments.users(len(arrays), before)
+                arrays += [self._scaled(frame if previous is None else previous, users)] * (before - len(arrays))
                 if before == len(times):
                     return arrays
             previous, since, end = frame, time, max(end, self._end(frame))
         if previous is None:
             return None
         check_end(end, times)
-        return arrays + [self._array(previous)] * (len(times) - len(arrays))
+        return arrays + [self._scaled(previous, moments.users(len(arrays), len(times)))] * (len(times) - len(arrays))
 
-    def _ordered(self, times: np.ndarray, packets: Iterable[Any], at_start: bool) -> list[np.ndarray] | None:
+    def _ordered(self, moments: Moments, packets: Iterable[Any], at_start: bool) -> list[Scaled] | None:
         """Return the same for a container that has decoding stamps only."""
+        times, everybody = moments.times, moments.users(0, len(moments.times))
         window, complete = until(packets, self._time, times[-1] + REORDERED)
         end = self._end(window[-1]) if complete else math.inf
-        decoded = ordered(self.codec, window, self._time, times, self._array)
+        decoded = ordered(self.codec, window, self._time, times, lambda frame: self._scaled(frame, everybody))
         if decoded is None or (not at_start and self._is_late(decoded.stamps[0], times[0])):
             return None
         return [decoded.frames[index] for index in shown(decoded.stamps, end, times).tolist()]
@@ -251,24 +306,27 @@ class _Reader:
                     raise Damaged("decode_error", f"the video is damaged near {time:.2f} s")
                 yield frame
 
-    def _array(self, frame: Any) -> np.ndarray:
-        """Return the frame upright, scaled and cropped: uint8 [height, width, 3] RGB."""
+    def _scaled(self, frame: Any, requests: Iterable[VideoRequest]) -> Scaled:
+        """Return the frame upright, scaled and cropped for each of the requests."""
         turn = orientation(frame)
+        return {request: self._array(frame, request, turn) for request in requests}
+
+    def _array(self, frame: Any, request: VideoRequest, turn: tuple[bool, bool, bool]) -> np.ndarray:
         # Scaling before turning touches fewer pixels.
         if turn[0]:
-            width, height = self.request.scaled(frame.width, frame.height)
+            width, height = request.scaled(frame.width, frame.height)
         else:
-            height, width = self.request.scaled(frame.height, frame.width)
+            height, width = request.scaled(frame.height, frame.width)
         if height * width > MAX_PIXELS:
             shape = f"{frame.width}×{frame.height}"
             raise MediaError("decode_error", f"frames of {shape} pixels cannot be scaled to {width}×{height}")
-        scaled = self.scaler.reformat(
+        scaled = self.scalers[request].reformat(
             frame,
             width,
             height,
             "rgb24",
             src_colorspace=None if frame.format.is_rgb else frame.colorspace if frame.colorspace in MATRICES else 5,
-            interpolation=INTERPOLATION[self.request.interpolation],
+            interpolation=INTERPOLATION[request.interpolation],
             threads=1,
         )
-        return cropped(upright(scaled.to_ndarray(), turn), self.request)
+        return cropped(upright(scaled.to_ndarray(), turn), request)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.readers import MediaError
+from pipeline.readers import AudioRequest, MediaError
 from pipeline.readers import audio as audio_reader
 from pipeline.readers.audio import read_audio
 from tests.support.media import Audio, Video, chirp, joined, regular, write
@@ -222,7 +222,8 @@ def test_pieces_of_different_rates_fit_together(rate: int, monkeypatch: pytest.M
         frame = av.AudioFrame.from_ndarray(part[None], format="fltp", layout="mono")
         runs.append(audio_reader._Run(native, (first, first), [frame], count))
     monkeypatch.setattr(audio_reader, "_runs", lambda *_: runs)
-    clip, _ = audio_reader._segment("", None, None, 2.0, 3.0, rate, "mean")  # type: ignore[arg-type]
+    request = AudioRequest(rate)
+    clip, _ = audio_reader._segment("", None, None, 2.0, 3.0, [request])[request]  # type: ignore[arg-type]
     t = 2.0 + np.arange(round(3 * rate)) / rate
     seams = np.abs(t[:, None] - [2.7, 3.1, 3.9]).min(axis=1) < 0.002
     error = np.abs(clip - chirp(t))

@@ -29,7 +29,7 @@ jobs, out = json.load(sys.stdin), sys.argv[1]
 answers = []
 for k, (path, starts, resize) in enumerate(jobs):
     try:
-        clips = read_video(path, starts, 1.0, fps=10, resize=resize, crop=(112, 112), decoder="decord")
+        clips = read_video(path, starts, 1.0, fps=10, resize=tuple(resize), crop=(112, 112), decoder="decord")
         np.save(f"{out}/{k}.npy", clips)
         answers.append(None)
     except MediaError as error:
