@@ -75,15 +75,12 @@ def _forget(config: Config, part: str) -> None:
 
 
 def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
-    from pipeline.backbones import chosen
-    from pipeline.extract import tasks
-    from pipeline.shard import ShardJob
+    from pipeline.extract import Lane, tasks
 
     _forget(config, part)
-    network = chosen(config, part)
-    job = ShardJob(config, part, 0, (config.segments.count, network.load().width(network.options)), np.float16)
-    with job.journal:
-        return job, list(tasks(job, network))
+    lane = Lane(config, part, 0)
+    with lane.job.journal:
+        return lane.job, list(tasks([lane]))
 
 
 def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
@@ -96,7 +93,7 @@ def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
     _forget(config, part)
     load_class(part)  # importing is start-up
     backbone(part, config.paths.weights(part))
-    meter, cost = measured(lambda: extract(config, part, 0, cores))
+    meter, cost = measured(lambda: extract(config, [part], 0, cores))
     wall = meter.decode + meter.network
     return {
         "wall": wall,
@@ -126,7 +123,7 @@ def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
     """Time the forward passes alone, as many at a time as the extraction has, on the same segments in memory."""
     from importlib import import_module
 
-    from pipeline.forward import Meter, outcomes
+    from pipeline.forward import Meter, Network, outcomes
 
     threads, cores = cores_of(way)
     config = _config(folder, part, threads)
@@ -135,10 +132,10 @@ def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
     read = getattr(import_module(module), name)
     unique = {Path(t.arguments["path"]).name.rpartition("-")[0]: t for t in tasks}
     arrays = {stem: read(**task.arguments).segments for stem, task in unique.items()}
-    decoded = [(t.key, arrays[Path(t.arguments["path"]).name.rpartition("-")[0]]) for t in tasks]
-    net = backbone(part, job.paths.weights(part))
-    _, cost = measured(lambda: list(outcomes(iter(decoded), net, 1, cores.passes, Meter())))
-    return {**cost, "segments": sum(len(a) for _, a in decoded), "peak_gflops": peak_gflops(threads)}
+    decoded = [(t.key, {part: arrays[Path(t.arguments["path"]).name.rpartition("-")[0]]}) for t in tasks]
+    networks = {part: Network(backbone(part, job.paths.weights(part)), 1)}
+    _, cost = measured(lambda: list(outcomes(iter(decoded), networks, cores.passes, Meter())))
+    return {**cost, "segments": sum(len(a[part]) for _, a in decoded), "peak_gflops": peak_gflops(threads)}
 
 
 def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:

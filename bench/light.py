@@ -2,9 +2,10 @@
 
     python -m bench.light pipeline.extract --config … --backbone light --shard 0
 
-`light` reads audio like MusicNN, `light_video` frames like R(2+1)D; the features are the loudness or brightness of 8
-equal parts of a segment. Everything around them (probe, decoding processes, journal, store) is the real thing, and a
-job starts in a second, because torch is not imported. Reads and writes what the module does.
+`light` reads audio like MusicNN, `light_video` frames like R(2+1)D, one a second or as many as its option `fps` says;
+the features are the loudness or brightness of 8 equal parts of a segment. Everything around them (probe, decoding
+processes, journal, store) is the real thing, and a job starts in a second, because torch is not imported. Reads and
+writes what the module does.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class LightVideo(Light):
 
     @staticmethod
     def request(options: dict[str, Any]) -> VideoRequest:
-        """Return frames of R(2+1)D's size, one a second."""
-        return VideoRequest(1.0, (128, 171), (112, 112))
+        """Return frames of R(2+1)D's size."""
+        return VideoRequest(options["fps"], (128, 171), (112, 112))
 
     def features(self, segments: np.ndarray) -> np.ndarray:
         """[n, frames, height, width, 3] → [n, 8] brightnesses within 1."""
@@ -78,8 +79,8 @@ class LightVideo(Light):
 
 def register() -> None:
     """Let the configuration of this process know the backbones."""
-    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio")
-    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video")
+    REGISTRY[NAMES[0]] = Entry("bench.light:Light", "audio", engine="numpy")
+    REGISTRY[NAMES[1]] = Entry("bench.light:LightVideo", "video", {"fps": 1.0}, engine="numpy")
 
 
 def main() -> None:

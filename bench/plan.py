@@ -70,7 +70,7 @@ def cost_of_sample(config_file: str, part: str) -> dict[str, float]:
     from pipeline.records import read_record
 
     config = read(config_file)
-    meter = extract(config, part, 0)
+    meter = extract(config, [part], 0)
     record = read_record(config.paths.done(part, 0))
     valid = record.valid if record else 0
     return {"seconds": (meter.decode + meter.network) / max(valid, 1), "valid": valid}

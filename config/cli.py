@@ -1,6 +1,6 @@
 """The command line of every module: `--config`, logging, errors without tracebacks, signals, progress.
 
-Reads nothing; writes only the lines of `progress`, to the file that it is given.
+Reads nothing; writes only the lines of `Progress`, to the file that it is given.
 """
 
 from __future__ import annotations
@@ -167,45 +167,67 @@ Extra = Callable[[], tuple[str, dict[str, Any]]]
 """Returns details of the progress: text for people, and the same as a JSON object."""
 
 
-def progress(
-    items: Iterable[T],
-    total: int,
-    what: str,
-    unit: str,
-    seconds: float = 10.0,
-    extra: Extra | None = None,
-    record: Path | None = None,
-) -> Iterator[T]:
-    """Yield the items; show a bar on a terminal, otherwise a log line every `seconds`: done, rate, time left.
+class Progress:
+    """Shows how far work is: a bar on a terminal, otherwise a log line every `seconds`: done, rate, time left.
 
-    `extra` adds details. With `record`, each line is also appended to that file as a JSON object.
+    `extra` adds details. With `record`, each line is also appended to that file as a JSON object. A context manager.
     """
-    log = logging.getLogger(what)
-    terminal = sys.stderr.isatty()
-    start = shown = time.monotonic()
-    done = 0
-    with tqdm(total=total, desc=what, unit=f" {unit}", smoothing=0.1, disable=not terminal) as bar:
+
+    def __init__(
+        self,
+        total: int,
+        what: str,
+        unit: str,
+        seconds: float = 10.0,
+        extra: Extra | None = None,
+        record: Path | None = None,
+    ) -> None:
+        self.total, self.unit, self.seconds, self.extra, self.record = total, unit, seconds, extra, record
+        self.done = 0
+        self._log = logging.getLogger(what)
+        self._start = self._shown = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=what, unit=f" {unit}", smoothing=0.1, disable=not self._terminal)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def step(self) -> None:
+        """Count one item as done."""
+        self.done += 1
+        self._bar.update()
+        self.speak(at_once=self.done == self.total)
+
+    def speak(self, at_once: bool = False) -> None:
+        """Show a line if the last one is long enough ago, also where nothing has been done since."""
+        now = time.monotonic()
+        if now - self._shown < self.seconds and not at_once:
+            return
+        self._shown = now
+        rate = self.done / max(now - self._start, 1e-9)
+        left = (self.total - self.done) / rate if rate else None
+        text, details = self.extra() if self.extra else ("", {})
+        self._bar.set_postfix_str(text)
+        if not self._terminal:
+            suffix = ("" if left is None else f", {clock(left)} left") + (f", {text}" if text else "")
+            self._log.info("%d/%d %s, %.2f %s/s%s", self.done, self.total, self.unit, rate, self.unit, suffix)
+        if self.record is not None:
+            stamp = datetime.now(UTC).isoformat(timespec="seconds")
+            line = {"time": stamp, "done": self.done, "total": self.total, "rate": rate, "seconds_left": left}
+            self.record.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.record, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line | details) + "\n")
+
+
+def progress(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
+    """Yield the items and show how far they are."""
+    with Progress(total, what, unit) as shown:
         for item in items:
             yield item
-            done += 1
-            bar.update()
-            now = time.monotonic()
-            if now - shown < seconds and done != total:
-                continue
-            shown = now
-            rate = done / max(now - start, 1e-9)
-            left = (total - done) / rate
-            text, details = extra() if extra else ("", {})
-            bar.set_postfix_str(text)
-            if not terminal:
-                suffix = f", {text}" if text else ""
-                log.info("%d/%d %s, %.2f %s/s, %s left%s", done, total, unit, rate, unit, clock(left), suffix)
-            if record is not None:
-                stamp = datetime.now(UTC).isoformat(timespec="seconds")
-                line = {"time": stamp, "done": done, "total": total, "rate": rate, "seconds_left": left}
-                record.parent.mkdir(parents=True, exist_ok=True)
-                with open(record, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(line | details) + "\n")
+            shown.step()
 
 
 def clock(seconds: float) -> str:

@@ -1,96 +1,151 @@
-"""Run one frozen backbone over one shard of videos.
+"""Run one frozen backbone over one shard of videos, or several of one modality that share one decoding (a pass).
 
-Reads the manifest, the segments' starts that the probe found, the backbone's weights and the videos; writes the
+    python -m pipeline.extract --config … --backbone A --backbone B --shard 17
+
+Reads the manifest, the segments' starts that the probe found, the backbones' weights and the videos; writes each
 backbone's shard in `features.zarr` with its `_valid` flags, its records, and its progress in `logs/progress/`.
-Run again, it resumes. On SIGTERM or Ctrl-C it takes no new videos, writes what is decoded and exits with
-status 143 or 130.
+Run again, it resumes; a video is decoded for those backbones alone that lack it. On SIGTERM or Ctrl-C it takes no new
+videos, writes what is decoded and exits with status 143 or 130.
 
-Decoding runs in worker processes, the network here; `pipeline.forward` shares the cores between them.
+Decoding runs in worker processes, the networks here; `pipeline.forward` shares the cores between them. What a backbone
+gets does not depend on which others are in its pass: where one reading for all fails, each gets one of its own.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
-from config.cli import Stopping, UserError, parser, run
+from config.cli import Progress, Stopping, UserError, parser, run
 from config.model import Config, read
+from config.pipeline import Backbone as Settings
 from pipeline.backbones import Chosen, chosen
-from pipeline.forward import Layout, Meter, layout, outcomes
+from pipeline.forward import Layout, Meter, Network, layout, outcomes
+from pipeline.passes import refuse_mixtures
 from pipeline.precomputed import copy_features
-from pipeline.readers import Decoded, MediaError
+from pipeline.readers import AudioRequest, Decoded, MediaError, VideoRequest
 from pipeline.readers.downmix import LOSS
-from pipeline.records import PROBE, read_plan
+from pipeline.records import PROBE, Record, read_plan
 from pipeline.shard import Outcome, ShardJob, failed_rows, run_shards, shard_arguments
 from pipeline.staging import staging
 from pipeline.store import read_array, stored_shard
 from pipeline.workers import Pool, Task
 
 
-def tasks(job: ShardJob, backbone: Chosen, folder: str | None = None) -> Iterator[Task[int]]:
-    """Yield a decoding task for every video that is left and has segments; add the probe's failures to the journal.
+class Lane:
+    """One backbone of a pass: its job on the shard, and what it needs of a decoded video."""
 
-    `folder`: where videos are copied before decoding; None: not copied.
+    def __init__(self, config: Config, name: str, shard: int) -> None:
+        planned = read_plan(config.paths).backbones[name]
+        self.backbone: Chosen = chosen(config, name).described(planned.weights)
+        self.name, self.device = name, device_of(config, name)
+        self.request: AudioRequest | VideoRequest = self.backbone.load().request(self.backbone.options)
+        self.job = ShardJob(config, name, shard, (config.segments.count, planned.dim), np.float16)
+        self.lacking: set[int] = {video["row"] for video in self.job.todo()}
+        """Rows without an outcome."""
+        self.good: dict[int, np.ndarray] = {}
+        """By row, where segments are damaged: bool [segments], which are not."""
+        self.finished = False
+        self.error: UserError | None = None
+        """Why the shard could not be put in place."""
+
+    def network(self, settings: Settings, threads: int) -> Network:
+        """Build the network; `threads` are the cores of one forward pass."""
+        # On a CPU every segment is a forward pass of its own: nothing is gained by waiting for more of them.
+        batch = 1 if self.device == "cpu" else settings.batch
+        return Network(self.backbone.build(self.job.paths.weights(self.name), self.device, threads), batch)
+
+    def segments(self, row: int, answer: Decoded | MediaError) -> Outcome:
+        """Return the decoded segments, or the failure, and keep what else is known of them."""
+        if isinstance(answer, MediaError):
+            return copy.copy(answer)  # each backbone counts its own attempts
+        self.job.journal.decoders[row] = answer.decoder
+        if answer.good is not None:
+            self.good[row] = answer.good
+        if answer.mono_loss > LOSS:
+            self.job.journal.mono_loss[row] = round(answer.mono_loss, 1)
+        return answer.segments
+
+    def take(self, row: int, outcome: Outcome) -> None:
+        """Write an outcome to the journal, with NaN for damaged segments, so that all arrays are [segments, dim]."""
+        if row in self.good and isinstance(outcome, np.ndarray):
+            whole = np.full((len(self.good[row]), *outcome.shape[1:]), np.nan, outcome.dtype)
+            whole[self.good[row]] = outcome
+            outcome = whole
+        self.job.add(row, outcome)
+        self.lacking.discard(row)
+
+    def finish(self) -> None:
+        """Put the shard in place once every row has an outcome. An error waits: the other backbones go on."""
+        if self.lacking or self.finished:
+            return
+        self.finished = True
+        try:
+            self.job.finish()
+        except UserError as error:
+            self.error = error
+
+
+def tasks(lanes: Sequence[Lane], folder: str | None = None) -> Iterator[Task[int]]:
+    """Yield a decoding task for every video that a lane lacks and that has segments; add the probe's failures.
+
+    `folder`: where videos are copied before decoding; None: not copied. The answer to a task is that of the only
+    request, or a list of answers in the order of `requests(lanes, row)`.
     """
-    modality = backbone.modality
-    fixed = {"seconds": job.config.segments.seconds, **asdict(backbone.load().request(backbone.options))}
+    job = lanes[0].job
+    modality = lanes[0].backbone.modality
+    fixed: dict[str, Any] = {"seconds": job.config.segments.seconds, "staging": folder}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
-    fixed |= {"partial": job.config.decoding.partial, "staging": folder}
-    probed = stored_shard(job.paths, PROBE, job.shard, job.plan.segment_key)
-    if probed is None or probed.rows < len(job.rows):
-        raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
+    partial = {"partial": job.config.decoding.partial}
+    reader = f"pipeline.readers.first:{modality}"
+    probed = _probed(job)
     failed = failed_rows(probed)
     starts = np.asarray(read_array(job.paths, "start")[job.rows.start : job.rows.stop])
-    for video in job.todo():
+    for video in job.videos.to_pylist():
         row = video["row"]
+        wanted = requests(lanes, row)
         if row in failed:
-            job.journal.add(row, failed[row])
-        else:
+            for lane in lanes:
+                if row in lane.lacking:
+                    lane.job.journal.add(row, copy.copy(failed[row]))
+                    lane.lacking.discard(row)
+        elif wanted:
             seconds = [float(s) for s in starts[row - job.rows.start]]
             if not np.isfinite(seconds).all():
                 # `pipeline.retry` made the probe forget it; the probe has to run first.
                 raise UserError(
                     f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
                 )
-            request = {"path": video["path"], "starts": seconds, "timeline": probed.timeline(row), **fixed}
-            yield Task(row, f"pipeline.readers.first:{modality}", request)
+            file = {"path": video["path"], "starts": seconds, "timeline": probed.timeline(row), **fixed}
+            alone = [Task(row, reader, file | asdict(request) | partial) for request in wanted]
+            yield alone[0] if len(alone) == 1 else Task(row, f"{reader}s", file | {"requests": wanted}, parts=alone)
 
 
-def segments_of(
-    answers: Iterator[tuple[int, Decoded | MediaError]],
-    decoders: dict[int, str],
-    good: dict[int, np.ndarray],
-    mono_loss: dict[int, float],
-) -> Iterator[tuple[int, np.ndarray | MediaError]]:
-    """Yield (row, decoded segments or a MediaError), and fill the three dicts by row.
+def requests(lanes: Sequence[Lane], row: int) -> list[AudioRequest | VideoRequest]:
+    """Return what the lanes that lack a row need of it, each once."""
+    return list(dict.fromkeys(lane.request for lane in lanes if row in lane.lacking))
 
-    `decoders`: the decoder's name; `good`, where segments are damaged: bool [segments], which are not; `mono_loss`,
-    where mixing to mono lost more than LOSS: the loss (dB).
-    """
+
+def _probed(job: ShardJob) -> Record:
+    record = stored_shard(job.paths, PROBE, job.shard, job.plan.segment_key)
+    if record is None or record.rows < len(job.rows):
+        raise UserError(f"shard {job.shard} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`")
+    return record
+
+
+def handed_out(answers: Iterator[tuple[int, Any]], lanes: Sequence[Lane]) -> Iterator[tuple[int, dict[str, Outcome]]]:
+    """Yield for each row {lane that lacks it: its decoded segments or a MediaError}."""
     for row, answer in answers:
-        if isinstance(answer, MediaError):
-            yield row, answer
-        else:
-            decoders[row] = answer.decoder
-            if answer.good is not None:
-                good[row] = answer.good
-            if answer.mono_loss > LOSS:
-                mono_loss[row] = round(answer.mono_loss, 1)
-            yield row, answer.segments
-
-
-def spread(outcomes: Iterator[tuple[int, Outcome]], good: dict[int, np.ndarray]) -> Iterator[tuple[int, Outcome]]:
-    """Yield the outcomes with NaN for damaged segments, so that all arrays are [segments, dim]."""
-    for row, outcome in outcomes:
-        if row in good and isinstance(outcome, np.ndarray):
-            whole = np.full((len(good[row]), *outcome.shape[1:]), np.nan, outcome.dtype)
-            whole[good[row]] = outcome
-            outcome = whole
-        yield row, outcome
+        wanted = requests(lanes, row)
+        by_request = dict(zip(wanted, answer if isinstance(answer, list) else [answer] * len(wanted), strict=True))
+        yield row, {lane.name: lane.segments(row, by_request[lane.request]) for lane in lanes if row in lane.lacking}
 
 
 def device_of(config: Config, name: str) -> str:
@@ -119,57 +174,103 @@ def device_of(config: Config, name: str) -> str:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.extract")
-    p.add_argument("--backbone", required=True, help="name of a backbone of the configuration")
+    p.add_argument(
+        "--backbone",
+        required=True,
+        action="append",
+        help="name of a backbone of the configuration; given again: further ones of the same modality, decoded once",
+    )
     shard_arguments(p)
     arguments = p.parse_args()
-    config, name = read(arguments.config), arguments.backbone
-    if name not in config.backbones:
-        raise UserError(f"--backbone {name}: the configuration has {sorted(config.backbones)}")
-    run_shards(config, name, arguments, lambda shard, stop: extract(config, name, shard, stop=stop))
+    config, names = read(arguments.config), list(dict.fromkeys(arguments.backbone))
+    for name in names:
+        if name not in config.backbones:
+            raise UserError(f"--backbone {name}: the configuration has {sorted(config.backbones)}")
+    refuse_mixtures(config, names)
+    run_shards(config, names, arguments, lambda shard, stop: extract(config, names, shard, stop=stop))
 
 
-def extract(config: Config, name: str, shard: int, cores: Layout | None = None, stop: Stopping | None = None) -> Meter:
-    """Run the backbone `name` over one shard and put the shard in place. UserError for what the user can mend.
+def extract(
+    config: Config, names: Sequence[str], shard: int, cores: Layout | None = None, stop: Stopping | None = None
+) -> Meter:
+    """Run backbones of one modality over one shard and put it in place. UserError for what the user can mend.
 
-    `cores`: how to share the job's cores; by default what `layout` chooses for its threads. `stop`: by default the
-    signals that come meanwhile.
+    `cores`: how to share the job's cores; by default what `layout` chooses for the most threads that one of them has.
+    `stop`: by default the signals that come meanwhile.
     """
     if stop is None:
         with Stopping() as stop:
-            return extract(config, name, shard, cores, stop)
-    planned = read_plan(config.paths).backbones[name]
-    settings, backbone = config.backbones[name], chosen(config, name).described(planned.weights)
-    width = planned.dim
-    job = ShardJob(config, name, shard, (config.segments.count, width), np.float16)
-    if job.plan.backbones[name].random_weights:
-        job.log.warning("%s has RANDOM weights: its features are random projections, not learned ones", name)
-    device = device_of(config, name)
-    if backbone.engine == "files":
-        with job.watch, job.journal:
-            copy_features(job, backbone, stop)
-            job.leave(stop)
-            job.finish()
-        return Meter()
-    cores = cores or layout(settings.threads, device, engine_threads=backbone.engine == "essentia")
+            return extract(config, names, shard, cores, stop)
     meter = Meter()
-    with (
-        job.watch,
-        job.journal,
-        staging(config.decoding.staging, job.paths.results) as folder,
-        Pool(cores.decoders, config.decoding, stop) as pool,
-    ):
-        pending = list(tasks(job, backbone, folder))
+    if chosen(config, names[0]).engine == "files":  # alone: `refuse_mixtures`
+        copy_shard(config, names[0], shard, stop)
+        return meter
+    with ExitStack() as stack:
+        lanes = []
+        for name in names:
+            lane = Lane(config, name, shard)
+            stack.enter_context(lane.job.journal)
+            lanes.append(lane)
+            if lane.job.plan.backbones[name].random_weights:
+                lane.job.log.warning(
+                    "%s has RANDOM weights: its features are random projections, not learned ones", name
+                )
+        cores = cores or _layout(config, lanes)
+        watched = lanes[0].job.watch
+        for lane in lanes[1:]:
+            watched.company.append(lane.job.progress)
+            lane.job.watch = watched
+        stack.enter_context(watched)
+        folder = stack.enter_context(staging(config.decoding.staging, config.paths.results))
+        pool = stack.enter_context(Pool(cores.decoders, config.decoding, stop))
+        pending = list(tasks(lanes, folder))
+        for lane in lanes:
+            lane.finish()
         if pending:
-            network = backbone.build(job.paths.weights(name), device, cores.threads)
-            good: dict[int, np.ndarray] = {}
-            decoded = segments_of(pool.results(pending, cores.ahead), job.journal.decoders, good, job.journal.mono_loss)
-            # On a CPU every segment is a forward pass of its own: nothing is gained by waiting for more of them.
-            batch = 1 if device == "cpu" else settings.batch
-            job.note(spread(outcomes(decoded, network, batch, cores.passes, meter), good), meter.shares)
-            job.log.info("%s", meter)
-            job.leave(stop)
-        job.finish()
+            _compute(config, lanes, pool.results(pending, cores.ahead), cores, meter)
+            for lane in lanes:
+                lane.job.leave(stop)
+        for lane in lanes:
+            if lane.error is not None:
+                raise lane.error
     return meter
+
+
+def copy_shard(config: Config, name: str, shard: int, stop: Stopping) -> None:
+    """Copy one shard of a backbone whose features exist already."""
+    planned = read_plan(config.paths).backbones[name]
+    job = ShardJob(config, name, shard, (config.segments.count, planned.dim), np.float16)
+    with job.watch, job.journal:
+        copy_features(job, chosen(config, name).described(planned.weights), stop)
+        job.leave(stop)
+        job.finish()
+
+
+def _layout(config: Config, lanes: Sequence[Lane]) -> Layout:
+    """Return the layout for a pass: a GPU's if one of the networks is on it."""
+    threads = max(config.backbones[lane.name].threads for lane in lanes)
+    device = next((lane.device for lane in lanes if lane.device != "cpu"), "cpu")
+    return layout(threads, device, engine_threads=any(lane.backbone.engine == "essentia" for lane in lanes))
+
+
+def _compute(
+    config: Config, lanes: Sequence[Lane], answers: Iterator[tuple[int, Any]], cores: Layout, meter: Meter
+) -> None:
+    """Run the networks of the lanes that lack videos over the answers of the decoders."""
+    working = {lane.name: lane for lane in lanes if lane.lacking}
+    networks = {name: lane.network(config.backbones[name], cores.threads) for name, lane in working.items()}
+    with ExitStack() as stack:
+        shown: dict[str, Progress] = {
+            name: stack.enter_context(lane.job.shown(meter.shares)) for name, lane in working.items()
+        }
+        for name, row, outcome in outcomes(handed_out(answers, lanes), networks, cores.passes, meter):
+            working[name].take(row, outcome)
+            shown[name].step()
+            for other, progress in shown.items():
+                if working[other].lacking:  # its own videos may come much later
+                    progress.speak()
+            working[name].finish()
+    lanes[0].job.log.info("%s", meter)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """Run forward passes over decoded segments while decoding goes on. Reads and writes nothing.
 
-How a job's cores are shared (`layout`): with one core, decoding and the network take turns. With n cores, n forward
+How a job's cores are shared (`layout`): with one core, decoding and the networks take turns. With n cores, n forward
 passes run side by side in threads, each on one core, beside n/2 decoding processes that work ahead. That is more than
 n in all, on purpose: the slower of the two gets the cores that the other leaves, whatever the codec, which no
 fixed split does. With one core a pass, features do not depend on the number of cores, to the bit. On a GPU two passes
 take turns, so that the next one's upload is under way while one computes, and all cores decode.
+
+Several networks may look at what was decoded once. They share the job's cores or its GPU; the groups of segments that
+one of them gets are those that it would get alone.
 """
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,6 +25,7 @@ from pipeline.backbones.base import Backbone
 from pipeline.readers import MediaError
 
 Outcome = np.ndarray | MediaError
+log = logging.getLogger("forward")
 
 
 @dataclass(frozen=True)
@@ -53,13 +58,13 @@ def layout(cores: int, device: str, engine_threads: bool = False) -> Layout:
 
 
 class Meter:
-    """Wall time (s) spent waiting for decoded segments (`decode`) and for the network (`network`)."""
+    """Wall time (s) spent waiting for decoded segments (`decode`) and for the networks (`network`)."""
 
     def __init__(self) -> None:
         self.decode = self.network = 0.0
 
     def shares(self) -> tuple[float, float]:
-        """Return the shares of decoding and network in the time so far."""
+        """Return the shares of decoding and networks in the time so far."""
         total = max(self.decode + self.network, 1e-9)
         return self.decode / total, self.network / total
 
@@ -68,53 +73,86 @@ class Meter:
         return f"{decode:.0%} of the time waiting for decoding, {network:.0%} for the network"
 
 
-def outcomes(
-    decoded: Iterator[tuple[int, Outcome]], backbone: Backbone, batch: int, passes: int, meter: Meter
-) -> Iterator[tuple[int, Outcome]]:
-    """Yield (row, features [segments, dim] float16 or a MediaError), in the order of `decoded`.
+@dataclass
+class Network:
+    """A network, how many segments share a forward pass of it, and the answers that wait for one: (row, segments)."""
 
-    Segments of several videos share a forward pass of up to `batch`. `passes` of them run at a time, one more waits.
+    backbone: Backbone
+    batch: int
+    waiting: list[tuple[int, Outcome]] = field(default_factory=list)
+
+    def group(self, row: int, answer: Outcome) -> list[tuple[int, Outcome]]:
+        """Take an answer; return a group with at least `batch` segments if there is one now."""
+        self.waiting.append((row, answer))
+        size = sum(len(a) for _, a in self.waiting if isinstance(a, np.ndarray))
+        # Failures alone need no network and wait for nobody.
+        return self.rest() if size >= self.batch or size == 0 else []
+
+    def rest(self) -> list[tuple[int, Outcome]]:
+        """Return the answers that still wait."""
+        group, self.waiting = self.waiting, []
+        return group
+
+
+Result = tuple[str, int, Outcome]
+"""Name of a network, row, and features [segments, dim] float16 or a MediaError."""
+
+
+def outcomes(
+    decoded: Iterator[tuple[int, dict[str, Outcome]]], networks: Mapping[str, Network], passes: int, meter: Meter
+) -> Iterator[Result]:
+    """Yield the results of all networks as they come.
+
+    `decoded` gives for a row {name of a network: its decoded segments or a MediaError}. Segments of several videos
+    share a forward pass. `passes` of them run at a time, whichever network they are for, and one more waits.
     """
+    groups = _groups(decoded, networks, meter)
     if passes == 0:
-        for group in _groups(decoded, batch, meter):
+        for name, group in groups:
             with _Clock(meter, "network"):
-                results = _forward(group, backbone)
+                results = _forward(name, group, networks[name].backbone)
             yield from results
         return
-    running: deque[Future[list[tuple[int, Outcome]]]] = deque()
+    running: set[Future[list[Result]]] = set()
     with ThreadPoolExecutor(passes, "forward") as executor:
         try:
-            for group in _groups(decoded, batch, meter):
-                running.append(executor.submit(_forward, group, backbone))
-                while running and (len(running) > passes or running[0].done()):
-                    with _Clock(meter, "network"):
-                        results = running.popleft().result()
-                    yield from results
-            while running:
-                with _Clock(meter, "network"):
-                    results = running.popleft().result()
-                yield from results
+            for name, group in groups:
+                running.add(executor.submit(_forward, name, group, networks[name].backbone))
+                yield from _finished(running, passes, meter)
+            yield from _finished(running, 0, meter)
         finally:
             for future in running:
                 future.cancel()
 
 
-def _groups(decoded: Iterator[tuple[int, Outcome]], batch: int, meter: Meter) -> Iterator[list[tuple[int, Outcome]]]:
-    """Yield groups of consecutive answers with at least `batch` segments each; the last group may have fewer."""
-    group: list[tuple[int, Outcome]] = []
-    size = 0
+def _finished(running: set[Future[list[Result]]], at_most: int, meter: Meter) -> Iterator[Result]:
+    """Yield the results of the passes that have ended, and wait until no more than `at_most` are left."""
+    while True:
+        with _Clock(meter, "network"):
+            ended = wait(running, 0 if len(running) <= at_most else None, FIRST_COMPLETED).done
+        if not ended:
+            return
+        for future in ended:
+            running.discard(future)
+            yield from future.result()
+
+
+def _groups(
+    decoded: Iterator[tuple[int, dict[str, Outcome]]], networks: Mapping[str, Network], meter: Meter
+) -> Iterator[tuple[str, list[tuple[int, Outcome]]]]:
+    """Yield for a network a group of answers in order, with at least its batch of segments; the last may have fewer."""
     while True:
         with _Clock(meter, "decode"):
             item = next(decoded, None)
         if item is None:
             break
-        group.append(item)
-        size += 0 if isinstance(item[1], MediaError) else len(item[1])
-        if size >= batch or size == 0:  # failures alone need no network and wait for nobody
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        row, answers = item
+        for name, answer in answers.items():
+            if group := networks[name].group(row, answer):
+                yield name, group
+    for name, network in networks.items():
+        if group := network.rest():
+            yield name, group
 
 
 class _Clock:
@@ -130,17 +168,59 @@ class _Clock:
         setattr(self.meter, self.name, getattr(self.meter, self.name) + time.monotonic() - self.began)
 
 
-def _forward(group: list[tuple[int, Outcome]], backbone: Backbone) -> list[tuple[int, Outcome]]:
+def _forward(name: str, group: list[tuple[int, Outcome]], backbone: Backbone) -> list[Result]:
+    """Return the results of a group of answers of which some may be failures."""
     arrays = [answer for _, answer in group if isinstance(answer, np.ndarray)]
-    features = np.empty((0, backbone.dim), np.float16)
+    features: Iterator[Outcome] = iter(())
     if arrays:
-        with np.errstate(over="ignore"):
-            features = backbone.features(np.concatenate(arrays) if len(arrays) > 1 else arrays[0]).astype(np.float16)
-    results: list[tuple[int, Outcome]] = []
+        try:
+            whole = _features(backbone, np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
+            ends = np.cumsum([len(array) for array in arrays])
+            features = iter(np.split(whole, ends[:-1]))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            count = sum(len(array) for array in arrays)
+            log.warning("%s: no memory for %d segments at a time (%s); one by one", name, count, _line(error))
+            features = (_one_by_one(backbone, array) for array in arrays)
+    results: list[Result] = []
     for row, answer in group:
         if isinstance(answer, np.ndarray):
-            mine, features = features[: len(answer)], features[len(answer) :]
-            finite = bool(np.isfinite(mine).all())
-            answer = mine if finite else MediaError("decode_error", "the network gave numbers that float16 cannot hold")
-        results.append((row, answer))
+            answer = next(features)
+            if isinstance(answer, np.ndarray) and not np.isfinite(answer).all():
+                answer = MediaError("not_finite", "the network gave numbers that float16 cannot hold")
+        results.append((name, row, answer))
     return results
+
+
+def _features(backbone: Backbone, segments: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return backbone.features(segments).astype(np.float16)
+
+
+def _one_by_one(backbone: Backbone, segments: np.ndarray) -> Outcome:
+    """Return the features of a video for whose segments there is no memory at a time."""
+    try:
+        return np.concatenate([_features(backbone, segments[i : i + 1]) for i in range(len(segments))])
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return MediaError("out_of_memory", f"there is no memory for one segment in the network: {_line(error)}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the processor or the GPU had no memory left. What torch has kept on the GPU for later is freed."""
+    text = str(error)
+    # torch raises a plain RuntimeError on the CPU, and where one of CUDA's libraries could not allocate.
+    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and any(w in text for w in words)):
+        return False
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return True
+
+
+def _line(error: BaseException) -> str:
+    """Return the beginning of an error's text on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,5 +1,5 @@
 """Signs of life of the shard jobs: which are at work, and why one ended early. Appends to and reads the JSON lines in
-`logs/progress/<part>/<shard>.jsonl`, where `config.cli.progress` also writes how far a job is. `pipeline.status`
+`logs/progress/<part>/<shard>.jsonl`, where `config.cli.Progress` also writes how far a job is. `pipeline.status`
 reads them on any machine that sees the results.
 
 A job without progress for too long hangs in native code, which no exception or signal handler of Python interrupts. It
@@ -53,15 +53,21 @@ class Watch:
     gets a title line at the start, and the stacks of all threads if the job hangs; a thread outside of Python writes
     them, which works while native code holds the interpreter's lock. The title line is removed when the job ends,
     unless it is killed; stacks of earlier attempts stay.
+
+    One process has one watch. Where it computes several parts in one pass, `company` has the files of the signs of life
+    of the others; their `started` names the part in whose file a dump stands (`with`).
     """
 
     def __init__(self, progress: Path, hung: Path, patience: float) -> None:
         self.patience = patience
+        self.company: list[Path] = []
         self._progress, self._hung = progress, hung
         self._file = 2  # stderr, until the file is open
 
     def __enter__(self) -> Watch:
         beat(self._progress, "started", patience=self.patience)
+        for other in self.company:
+            beat(other, "started", patience=self.patience, **{"with": self._progress.parent.name})
         minutes = f"{self.patience / 60:g} minutes"
         who = myself()
         job = f", Slurm job {who['job']}" if who["job"] else ""
@@ -108,8 +114,10 @@ class Watch:
             self._file = 2
         if error is not None:
             state = "stopped" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
-            with suppress(OSError):  # as above
-                beat(self._progress, state, why=str(error).splitlines()[0] if str(error) else type(error).__name__)
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            for path in (self._progress, *self.company):
+                with suppress(OSError):  # as above
+                    beat(path, state, why=why)
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,16 @@ def lifeless(paths: Paths, part: str, shard: int, now: float, seconds: float) ->
     machines a job counts as silent until a hung one would have dumped its stacks, and as killed after that.
     """
     begun = last(paths.progress(part, shard), "started") or {}
-    claimed, dump = holder(paths.shard_claim(part, shard), now), last_dump(paths.hung(part, shard))
+    claimed = holder(paths.shard_claim(part, shard), now)
+    # A job that computes several parts in one pass writes one dump.
+    stood = paths.hung(begun.get("with", part), shard)
+    dump = last_dump(stood)
+    if dump is not None and "with" in begun and f"process {begun['process']} on {begun['host']}" not in dump.title:
+        dump = None  # of a job that computed the other part alone
     state, why = _state(claimed, dump, begun.get("patience", PATIENCE), seconds)
     stacks, file = None, None
     if dump is not None and dump.latest:
-        lines, file = dump.stacks.splitlines(), str(paths.hung(part, shard))
+        lines, file = dump.stacks.splitlines(), str(stood)
         more = len(lines) - SHOWN
         stacks = "\n".join(lines[:SHOWN] + ([f"… and {more} lines more in {file}"] if more > 0 else []))
     host, process = begun.get("host"), begun.get("process")

@@ -1,6 +1,7 @@
 """Plan the extraction: how many shards there are and under which cache keys.
 
-Reads the manifest's record and the weights' records; creates or grows `features.zarr`; writes `plan.json`, last.
+Reads the manifest's record, the weights' records and the plan that is there; creates or grows `features.zarr`; writes
+`plan.json`, last.
 
 Snakemake learns everything about 550,000 videos from `plan.json`, which it can read again for every job. The cache key
 of a backbone is the sha256 of its weights' digest, its preprocessing, the segment spec and the store format: whatever
@@ -19,7 +20,8 @@ from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
 from pipeline.backbones import check_widths, chosen
-from pipeline.records import Plan, PlannedBackbone, write_plan
+from pipeline.passes import passes
+from pipeline.records import Plan, PlannedBackbone, read_plan, write_plan
 from pipeline.store import FORMAT, create_store
 
 log = logging.getLogger("plan")
@@ -30,8 +32,11 @@ def key_of(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -> Plan:
-    """Return the plan. `videos`: rows of the manifest; `weights`: {backbone: its weights record}."""
+def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]], planned: Plan | None = None) -> Plan:
+    """Return the plan.
+
+    `videos`: rows of the manifest; `weights`: {backbone: its weights record}; `planned`: the plan so far.
+    """
     segments = config.segments.model_dump()
     backbones = {}
     for name in config.backbones:
@@ -65,6 +70,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]]) -
         segments=config.segments,
         segment_key=key_of({"format": FORMAT, "segments": segments}),
         backbones=backbones,
+        passes=passes(config, planned),
     )
 
 
@@ -88,7 +94,7 @@ def update(config: Config) -> Plan:
         weights[name] = record
         if record["random"]:
             log.warning("%s has RANDOM weights: its features mean nothing beyond random projections", name)
-    plan = make_plan(config, manifest["rows"], weights)
+    plan = make_plan(config, manifest["rows"], weights, read_plan(paths) if paths.plan.exists() else None)
     save_plan(paths, plan)
     log.info("%d videos in %d shards of %d", plan.videos, plan.shards, plan.shard_videos)
     return plan

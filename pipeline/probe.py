@@ -74,7 +74,7 @@ def main() -> None:
             job.leave(stop)
             job.finish()
 
-    run_shards(config, PROBE, arguments, probe)
+    run_shards(config, [PROBE], arguments, probe)
 
 
 if __name__ == "__main__":

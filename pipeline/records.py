@@ -51,6 +51,8 @@ class Plan:
     segment_key: str
     """Cache key of the probe."""
     backbones: dict[str, PlannedBackbone]
+    passes: list[list[str]] = field(default_factory=list)
+    """Which backbones are computed together (`pipeline.passes`); empty in plans of older versions: each alone."""
 
     @property
     def parts(self) -> list[str]:

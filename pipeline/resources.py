@@ -3,21 +3,23 @@
 Reads bench/results/extract.json; writes nothing. It is parsed by every job, so it imports nothing heavy.
 
     minutes  10 + 3 × videos × core seconds a video / cores, and as much again at every further attempt
-    MB       1500 + 1200 a core, and as much again at every further attempt
+    MB       1500 + 1200 a core + 600 a further backbone of a pass, and as much again at every further attempt
 
-The core seconds are those of `bench.extract` (720p H.264), scaled with the seconds that are analysed. On a GPU only
-decoding counts. The factor 3 is for slower cores, larger frames and busy disks; a job that runs out of time loses
-nothing but its place in the queue.
+The core seconds are those of `bench.extract` (720p H.264), scaled with the seconds that are analysed: of a pass, one
+decoding and all of its networks. On a GPU only decoding counts. The factor 3 is for slower cores, larger frames and
+busy disks; a job that runs out of time loses nothing but its place in the queue.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from config.model import Config
+from pipeline.records import PROBE
 
 RESULT = Path(__file__).parents[1] / "bench" / "results" / "extract.json"
 START, MARGIN = 10, 3
@@ -38,26 +40,37 @@ def _measured() -> dict[str, tuple[float, float]]:
     return measured | {"": max(measured.values())}
 
 
-def gpus(config: Config, part: str) -> int:
-    """Return the number of GPUs to ask for: 1 with `device: cuda`; 0 with `auto`, which uses a GPU if it has one."""
-    return int(config.backbones[part].device == "cuda")
+def gpus(config: Config, names: Sequence[str]) -> int:
+    """Return the number of GPUs that a pass asks for: 1 if one of its backbones has `device: cuda`.
+
+    0 with `auto`, which uses a GPU if it has one.
+    """
+    return int(any(config.backbones[name].device == "cuda" for name in names))
 
 
-def minutes(config: Config, part: str, videos: int, attempt: int = 1) -> int:
-    """Return the time limit (minutes) of a job of `videos` videos; `part` is a backbone or `probe`."""
-    if part == "probe":
+def threads(config: Config, names: Sequence[str]) -> int:
+    """Return the cores of a pass: the most that one of its backbones asks for."""
+    return max(config.backbones[name].threads for name in names)
+
+
+def minutes(config: Config, names: Sequence[str], videos: int, attempt: int = 1) -> int:
+    """Return the time limit (minutes) of a job of `videos` videos; `names`: the backbones of a pass, or the probe."""
+    if list(names) == [PROBE]:
         seconds = PROBE_SECONDS * videos
     else:
-        whole, decoding = _measured().get(part, _measured()[""])
+        decodings, networks = [], 0.0
+        for name in names:
+            whole, decoding = _measured().get(config.backbones[name].kind or name, _measured()[""])
+            decodings.append(decoding)
+            networks += 0.0 if gpus(config, [name]) else whole - decoding
         analysed = config.segments.count * config.segments.seconds / MEASURED_SECONDS
-        per_video = decoding if gpus(config, part) else whole
-        seconds = per_video * analysed * videos / config.backbones[part].threads
+        seconds = (max(decodings) + networks) * analysed * videos / threads(config, names)
     return START + math.ceil(attempt * MARGIN * seconds / 60)
 
 
-def megabytes(cores: int, attempt: int = 1) -> int:
+def megabytes(cores: int, attempt: int = 1, backbones: int = 1) -> int:
     """Return the memory (MB) of a job with `cores` cores, Snakemake's own two processes included."""
-    return attempt * (1500 + 1200 * cores)
+    return attempt * (1500 + 1200 * cores + 600 * (backbones - 1))
 
 
 def training_megabytes(cache_bytes: int, attempt: int = 1) -> int:

@@ -1,8 +1,9 @@
-# Extraction. It can take a month, so `params` of extract_shard has only what must rerun it: the cache key.
+# Extraction. It can take a month, so `params` of its jobs have only what must rerun them: the cache keys.
 
 from functools import lru_cache
 
 from pipeline import resources as asked
+from pipeline.passes import passes
 
 
 def plan():
@@ -16,7 +17,10 @@ def plan():
 
 @lru_cache(maxsize=1)
 def parsed_plan(*stamp):
-    return read_plan(PATHS)
+    try:
+        return read_plan(PATHS)
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 def jobs():
@@ -49,6 +53,9 @@ def job_done(part):
     return PATHS.job_done(part, "{shard}", CONFIG.shards_a_job)
 
 
+# Which backbones share a decoding. The plan job asks for the same, with the same plan: `update` below lets it stay.
+PASSES = passes(CONFIG, plan() if PATHS.plan.exists() else None)
+ALONE = [names[0] for names in PASSES if len(names) == 1]
 # A shard's number has leading zeros, which bash would read as octal.
 SHARDS = f"--shard $((10#{{wildcards.shard}})) --shards {CONFIG.shards_a_job}"
 
@@ -88,7 +95,7 @@ checkpoint plan:
         PATHS.manifest_record,
         [PATHS.weights_record(name) for name in CONFIG.backbones],
     output:
-        PATHS.plan,
+        update(PATHS.plan),
     params:
         segments=CONFIG.segments.model_dump(),
         shard_videos=CONFIG.shard_videos,
@@ -116,7 +123,7 @@ rule probe:
     benchmark:
         BENCHMARKS / "probe" / "{shard}.tsv"
     resources:
-        runtime=lambda wc, attempt: asked.minutes(CONFIG, "probe", rows_of(wc.shard), attempt),
+        runtime=lambda wc, attempt: asked.minutes(CONFIG, ["probe"], rows_of(wc.shard), attempt),
         mem_mb=lambda wc, attempt: asked.megabytes(1, attempt),
     message:
         "finding the segments of shard {wildcards.shard}"
@@ -124,32 +131,82 @@ rule probe:
         "python -m pipeline.probe {FLAGS} " + SHARDS + " > {log:q} 2>&1"
 
 
-rule extract_shard:
-    input:
-        probe=job_done("probe"),
-        # Their identity is in the key; their time stamp means nothing.
-        weights=ancient(PATHS.weights("{backbone}")),
-    output:
-        job_done("{backbone}"),
-    params:
-        key=lambda wc: key_of(wc.backbone),
-    log:
-        LOGS / "extract" / "{backbone}" / "{shard}.log",
-    benchmark:
-        BENCHMARKS / "extract" / "{backbone}" / "{shard}.tsv"
-    threads: lambda wc: CONFIG.backbones[wc.backbone].threads
-    resources:
-        runtime=lambda wc, attempt: asked.minutes(CONFIG, wc.backbone, rows_of(wc.shard), attempt),
-        mem_mb=lambda wc, attempt: asked.megabytes(CONFIG.backbones[wc.backbone].threads, attempt),
-        gpu=lambda wc: asked.gpus(CONFIG, wc.backbone),
-    message:
-        "{wildcards.backbone} looks at shard {wildcards.shard}"
-    shell:
-        "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} "
-        + SHARDS
-        +
-        # tee stays until the job is gone: asked to stop, that still has something to say.
-        " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
+# tee stays until the job is gone: asked to stop, that still has something to say.
+TO_LOG = " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
+
+# Backbones that are alone in their pass.
+if ALONE:
+
+    rule extract_shard:
+        input:
+            probe=job_done("probe"),
+            # Their identity is in the key; their time stamp means nothing.
+            weights=ancient(PATHS.weights("{backbone}")),
+        output:
+            job_done("{backbone}"),
+        wildcard_constraints:
+            backbone="|".join(ALONE),
+        params:
+            key=lambda wc: key_of(wc.backbone),
+        log:
+            LOGS / "extract" / "{backbone}" / "{shard}.log",
+        benchmark:
+            BENCHMARKS / "extract" / "{backbone}" / "{shard}.tsv"
+        threads: lambda wc: asked.threads(CONFIG, [wc.backbone])
+        resources:
+            runtime=lambda wc, attempt: asked.minutes(CONFIG, [wc.backbone], rows_of(wc.shard), attempt),
+            mem_mb=lambda wc, attempt: asked.megabytes(asked.threads(CONFIG, [wc.backbone]), attempt),
+            gpu=lambda wc: asked.gpus(CONFIG, [wc.backbone]),
+        message:
+            "{wildcards.backbone} looks at shard {wildcards.shard}"
+        shell:
+            "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} " + SHARDS + TO_LOG
+
+
+class Together:
+    """What the rule of a pass of several backbones asks for, bound to their names."""
+
+    def __init__(self, names):
+        self.names, self.threads = names, asked.threads(CONFIG, names)
+        self.title = "_with_".join(names)
+        self.flags = " ".join(f"--backbone {name}" for name in names)
+
+    def keys(self, wildcards):
+        return [key_of(name) for name in self.names]
+
+    def minutes(self, wildcards, attempt):
+        return asked.minutes(CONFIG, self.names, rows_of(wildcards.shard), attempt)
+
+    def megabytes(self, wildcards, attempt):
+        return asked.megabytes(self.threads, attempt, len(self.names))
+
+
+# A job computes what its shard lacks: if one key has changed, or one record is gone, it decodes for that backbone alone.
+for together in [Together(names) for names in PASSES if len(names) > 1]:
+
+    rule:
+        name:
+            f"extract_{together.title}"
+        input:
+            probe=job_done("probe"),
+            weights=[ancient(PATHS.weights(name)) for name in together.names],
+        output:
+            [job_done(name) for name in together.names],
+        params:
+            key=together.keys,
+        log:
+            LOGS / "extract" / together.title / "{shard}.log",
+        benchmark:
+            BENCHMARKS / "extract" / together.title / "{shard}.tsv"
+        threads: together.threads
+        resources:
+            runtime=together.minutes,
+            mem_mb=together.megabytes,
+            gpu=asked.gpus(CONFIG, together.names),
+        message:
+            f"{', '.join(together.names)} look at shard {{wildcards.shard}}"
+        shell:
+            f"python -m pipeline.extract {{FLAGS}} {together.flags} " + SHARDS + TO_LOG
 
 
 # A checkpoint, because only the features tell whether there are enough videos for projection heads.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from config.cli import Stopping, UserError, progress
+from config.cli import Progress, Stopping, UserError
 from config.model import Config
 from data.manifest import active, read_manifest
 from pipeline.heartbeat import PATIENCE, Watch
@@ -46,9 +46,9 @@ def failed_rows(record: Record) -> dict[int, MediaError]:
 
 
 def run_shards(
-    config: Config, part: str, arguments: argparse.Namespace, work: Callable[[int, Stopping], object]
+    config: Config, parts: Sequence[str], arguments: argparse.Namespace, work: Callable[[int, Stopping], object]
 ) -> None:
-    """Call `work(shard, stop)` for every shard of the job's arguments; write the job's record if they name several."""
+    """Call `work(shard, stop)` for every shard of the job's arguments; write its records if it has several shards."""
     paths = config.paths
     shards = read_plan(paths).job(arguments.shard, arguments.shards)
     with Stopping() as stop:
@@ -57,7 +57,8 @@ def run_shards(
             if shard != shards[-1]:
                 stop.leave(f"shards {shard + 1} to {shards[-1]} are left")
     if arguments.shards > 1:
-        write_job(paths, part, shards, arguments.shards)
+        for part in parts:
+            write_job(paths, part, shards, arguments.shards)
 
 
 class ShardJob:
@@ -128,10 +129,12 @@ class ShardJob:
         """Return the manifest rows (dicts) without an outcome, in order."""
         return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
 
-    def note(
-        self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None
-    ) -> None:
-        """Write outcomes to the journal as they come, and show progress.
+    def missing(self) -> int:
+        """Return how many videos have no outcome."""
+        return len(self.rows) - len(self.journal.outcomes)
+
+    def shown(self, shares: Callable[[], tuple[float, float]] | None = None) -> Progress:
+        """Return what shows the progress over the videos without an outcome.
 
         `shares` returns the shares of the time spent waiting for decoding and in the network.
         """
@@ -145,17 +148,27 @@ class ShardJob:
             facts = {"waiting": waiting, "network": network, "failed": kinds[False], "filtered": kinds[True]}
             return words, facts
 
-        total = len(self.rows) - len(self.journal.outcomes)
-        for row, outcome in progress(outcomes, total, self.log.name, "videos", extra=extra, record=self.progress):
-            if isinstance(outcome, MediaError):
-                outcome.attempts += self._tried.get(row, 0)
-            self.journal.add(row, outcome)
-            self.watch.alive()
+        return Progress(self.missing(), self.log.name, "videos", extra=extra, record=self.progress)
+
+    def add(self, row: int, outcome: Outcome) -> None:
+        """Write an outcome to the journal; a sign of life."""
+        if isinstance(outcome, MediaError):
+            outcome.attempts += self._tried.get(row, 0)
+        self.journal.add(row, outcome)
+        self.watch.alive()
+
+    def note(
+        self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None
+    ) -> None:
+        """Write outcomes to the journal as they come, and show progress; `shares` as in `shown`."""
+        with self.shown(shares) as progress:
+            for row, outcome in outcomes:
+                self.add(row, outcome)
+                progress.step()
 
     def leave(self, stop: Stopping) -> None:
         """Exit if a signal has come and videos are left; the journal has the others."""
-        left = len(self.rows) - len(self.journal.outcomes)
-        if left:
+        if left := self.missing():
             stop.leave(f"{left} of the {len(self.rows)} videos are left")
 
     def finish(self) -> Record:

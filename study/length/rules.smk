@@ -46,7 +46,7 @@ rule study_length_probe:
     benchmark:
         VARIANT_BENCHMARKS / "probe.tsv"
     resources:
-        runtime=lambda wc, attempt: asked.minutes(CONFIG, "probe", CONFIG.study.length.videos, attempt),
+        runtime=lambda wc, attempt: asked.minutes(CONFIG, ["probe"], CONFIG.study.length.videos, attempt),
         mem_mb=lambda wc, attempt: asked.megabytes(1, attempt),
     message:
         "finding the segments of {wildcards.variant}"
@@ -68,10 +68,10 @@ rule study_length_extract:
     threads: lambda wc: CONFIG.backbones[wc.backbone].threads
     resources:
         runtime=lambda wc, attempt: asked.minutes(
-            variant_config(CONFIG, wc.variant), wc.backbone, CONFIG.study.length.videos, attempt
+            variant_config(CONFIG, wc.variant), [wc.backbone], CONFIG.study.length.videos, attempt
         ),
         mem_mb=lambda wc, attempt: asked.megabytes(CONFIG.backbones[wc.backbone].threads, attempt),
-        gpu=lambda wc: asked.gpus(CONFIG, wc.backbone),
+        gpu=lambda wc: asked.gpus(CONFIG, [wc.backbone]),
     message:
         "extracting {wildcards.backbone} of {wildcards.variant}"
     shell:

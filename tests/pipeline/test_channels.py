@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,8 @@ from eval.report import gather
 from eval.report.__main__ import report
 from pipeline import index, plan
 from pipeline.backbones import load_class, resolve_options
-from pipeline.extract import segments_of
+from pipeline.extract import Lane
 from pipeline.features import open_features
-from pipeline.journal import Journal
 from pipeline.readers import Decoded, first
 from pipeline.readers.audio import read_audio
 from pipeline.readers.downmix import COEFFICIENTS, LOSS, MOST, coefficients, mono
@@ -172,17 +172,18 @@ KEYS = ["f75efcc8e088c442", "afb67053e396ae58"]
 
 
 def test_the_journal_remembers(tmp_path: Path) -> None:
+    backbones = {name: {"weights": "random", "device": "cpu"} for name in ("musicnn", "r2plus1d")}
+    config = simulate(tmp_path, videos=2, backbones=backbones)
+    shutil.rmtree(Paths(tmp_path).ledger("musicnn", 0, "a" * 64).parents[1])
     for _ in range(2):
-        with Journal(tmp_path, "k", (2,), np.float16) as journal:
+        lane = Lane(config, "musicnn", 0)
+        with lane.job.journal as journal:
             if not journal.outcomes:
-                answers = [
-                    (4, Decoded(np.zeros((1, 2)), "pyav", None, 12.0411)),
-                    (5, Decoded(np.zeros((1, 2)), "pyav")),
-                ]
-                for row, _ in segments_of(iter(answers), journal.decoders, {}, journal.mono_loss):
-                    journal.add(row, np.zeros(2, np.float16))
+                for row, loss in enumerate((12.0411, 6.0)):
+                    lane.segments(row, Decoded(np.zeros((1, 2)), "pyav", None, loss))
+                    lane.take(row, np.zeros((3, 64), np.float16))
                 journal.forget([7])
-    assert journal.mono_loss == {4: 12.0} and set(journal.outcomes) == {4, 5}
+    assert journal.mono_loss == {0: 12.0} and set(journal.outcomes) == {0, 1}
 
 
 def lossy(folder: Path) -> Config:

@@ -41,16 +41,16 @@ def test_the_time_asked_for_follows_the_measured_throughput():
     seconds = next(
         r["core_seconds_a_video"]["median"] for r in rows if r["backbone"] == "r2plus1d" and r["cores"] == "1"
     )
-    one = resources.minutes(config(), "r2plus1d", 1000)
+    one = resources.minutes(config(), ["r2plus1d"], 1000)
     assert one == pytest.approx(10 + 3 * 1000 * seconds / 60, abs=1)
-    assert resources.minutes(config(), "r2plus1d", 1000, attempt=2) - 10 == pytest.approx(2 * (one - 10), abs=1)
+    assert resources.minutes(config(), ["r2plus1d"], 1000, attempt=2) - 10 == pytest.approx(2 * (one - 10), abs=1)
     four = {"backbones": {"musicnn": {"weights": "wheel"}, "r2plus1d": {"weights": "random", "threads": 4}}}
-    assert resources.minutes(config(**four), "r2plus1d", 1000) - 10 == pytest.approx((one - 10) / 4, abs=1)
+    assert resources.minutes(config(**four), ["r2plus1d"], 1000) - 10 == pytest.approx((one - 10) / 4, abs=1)
     four["backbones"]["r2plus1d"]["device"] = "cuda"
-    assert resources.minutes(config(**four), "r2plus1d", 1000) < one / 4
-    assert resources.gpus(config(**four), "r2plus1d") == 1 and resources.gpus(config(), "r2plus1d") == 0
+    assert resources.minutes(config(**four), ["r2plus1d"], 1000) < one / 4
+    assert resources.gpus(config(**four), ["r2plus1d"]) == 1 and resources.gpus(config(), ["r2plus1d"]) == 0
     half = config(segments={"count": 3})
-    assert resources.minutes(half, "r2plus1d", 1000) - 10 == pytest.approx((one - 10) / 2, abs=1)
+    assert resources.minutes(half, ["r2plus1d"], 1000) - 10 == pytest.approx((one - 10) / 2, abs=1)
 
 
 def test_a_job_of_several_shards(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from eval.retrieval import retrieval as evaluate
 from heads.embed import embed
 from heads.features import load_features
 from heads.train import train
-from pipeline.extract import segments_of, spread
+from pipeline.extract import Lane
 from pipeline.readers import Decoded, MediaError, first
 from pipeline.records import read_plan
 from pipeline.shard import ShardJob
@@ -25,6 +26,7 @@ from tests.support.simulate import simulate
 STARTS = [0.5, 4.0, 8.5]
 VIDEO = {"starts": STARTS, "seconds": 1.0, "fps": 5.0, "resize": (128, 171), "crop": (112, 112), "decoder": "pyav"}
 AUDIO = {"starts": STARTS, "seconds": 1.0, "rate": 16000}
+ON_CPU = {name: {"weights": "random", "device": "cpu"} for name in ("musicnn", "r2plus1d")}
 DAMAGED = [(row, row % 3) for row in range(0, 120, 2)]
 
 
@@ -60,18 +62,19 @@ def test_good_segments_of_a_damaged_file_are_kept_only_if_asked_for(files, kind)
     assert gone.value.reason == "missing"
 
 
-def test_damaged_segments_are_nan_rows():
-    answers = [
-        (0, Decoded(np.ones((2, 4)), "pyav", np.array([True, False, True]))),
-        (1, MediaError("timeout", "slow")),
-        (2, Decoded(np.ones((3, 4)), "pyav")),
-    ]
-    good: dict[int, np.ndarray] = {}
-    decoders: dict[int, str] = {}
-    features = dict(spread(segments_of(iter(answers), decoders, good, {}), good))
-    assert np.isnan(features[0]).all(axis=1).tolist() == [False, True, False] and features[0].shape == (3, 4)
-    assert isinstance(features[1], MediaError) and np.isfinite(features[2]).all()
-    assert decoders == {0: "pyav", 2: "pyav"}
+def test_damaged_segments_are_nan_rows(tmp_path):
+    config = simulate(tmp_path, videos=3, backbones=ON_CPU)
+    shutil.rmtree(Paths(tmp_path).ledger("r2plus1d", 0, "b" * 64).parents[1])
+    lane = Lane(config, "r2plus1d", 0)
+    with lane.job.journal as journal:
+        kept = Decoded(np.ones((2, 32), np.float16), "pyav", np.array([True, False, True]))
+        lane.take(0, lane.segments(0, kept))
+        lane.take(1, lane.segments(1, MediaError("timeout", "slow")))
+        lane.take(2, lane.segments(2, Decoded(np.ones((3, 32), np.float16), "pyav")))
+        damaged, failed, whole = (journal.outcomes[row] for row in range(3))
+        assert np.isnan(damaged).all(axis=1).tolist() == [False, True, False] and damaged.shape == (3, 32)
+        assert isinstance(failed, MediaError) and np.isfinite(whole).all()
+        assert journal.decoders == {0: "pyav", 2: "pyav"} and not lane.lacking
 
 
 def test_the_record_counts_them_and_verify_agrees(tmp_path):

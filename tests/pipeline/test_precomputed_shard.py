@@ -77,7 +77,7 @@ def results(folder: Path, timed: bool, **settings: object) -> Config:
 def test_features_go_through_the_same_store(tmp_path: Path) -> None:
     config = results(tmp_path, timed=False)
     for shard in range(2):
-        extract(config, "published", shard)
+        extract(config, ["published"], shard)
     stored, valid = (np.asarray(read_array(config.paths, name)) for name in ("published", "published_valid"))
     assert np.flatnonzero(~valid).tolist() == list(WITHOUT) and np.isnan(stored[list(WITHOUT)]).all()
     expected = np.repeat(FEATURES[:, None].astype(np.float16), SEGMENTS, axis=1)
@@ -91,7 +91,7 @@ def test_features_go_through_the_same_store(tmp_path: Path) -> None:
 
 def test_rows_with_times_need_the_segments(tmp_path: Path) -> None:
     config = results(tmp_path, timed=True)
-    extract(config, "published", 0)
+    extract(config, ["published"], 0)
     record = read_record(config.paths.done("published", 0))
     assert record is not None
     assert {failure.row: failure.reason for failure in record.failures} == {3: "no_features", UNREADABLE: "missing"}
@@ -111,8 +111,8 @@ def test_a_stopped_copy_goes_on(tmp_path: Path) -> None:
             raise SystemExit(unfinished)
 
     with pytest.raises(SystemExit, match="16 of the 20 videos are left"):
-        extract(config, "published", 0, stop=Stop())  # type: ignore[arg-type]
-    extract(config, "published", 0)
+        extract(config, ["published"], 0, stop=Stop())  # type: ignore[arg-type]
+    extract(config, ["published"], 0)
     valid = np.asarray(read_array(config.paths, "published_valid")[:SHARD])
     assert np.flatnonzero(~valid).tolist() == [3]
 
@@ -126,11 +126,11 @@ def test_another_column_of_ids_is_noticed(tmp_path: Path) -> None:
     prepare(config, "published")
     plan.update(config)
     with pytest.raises(UserError, match="no_features 20.*published.parquet has no features of 'v00'"):
-        extract(config, "published", 0)
+        extract(config, ["published"], 0)
 
 
 def test_an_unprobed_shard_is_named(tmp_path: Path) -> None:
     config = results(tmp_path, timed=True)
     (config.paths.ledger(PROBE, 0, read_plan(config.paths).segment_key)).unlink()
     with pytest.raises(UserError, match="shard 0 has not been probed"):
-        extract(config, "published", 0)
+        extract(config, ["published"], 0)

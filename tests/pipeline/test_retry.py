@@ -16,7 +16,6 @@ from config.cli import UserError
 from config.files import read_json, write_json
 from config.paths import Paths
 from pipeline import extract, retry
-from pipeline.backbones import chosen
 from pipeline.journal import Journal
 from pipeline.readers import REASONS, MediaError
 from pipeline.records import PROBE, Failure, read_plan, read_record
@@ -174,9 +173,9 @@ def test_attempts_are_counted_where_a_shard_was_never_finished(tmp_path):
 def test_extraction_waits_for_the_probe_to_try_again(simulated):
     config, paths = simulated
     retry.forget(paths, read_plan(paths), ["timeout"])
-    job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
-    with job.journal, pytest.raises(UserError, match="v0003.mp4 has not been probed.*pipeline.probe --shard 0"):
-        list(extract.tasks(job, chosen(config, "musicnn")))
+    lane = extract.Lane(config, "musicnn", 0)
+    with lane.job.journal, pytest.raises(UserError, match="v0003.mp4 has not been probed.*pipeline.probe --shard 0"):
+        list(extract.tasks([lane]))
 
 
 def test_filtered_videos_do_not_count_as_failures(simulated):

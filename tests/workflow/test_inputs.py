@@ -59,7 +59,8 @@ EXEMPT = [
     (r"render", r"rendered/.*", "what it has rendered already"),
     (r"write_manifest", r"manifest\.parquet", "rows are for ever: it goes on with its own"),
     (r"plan|(study_length_)?(probe|extract\w*)", r"(study/length/\w+/)?features\.zarr/.*", "grows, or filled by it"),
-    (r"probe|extract_shard", r"manifest\.parquet|plan\.json|done/probe/.*", "the key and number of rows are params"),
+    (r"plan", r"plan\.json", "which backbones are computed together is for ever"),
+    (r"probe|extract_\w+", r"manifest\.parquet|plan\.json|done/probe/.*", "the key and number of rows are params"),
     (
         r"study_length_(probe|extract)",
         r"study/length/\w+/manifest\.parquet",
