@@ -40,6 +40,7 @@ docs: .venv/ready-test ## Build the documentation as a site in results/site; a b
 bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BENCH_FILES: where its 30 GB are kept)
 	.venv/bin/python -m bench.media '$(BENCH_FILES)'
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
+	.venv/bin/python -m bench.keyframes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.images '$(BENCH_FILES)'
 	.venv/bin/python -m bench.scaling '$(BENCH_FILES)'

@@ -11,7 +11,7 @@ are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -82,11 +82,11 @@ def path_of(folder: Path, file: File) -> Path:
     return folder / f"{file.name}.{file.suffix}"
 
 
-def render(folder: Path, seconds: float = SECONDS) -> list[File]:
+def render(folder: Path, seconds: float = SECONDS, files: Sequence[File] = FILES) -> list[File]:
     """Render what is missing; return the files that this PyAV can encode. OSError when the disk is full."""
     folder.mkdir(parents=True, exist_ok=True)
     rendered = []
-    for file in FILES:
+    for file in files:
         try:
             av.Codec(file.codec, "w")
         except ValueError:

@@ -18,6 +18,7 @@ from bench import (
     demo,
     extract,
     images,
+    keyframes,
     media_table,
     modes,
     moments,
@@ -40,6 +41,7 @@ FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("perfor
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo", demo.table),
     "decode": ("decode", decode.table),
+    "keyframes": ("keyframes", keyframes.table),
     "extract": ("extract", extract.table),
     "baseline": ("extract", extract.baseline_table),
     "modes": ("modes", modes.table),

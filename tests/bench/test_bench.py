@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from bench import decode, images, known, load, measure, media, modes, plan, timelines, train
+from bench import decode, images, keyframes, known, load, measure, media, modes, plan, timelines, train
 from config.cli import UserError
 from data.folder import MEDIA
 from heads.dataset import OVERHEAD
@@ -35,6 +35,17 @@ def test_files_are_what_they_say(files):
 def test_decoders_are_measured(files):
     ours, plain = (decode.measure(decoder, str(files[0]), "3.2") for decoder in ("pyav", "plain"))
     assert ours["frames"] == plain["frames"] == 180 and ours["mean"] == pytest.approx(plain["mean"], abs=1e-6)
+
+
+def test_starts_at_keyframes_are_measured(tmp_path):
+    path = write(tmp_path / "file.mp4", Video(regular(30, 25), gop=40, bframes=2))
+    starts = {how: keyframes.starts_of(how, path, "a") for how in keyframes.STARTS}
+    for how in ("keyframe", "nearest"):
+        assert all(start * 25 % 40 == pytest.approx(0, abs=1e-3) for start in starts[how])
+    distances = [[abs(a - b) for a, b in zip(starts["random"], starts[how], strict=True)] for how in keyframes.STARTS]
+    assert all(near <= drawn for drawn, near in zip(*distances[1:], strict=True))
+    costs = {how: keyframes.measure(how, path, "a") for how in keyframes.STARTS}
+    assert all(cost["frames"] == 180 and cost["reading"]["read"] > 0 for cost in costs.values())
 
 
 def test_costs_follow_from_the_results():
