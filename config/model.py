@@ -37,7 +37,7 @@ class Config(Section):
     render: Render | None = None
     """Render music videos in place of `videos`."""
     shard_videos: int = Field(1000, ge=1, le=100_000)
-    """Videos per shard. A shard is what a job reads with one backbone."""
+    """Videos per shard. A job opens the videos of one shard, once for all backbones of a pass."""
     shards_a_job: int = Field(1, ge=1, le=1000)
     """Consecutive shards per job, for schedulers that prefer few long jobs (1 to 8 hours). Does not change the features
     and may be changed at any time: finished shards stay finished."""

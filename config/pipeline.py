@@ -93,7 +93,8 @@ class Backbone(Section):
     """Segments per forward pass on a GPU; on a CPU there is one. Does not change the features."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU cores per job. With 1, decoding and forward passes alternate; with more, they run at the same time. On CPUs,
-    several jobs of one core (as many as `--cores`) are as fast; with a GPU, set as many as decoding needs."""
+    several jobs of one core (as many as `--cores`) are as fast; with a GPU, set as many as decoding needs. Backbones of
+    one pass get the most that one of them asks for."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the network; `auto` takes a GPU if PyTorch finds one."""
     options: dict[str, str | int | float | bool] = {}
