@@ -43,18 +43,22 @@ def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the README's table as Markdown: an experiment a line."""
-    lines = []
+    """Return the README's table as Markdown: an experiment a line, both directions of each correlation side by side."""
     rows = {(row["correlation"], row["experiment"], row["direction"]): row for row in result["rows"]}
-    for correlation, name in dict.fromkeys((row["correlation"], row["experiment"]) for row in result["rows"]):
-        there, back = (rows[correlation, name, way] for way in ("audio_to_video", "video_to_audio"))
-        medians = (there["median_rank"], back["median_rank"])
+    correlations = list(dict.fromkeys(correlation for correlation, _, _ in rows))
+    ways = [(c, way) for c in correlations for way in ("audio_to_video", "video_to_audio")]
+    header, lines = ["experiment"], []
+    for correlation, way in ways:
+        header.append(f"ρ = {correlation:g}: {way.replace('_to_', ' → ')}")
+    for name in dict.fromkeys(name for _, name, _ in rows):
+        cells = [rows[correlation, name, way] for correlation, way in ways]
+        medians = [cell["median_rank"] for cell in cells]
         ranks = [f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in medians]
-        formula = f"{there['published_formula']:.0f}, {back['published_formula']:.0f}"
-        chance = f"{there['median_rank']['chance']:g} of {there['gallery']}"
-        lines.append([f"{correlation:g}", name, *ranks, chance, formula])
-    header = ["correlation", "experiment", "audio → video", "video → audio", "chance", "published formula"]
-    return measure.markdown(header, lines)
+        formula = [f"{cell['published_formula']:.0f}" for cell in cells]
+        lines.append([name, *ranks, ", ".join(formula)])
+    chances = [rows[correlation, lines[0][0], way] for correlation, way in ways]
+    lines.append(["*chance*", *(f"*{row['median_rank']['chance']:g} of {row['gallery']}*" for row in chances), ""])
+    return measure.markdown([*header, "published formula"], lines)
 
 
 def main() -> None:
