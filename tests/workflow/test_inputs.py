@@ -164,6 +164,8 @@ def test_every_file_that_a_rule_reads_is_an_input_of_it(cache, part):
             wrong[job.rule] = left
     files = [*ROOT.glob("*/rules.smk"), *ROOT.glob("study/*/rules.smk")]
     written = re.findall(r"^ *(?:rule|checkpoint) (\w+):", "\n".join(file.read_text() for file in files), re.M)
+    # The rule of a pass of several backbones is written without a name.
+    written += ["extract_r2plus1d_with_picture_descriptors"]
     assert seen == {rule for rule in written if ("study" in rule) == (part == "study")}, "a rule was not watched"
     assert not wrong, "\n".join(f"{rule} reads {', '.join(names[:8])}" for rule, names in wrong.items())
 
