@@ -21,12 +21,13 @@ from eval.probe.metrics import resamples
 from pipeline.records import read_plan
 from study.groups import folds
 from study.length import measure as study_length
+from study.length import train as study_length_train
 from study.length.config import variant_config
 from study.length.linear import fit_linear
 from study.length.plots import plots
 from study.length.probing import factors, genres, predicted, score
 from study.length.tables import Key, Measured, compared, differences
-from study.length.train import drawn, load_variants, train, trained_path
+from study.length.train import drawn, embeddings, load_variants, train, trained_path
 from study.length.variant import chosen, prepare
 from tests.support.simulate import simulate
 
@@ -89,6 +90,27 @@ def test_the_same_videos_are_chosen_whatever_their_order(tmp_path: Path) -> None
     names = set(chosen(table, 20)["video_id"].to_pylist())
     assert len(names) == 20 and names == set(chosen(table.take(list(range(49, -1, -1))), 20)["video_id"].to_pylist())
     assert names != set(table["video_id"].to_pylist()[:20])
+
+
+def test_folds_are_of_whole_artists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = extracted(tmp_path, (0.3, 1.0))
+    for variant in config.study.length.variants:
+        paths = Paths(config.paths.study_variant(variant.name))
+        table = read_manifest(paths.manifest)
+        artist = pa.array([f"Artist {row % 9}" for row in range(table.num_rows)])
+        write_manifest(paths, table.set_column(table.column_names.index("artist"), "artist", artist))
+    variants = load_variants(config)
+    of_name = [int(name.removeprefix("v")) % 9 for name in variants.names]
+    assert len(set(zip(variants.groups.tolist(), of_name, strict=True))) == 9 == variants.groups.max() + 1
+    used = []
+
+    def noting(*arguments: Any) -> Any:
+        used.append(arguments[3])
+        return embeddings(*arguments)
+
+    monkeypatch.setattr(study_length_train, "embeddings", noting)
+    train(config)
+    assert used and all(len(set(fold[variants.groups == group])) == 1 for fold in used for group in range(9))
 
 
 def test_drawn_segments_are_spread_and_as_if_fewer_had_been_extracted() -> None:

@@ -6,10 +6,12 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from config.cli import UserError
+from data.manifest import read_manifest, write_manifest
 from data.render.latents import Factors
 from heads.embed import embed
 from heads.train import train
@@ -152,6 +154,15 @@ def test_the_planted_factors_are_the_renderers(tmp_path):
     assert audio.shape == (2, len(Factors._fields)) and np.array_equal(audio, video)
     energy, density = section_offsets(render, np.array([4]), np.array([[1.0, 2.0]]))[0]
     assert 0 < abs(energy) < 1 and 0 < abs(density) < 1
+
+
+def test_whole_artists_are_what_is_counted(tmp_path):
+    config = described_cache(tmp_path, 0.5, videos=60)
+    table = read_manifest(config.paths.manifest)
+    artist = pa.array([f"Artist {row % 2}" for row in range(table.num_rows)])
+    write_manifest(config.paths, table.set_column(table.column_names.index("artist"), "artist", artist))
+    with pytest.raises(UserError, match="60 videos of 2 artists have descriptors"):
+        relations.answer(config)
 
 
 def test_without_descriptors_it_says_what_to_add(tmp_path):
