@@ -24,8 +24,8 @@ SHOWN = 2
 """Findings of each part in the README; the page has them all."""
 
 
-def bars(answers: dict[str, Answer], minutes: float) -> list[dict[str, Any]]:
-    """What the study has to reach at demo size."""
+def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, Any]]:
+    """What the study has to reach at demo size; `minutes` is None where other work ran beside it."""
     curves = [
         row
         for row in answers["correlation"].tables["curves"]
@@ -37,8 +37,8 @@ def bars(answers: dict[str, Answer], minutes: float) -> list[dict[str, Any]]:
         formula.setdefault(row["recipe"], []).extend([row["published_percent"]] * row["seeds"])
     far = max(abs(float(np.mean(values)) / 50 - 1) for values in formula.values())
     planted = [row["significant"] for row in answers["relations"].tables["planted"]]
-    return [
-        measure.bar("`make study`, minutes in which its jobs ran", minutes, at_most=30),
+    time = [] if minutes is None else [measure.bar("`make study`, minutes in which its jobs ran", minutes, at_most=30)]
+    return time + [
         measure.bar("recommended, ρ = 1, rendered videos: median rank (% of the gallery)", best, at_most=2),
         measure.bar("published formula, mean of each recipe: farthest from half the gallery (%)", 100 * far, at_most=5),
         measure.bar("planted relations that come out, share", sum(planted) / len(planted), at_least=1),
@@ -58,11 +58,11 @@ def wall_minutes(benchmarks: Path) -> float:
     return total / 60
 
 
-def measure_all(results: Path) -> dict[str, Any]:
-    """Everything for the result file."""
+def measure_all(results: Path, busy: bool) -> dict[str, Any]:
+    """Everything for the result file; without the time if the machine was `busy` with other work."""
     paths = Paths(results)
     answers = {question: read_answer(paths, question) for question in QUESTIONS}
-    minutes = wall_minutes(paths.results / "benchmarks")
+    minutes = None if busy else wall_minutes(paths.results / "benchmarks")
     parts = [
         {"title": a.title, "random_weights": a.random_weights, "seeds": a.seeds}
         | {"findings": [{"claim": f.claim, "sure": f.sure} for f in a.findings]}
@@ -86,7 +86,10 @@ def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.study", config=False)
     p.add_argument("results", type=Path, help="results folder of a finished `make study`, not interrupted")
-    measure.save("study", "make study && python -m bench.study results/study", measure_all(p.parse_args().results))
+    p.add_argument("--busy", action="store_true", help="other work ran beside it: leave out how long it took")
+    a = p.parse_args()
+    command = "make study && python -m bench.study results/study" + (" --busy" if a.busy else "")
+    measure.save("study", command, measure_all(a.results, a.busy))
 
 
 if __name__ == "__main__":
