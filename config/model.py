@@ -27,7 +27,7 @@ from config.study import FEWEST_PERMUTATIONS, RELATED_BACKBONES, Study
 
 
 class Config(Section):
-    """All settings of a pass, from the videos to the report and the study."""
+    """All settings, from the videos to the report and the study."""
 
     results: PathText = Field(min_length=1, pattern=r"^[^{}\n]+$")
     """Folder of all results, without braces in its name; nothing is written outside it. In all paths, `~` and `$NAME`

@@ -28,12 +28,12 @@ def passes(config: Config, planned: Plan | None) -> list[list[str]]:
     """
     backbones = {name: chosen(config, name) for name in config.backbones}
     earlier = [] if planned is None else planned.passes or [[name] for name in planned.backbones]
-    found: list[list[str]] = []
+    together: list[list[str]] = []
     for names in earlier:
-        found += _grouped({name: _kin(backbones[name]) for name in names if name in backbones})
-    known = {name for names in found for name in names}
+        together += _grouped({name: _kin(backbones[name]) for name in names if name in backbones})
+    known = {name for names in together for name in names}
     fresh = [backbone for name, backbone in backbones.items() if name not in known]
-    return found + _grouped({b.name: (*_kin(b), _device(config, b, fresh)) for b in fresh})
+    return together + _grouped({b.name: (*_kin(b), _device(config, b, fresh)) for b in fresh})
 
 
 def refuse_mixtures(config: Config, names: Sequence[str]) -> None:

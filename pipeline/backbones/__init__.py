@@ -245,16 +245,16 @@ def load_class(kind: str) -> type[Backbone]:
     """Import and return the class of a kind that is a network. TypeError for one that is none."""
     from pipeline.backbones.base import Backbone
 
-    found = _imported(kind)
-    if not issubclass(found, Backbone):
+    loaded = _imported(kind)
+    if not issubclass(loaded, Backbone):
         raise TypeError(f"{kind} is no network")
-    return found
+    return loaded
 
 
 def _imported(kind: str) -> type[Kind]:
     module, _, attribute = REGISTRY[kind].location.partition(":")
-    found: type[Kind] = getattr(import_module(module), attribute)
-    return found
+    loaded: type[Kind] = getattr(import_module(module), attribute)
+    return loaded
 
 
 def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str, Any]:

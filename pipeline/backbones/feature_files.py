@@ -236,9 +236,9 @@ class HDF5(Table):
         if h5py.check_string_dtype(self.ids.dtype) is None or self.ids.ndim != 1:
             raise self.wrong(f"'{columns.id}' is {self.ids.dtype} {list(self.ids.shape)}, not text [rows]", "id")
         if self.features.dtype.kind != "f" or self.features.dtype.itemsize > 8 or self.features.ndim != 2:
-            found = f"{self.features.dtype} {list(self.features.shape)}"
+            stored = f"{self.features.dtype} {list(self.features.shape)}"
             raise self.wrong(
-                f"'{columns.features}' is {found}, not float16, float32 or float64 [rows, dim]", "features"
+                f"'{columns.features}' is {stored}, not float16, float32 or float64 [rows, dim]", "features"
             )
         if self.starts is not None and (self.starts.dtype.kind not in "fiu" or self.starts.ndim != 1):
             raise self.wrong(

@@ -67,17 +67,17 @@ class Precomputed(Kind):
         """
         from pipeline.backbones.feature_files import gather
 
-        features, found = gather(self.file, ids, starts, seconds, self.options["reach"])
+        features, has_features = gather(self.file, ids, starts, seconds, self.options["reach"])
         with np.errstate(over="ignore", invalid="ignore"):
             stored = features.astype(np.float16)
         for i, video_id in enumerate(ids):
-            if not found[i].any():
+            if not has_features[i].any():
                 where = (
                     f" near its segments (options.reach: {self.options['reach']:g} s)" if self.options["start"] else ""
                 )
                 yield MediaError("no_features", f"{self.name} has no features of '{video_id}'{where}")
-            elif not found[i].all():
-                first = starts[i][~found[i]][0] if starts is not None else 0.0
+            elif not has_features[i].all():
+                first = starts[i][~has_features[i]][0] if starts is not None else 0.0
                 reach = f"options.reach: {self.options['reach']:g} s"
                 yield MediaError(
                     "no_features", f"{self.name} has no features of '{video_id}' near {first:.1f} s ({reach})"

@@ -250,9 +250,9 @@ def check_config(content: bytes, modality: str, section: str) -> dict[str, Any]:
         near = difflib.get_close_matches(kind, INPUTS, n=1)
         unknown = f"is not one of {', '.join(sorted(INPUTS))}" + (f". Did you mean {near[0]}?" if near else "")
         raise UserError(f"{section}options.model: a model of type '{kind}' {code if remote else unknown}")
-    found = "audio" if INPUTS[kind] == "audio" else "video"
-    if found != modality:
-        raise UserError(f"{section}options.modality: {modality}, but a {kind} looks at {INPUTS[kind]}; set `{found}`")
+    reads = "audio" if INPUTS[kind] == "audio" else "video"
+    if reads != modality:
+        raise UserError(f"{section}options.modality: {modality}, but a {kind} looks at {INPUTS[kind]}; set `{reads}`")
     return config
 
 
@@ -320,10 +320,10 @@ def _class_name(config: dict[str, Any]) -> str:
 
 def _class(name: str, key: str) -> Any:
     """Return a class of transformers. UserError for a name that it does not have."""
-    found = getattr(library(), name, None) if name.isidentifier() else None
-    if not isinstance(found, type) or not hasattr(found, "from_pretrained"):
+    model_class = getattr(library(), name, None) if name.isidentifier() else None
+    if not isinstance(model_class, type) or not hasattr(model_class, "from_pretrained"):
         raise UserError(f"{key}: {CONFIG} names the class '{name}' (architectures), which transformers does not have")
-    return found
+    return model_class
 
 
 def _loaded(folder: Path, config: dict[str, Any], seed: int | None, key: str) -> nn.Module:
