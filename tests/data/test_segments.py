@@ -85,13 +85,16 @@ def test_a_video_that_is_a_little_too_short_is_said_with_enough_digits(duration,
 
 
 class Known:
-    """Keyframes of no file: `stamps` ascending (s), listed a little early; None where decoding cannot begin."""
+    """Keyframes of no file: `stamps` ascending (s); None where decoding cannot begin.
+
+    Listed as a reader does that knows decoding times only: a second too many on both sides.
+    """
 
     def __init__(self, stamps, usable=lambda number: True):
         self.stamps, self.usable, self.asked = np.asarray(stamps), usable, 0
 
     def listed(self, first, last):
-        return [i for i, stamp in enumerate(self.stamps) if first <= stamp <= last + 1]
+        return [i for i, stamp in enumerate(self.stamps) if first - 1 <= stamp <= last + 1]
 
     def shown(self, number):
         self.asked += 1
