@@ -61,7 +61,7 @@ def wall_minutes(benchmarks: Path) -> float:
 def measure_all(results: Path, busy: bool) -> dict[str, Any]:
     """Everything for the result file; without the time if the machine was `busy` with other work."""
     paths = Paths(results)
-    answers = {question: read_answer(paths, question) for question in QUESTIONS}
+    answers = {question: read_answer(paths, question) for question in QUESTIONS if paths.study(question).exists()}
     minutes = None if busy else wall_minutes(paths.results / "benchmarks")
     parts = [
         {"title": a.title, "random_weights": a.random_weights, "seeds": a.seeds}

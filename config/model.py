@@ -107,13 +107,14 @@ class Config(Section):
 
         Called when the study is planned, because its defaults are no error in a configuration that does not run it.
         """
-        most = max(self.study.aggregation.replaced)
-        if most >= self.segments.count:
+        asked, most = self.study.questions, max(self.study.aggregation.replaced)
+        if "aggregation" in asked and most >= self.segments.count:
             raise UserError(
                 f"study.aggregation.replaced: {most} must be below segments.count ({self.segments.count}), so that "
                 "something of each video is left"
             )
-        self.check_relations()
+        if "relations" in asked:
+            self.check_relations()
 
     def check_relations(self) -> None:
         """Raise UserError if `study.relations` lacks its backbones, or has too few permutations for significance."""

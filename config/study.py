@@ -15,6 +15,8 @@ from config.section import Section
 
 Correlations = list[Annotated[float, Field(ge=0, le=1)]]
 TENTHS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+Question = Literal["correlation", "length", "aggregation", "fusion", "relations"]
+"""All questions, in the page's order; each has a folder in study/ and a field of its name in `Study`."""
 RELATED_BACKBONES = ("sound_descriptors", "picture_descriptors")
 """The backbones of named descriptors, which `relations` needs."""
 FEWEST_PERMUTATIONS = 19
@@ -221,6 +223,8 @@ class Relations(Section):
 class Study(Section):
     """What `snakemake study` runs. Every question reads the cache of this results folder."""
 
+    questions: list[Question] = Field(["correlation", "length", "aggregation", "fusion", "relations"], min_length=1)
+    """Questions that are asked. The page has them in an order of its own."""
     seeds: Seeds = Field([0, 1, 2, 3, 4], min_length=1)
     """Random seeds; every training of the study runs once with each."""
     length: Length = Length()

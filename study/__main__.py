@@ -1,6 +1,6 @@
 """Write the page of the study: for each question the findings, how sure they are, the method and its limits.
 
-Reads study/QUESTION.json of every question (study/answer.py) and plan.json. Writes into report/:
+Reads study/QUESTION.json of every question in `study.questions` (study/answer.py) and plan.json. Writes into report/:
   study.html                        self-contained: plots are inside, nothing is loaded, no scripts
   tables/study-QUESTION-TABLE.csv   every table of every answer
   plots/study-*.png, *.svg          every plot
@@ -18,7 +18,7 @@ from config.files import replacing
 from config.model import Config, read
 from eval.report.plots.base import Plot
 from eval.report.tables import write_table
-from study import QUESTIONS, page
+from study import asked, page
 from study.answer import Answer, read_answer
 
 log = logging.getLogger("study")
@@ -27,7 +27,7 @@ log = logging.getLogger("study")
 def study(config: Config) -> Path:
     """Write the page with its tables and plots; return its path. UserError if an answer is missing."""
     paths = config.paths
-    answers = [read_answer(paths, question) for question in QUESTIONS]
+    answers = [read_answer(paths, question) for question in asked(config.study)]
     for answer in answers:
         for name, rows in answer.tables.items():
             write_table(paths.report / "tables", page.file_name(answer, name), rows)

@@ -1,6 +1,6 @@
 # The study: the rules of each question, in its own folder, and the page with all answers.
 
-from study import QUESTIONS
+from study import QUESTIONS, asked
 
 
 def study_fits(wildcards):
@@ -19,7 +19,7 @@ for question in QUESTIONS:
 
 rule write_study:
     input:
-        [PATHS.study(question) for question in QUESTIONS],
+        [PATHS.study(question) for question in asked(CONFIG.study)],
         PATHS.plan,
         PATHS.manifest_record,
     output:

@@ -98,7 +98,11 @@ def test_every_question_has_its_folder_with_the_same_files_and_its_section() -> 
         assert all((folder / question / f"{name}.py").exists() for name in ("measure", "text", "plots"))
         assert f"python -m study.{question}.measure" in (folder / question / "rules.smk").read_text()
         assert find_spec(f"study.{question}.measure")
-    assert set(Study.model_fields) == {"seeds", *QUESTIONS}
+    assert set(Study.model_fields) == {"questions", "seeds", *QUESTIONS}
+
+
+def test_only_the_questions_of_the_configuration_are_asked_in_the_page_s_order() -> None:
+    assert study.asked(Study(questions=["relations", "correlation"])) == ["correlation", "relations"]
 
 
 def test_a_missing_answer_is_named(config: Config, tmp_path: Path) -> None:
