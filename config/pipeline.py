@@ -61,8 +61,8 @@ class Render(Section):
 
 
 class Splits(Section):
-    """Shares of the videos in the train, validation and test splits; they sum to 1. All videos of an artist are in the
-    same split, and videos keep their split until these shares change (data/splits.py)."""
+    """Shares of the videos in the train, validation and test splits; they sum to 1. All videos of a group, by default
+    an artist, are in the same split, and videos keep their split until these shares change (data/splits.py)."""
 
     train: float = Field(0.8, gt=0, lt=1)
     """Share of the videos on which projection heads and probes are trained."""

@@ -1,7 +1,7 @@
 """The manifest: one row per video, with a permanent number.
 
-Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,title,genre,tags,msd_track_id`;
-paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,group,title,genre,tags,
+msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there
 is one. Warns of videos that are the same file, and says what a folder scan left out.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
@@ -30,8 +30,9 @@ from config.files import replacing, write_json
 from config.model import Config, read
 from config.paths import Paths
 from config.pipeline import Splits
+from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
-from data.splits import NAMES, earlier_splits, groups_of, splits_of
+from data.splits import NAMES, earlier_splits, splits_of
 from data.videos import note_table, read_videos
 
 log = logging.getLogger("manifest")
@@ -45,6 +46,7 @@ SCHEMA = pa.schema(
         ("video_id", pa.string()),
         ("path", pa.string()),
         ("artist", pa.string()),
+        ("group", pa.string()),
         ("title", pa.string()),
         ("genre", pa.string()),
         ("tags", pa.list_(pa.string())),
@@ -53,6 +55,8 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
+ADDED = ("group", "title")
+"""Columns that manifests of earlier versions lack; their videos have none of it."""
 
 
 def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names, stored: bool = False) -> pa.Table:
@@ -70,8 +74,9 @@ def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names, stored: boo
         if isinstance(error, OSError) and error.errno:
             raise
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
-    if "title" in columns and "title" not in table.column_names:  # written before there were titles
-        table = table.append_column("title", pa.nulls(table.num_rows, pa.string()))
+    for name in ADDED:
+        if name in columns and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
     if "status" not in table.column_names:  # written before videos could be retired
         table = table.append_column("status", pa.array([ACTIVE] * table.num_rows, pa.string()))
     if "split" in table.column_names and not stored:
@@ -134,19 +139,18 @@ def _shares_text(shares: Splits) -> str:
 
 def _splits(old: pa.Table | None, table: pa.Table, shares: Splits, given: Mapping[str, str]) -> list[str]:
     """Return the splits of `table`, whose first rows are those of `old` and keep theirs if the shares are the same."""
-    ids, artists = table["video_id"].to_pylist(), table["artist"].to_pylist()
-    groups = groups_of(ids, artists)
+    ids, groups = table["video_id"].to_pylist(), group_keys(table)
     known: list[str | None] = [None] * len(ids)
     moved: list[int] = []
     if old is not None and _same_shares(old, shares):
-        before = groups_of(*(old[name].to_pylist() for name in ("video_id", "artist")))
+        before = group_keys(old)
         known[: len(before)] = old["split"].to_pylist()
         moved = [i for i, group in enumerate(before) if group != groups[i] and ids[i] not in given]
     elif old is not None:
         log.warning("`splits` changed: all videos get new splits")
     known = [given.get(video_id, split) for video_id, split in zip(ids, known, strict=True)]
     splits = splits_of(groups, shares, known, moved)
-    _warn_of_torn_groups(groups, splits, artists)
+    _warn_of_torn_groups(groups, splits, pc.coalesce(table["group"], table["artist"]).to_pylist())
     return splits
 
 
@@ -160,15 +164,15 @@ def _same_shares(old: pa.Table, shares: Splits) -> bool:
     return bool(splits == earlier_splits(ids, artists, shares))
 
 
-def _warn_of_torn_groups(groups: list[str], splits: list[str], artists: list[str | None]) -> None:
-    """Warn of artists in several splits: under the earlier rule two spellings were two artists."""
+def _warn_of_torn_groups(groups: list[str], splits: list[str], names: list[str | None]) -> None:
+    """Warn of groups in several splits: under the earlier rule two spellings were two artists."""
     first: dict[str, str] = {}
-    torn = {artists[i] for i, group in enumerate(groups) if first.setdefault(group, splits[i]) != splits[i]}
+    torn = {names[i] for i, group in enumerate(groups) if first.setdefault(group, splits[i]) != splits[i]}
     if torn:
-        shown = ", ".join(sorted(repr(artist) for artist in torn)[:SHOWN])
+        shown = ", ".join(sorted(repr(name) for name in torn)[:SHOWN])
         log.warning(
-            "%d artists stand in several splits, because an earlier version took their spellings for several artists "
-            "(%s). Known videos keep their splits; a new results folder, or other `splits`, puts each artist into one",
+            "%d groups stand in several splits, because an earlier version took their spellings for several artists "
+            "(%s). Known videos keep their splits; a new results folder, or other `splits`, puts each group into one",
             len(torn),
             shown,
         )
@@ -203,9 +207,9 @@ def write_manifest(paths: Paths, table: pa.Table) -> None:
 
 def write_record(paths: Paths, table: pa.Table) -> None:
     """Write the manifest's record: rows, a digest of what is in them and, if some are retired, their number."""
-    # Paths are left out: moving the files changes neither features nor labels. So is the column of titles where there
-    # are none, and that of the status where nobody is retired, as in manifests that were written before they were.
-    unused = ["path"] if table["title"].null_count < table.num_rows else ["path", "title"]
+    # Paths are left out: moving the files changes neither features nor labels. So are the columns of ADDED where they
+    # are empty, and that of the status where nobody is retired, as in manifests that were written before they were.
+    unused = ["path", *(name for name in ADDED if table[name].null_count == table.num_rows)]
     retired = int((~active(table)).sum())
     if not retired:
         unused.append("status")

@@ -52,10 +52,10 @@ def artist_name(artist: str | None) -> str | None:
     return plain(artist) or " ".join(unicodedata.normalize("NFKC", artist).casefold().split()) or None
 
 
-def group_of(video_id: str, artist: str | None) -> str:
-    """Return the group of a video: its artist in normal form, or the video alone where the artist is unknown.
+def group_of(video_id: str, artist: str | None, group: str | None = None) -> str:
+    """Return the group of a video: its `group` or else its artist, in normal form, or the video alone without either.
 
     Videos of one group never stand in two splits.
     """
-    name = artist_name(artist)
+    name = artist_name(group) or artist_name(artist)
     return f"video\0{video_id}" if name is None else f"artist\0{name}"

@@ -1,8 +1,7 @@
-"""Train, validation and test splits of whole groups (artists), with shares of videos. Reads and writes nothing.
+"""Train, validation and test splits of whole groups (data/groups.py), with shares of videos. Reads and writes nothing.
 
-A group is an artist in the normal form of data/names.py; a video without an artist is a group of its own. The first
-build of a manifest depends on its set of videos alone, not on their order. After that known videos keep their split,
-a known artist's new videos join it, and only new groups are assigned.
+The first build of a manifest depends on its set of videos alone, not on their order. After that known videos keep their
+split, a known group's new videos join it, and only new groups are assigned.
 """
 
 from __future__ import annotations
@@ -11,17 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from config.pipeline import Splits
-from data.names import group_of
 from data.segments import uniform
 
 NAMES = ("train", "validation", "test")
-
-
-def groups_of(video_ids: Sequence[str], artists: Sequence[str | None]) -> list[str]:
-    """Return `group_of` of many videos; each spelling of an artist is normalised once."""
-    known = {artist: group_of("", artist) for artist in set(artists) if artist and artist.strip()}
-    pairs = zip(video_ids, artists, strict=True)
-    return [known.get(artist or "") or group_of(video_id, None) for video_id, artist in pairs]
 
 
 def assign(sizes: Mapping[str, int], taken: Mapping[str, int], shares: Splits) -> dict[str, str]:

@@ -26,7 +26,7 @@ from data.folder import MEDIA
 log = logging.getLogger("manifest")
 
 REQUIRED = ("video_id", "path")
-TEXT = ("artist", "title", "genre", "msd_track_id")
+TEXT = ("artist", "group", "title", "genre", "msd_track_id")
 COLUMNS = (*REQUIRED, *TEXT, "tags")
 LONGEST = 100_000
 """Bytes of the longest text that a column may hold."""

@@ -136,7 +136,7 @@ class Features:
         return np.flatnonzero(chosen)
 
     def labels(self, rows: np.ndarray | None = None) -> pa.Table:
-        """Return manifest rows in the given order: video_id, path, artist, genre, tags, msd_track_id, split, status."""
+        """Return manifest rows in the given order, with the columns of `data.manifest.SCHEMA`."""
         table = read_manifest(self._paths.manifest)
         if table.num_rows < self.videos:
             raise UserError(f"{self._paths.manifest} has fewer rows than the cache; run `snakemake manifest …`")

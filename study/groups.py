@@ -1,25 +1,15 @@
-"""Whole artists as the units of folds, bootstrap resamples and re-pairings. Reads and writes nothing.
+"""Whole groups as the units of folds, bootstrap resamples and re-pairings. Reads and writes nothing.
 
-Videos of one artist resemble each other, so they are no independent evidence: if folds split an artist's videos, the
-test videos resemble the training videos, and a test that permutes single videos finds relations where there are none.
-Groups are numbers, int64 [videos]: equal for videos of one artist; a video without an artist is a group of its own.
+Videos of one group (by default those of an artist) resemble each other, so they are no independent evidence: if folds
+split a group's videos, the test videos resemble the training videos, and a test that permutes single videos finds
+relations where there are none. Groups are numbers, int64 [videos], by `data.groups.group_numbers`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
 
 import numpy as np
-
-from data.names import artist_name
-
-
-def groups_of(artists: Sequence[str | None]) -> np.ndarray:
-    """Number the artists from 0, by the normalised names that the splits use too: int64 [videos]."""
-    names = [artist_name(artist) for artist in artists]
-    keys = [f"artist {name}" if name else f"video {i}" for i, name in enumerate(names)]
-    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
 def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -47,11 +37,11 @@ def resampled(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 
 
 def repaired(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pair each artist's videos with those of one other artist: int64 [videos], -1 where none is left.
+    """Pair each group's videos with those of one other group: int64 [videos], -1 where none is left.
 
-    Artists form a ring, ordered by their numbers of videos times a random number between 1 and 2. Each gets the next
-    one's videos in random order; surplus videos are left over. So what an artist's videos have in common stays together
-    in both modalities, which a permutation of single videos would destroy, and no artist is paired with two others. A
+    Groups form a ring, ordered by their numbers of videos times a random number between 1 and 2. Each gets the next
+    one's videos in random order; surplus videos are left over. So what a group's videos have in common stays together
+    in both modalities, which a permutation of single videos would destroy, and no group is paired with two others. A
     single group has no other: -1 throughout.
     """
     sizes = np.bincount(groups)
@@ -61,9 +51,9 @@ def repaired(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ring = np.argsort(sizes * (1 + rng.random(len(sizes))), kind="stable")
     shuffled = rng.permutation(len(groups))
     members = np.split(shuffled[np.argsort(groups[shuffled], kind="stable")], np.cumsum(sizes)[:-1])
-    for artist, donor in zip(ring, np.roll(ring, -1), strict=True):
-        shared = min(sizes[artist], sizes[donor])
-        donors[members[artist][:shared]] = members[donor][:shared]
+    for group, donor in zip(ring, np.roll(ring, -1), strict=True):
+        shared = min(sizes[group], sizes[donor])
+        donors[members[group][:shared]] = members[donor][:shared]
     return donors
 
 

@@ -91,7 +91,7 @@ def retrieval(config: Config, variants: Variants) -> Measures:
         if about["videos"] != variants.names or about["keys"] != variants.keys[variant.name]:
             raise UserError(f"{path} is of other features than the caches have now; run `snakemake study …`")
         if about["version"] != VERSION or about["groups"] != variants.groups.tolist():
-            raise UserError(f"{path} has other folds than whole artists make now; run `snakemake study …`")
+            raise UserError(f"{path} has other folds than whole groups make now; run `python -m study.length.train`")
         for kind, count in product(FITTED, settings.counts_of(variant)):
             values, seeds = [], []
             for seed in config.study.seeds:

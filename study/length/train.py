@@ -2,7 +2,7 @@
 
 Reads the variants' caches in study/length/SECONDSs_COUNT/ (variant.py); only videos that are valid in all of them are
 used. Writes study/length/SECONDSs_COUNT.safetensors: for each number of segments and each seed the embeddings of all
-videos, each by a head that was fitted on other artists' videos. `own` heads are fitted on that number of segments,
+videos, each by a head that was fitted on other groups' videos (data/groups.py). `own` heads are fitted on that number of segments,
 `equal` heads on the number that all lengths have, so that lengths can be compared at equal amounts of training data.
 Writes last study/length/trained.json, which lists them. Finished variants are kept when this is run again.
 
@@ -28,14 +28,15 @@ from config.files import write_json
 from config.model import Config, read
 from config.paths import Paths
 from config.study import Variant
+from data.groups import group_numbers
 from heads.checkpoint import read_if_whole, write_tensors
 from pipeline.features import Features, open_features
-from study.groups import folds, groups_of
+from study.groups import folds
 from study.length.linear import fit_linear
 
 log = logging.getLogger("length")
 VERSION = 3
-"""Version of the files. Since 3 the videos of an artist are in one fold."""
+"""Version of the files. Since 3 the videos of a group are in one fold."""
 FITTED = ("own", "equal")
 """What heads are fitted on: the segments that are embedded, or an equal number at all lengths."""
 
@@ -44,7 +45,7 @@ FITTED = ("own", "equal")
 class Variants:
     """Features of the same videos in all variants.
 
-    `names` are the videos' ids, `groups` int64 [videos] their artists; `audio` and `video` float32 [videos, count, dim]
+    `names` are the videos' ids, `groups` int64 [videos] their groups; `audio` and `video` float32 [videos, count, dim]
     by the variant's name; `keys` are the cache keys by variant, then backbone; `random_weights` names backbones.
     """
 
@@ -59,7 +60,7 @@ class Variants:
 def load_variants(config: Config) -> Variants:
     """Read the features of all variants.
 
-    UserError if a variant is not extracted, or if they share fewer than four videos or one artist a fold.
+    UserError if a variant is not extracted, or if they share fewer than four videos or one group a fold.
     """
     backbones = (config.heads.audio, config.heads.video)
     views = {v.name: _open(config, v) for v in config.study.length.variants}
@@ -76,11 +77,11 @@ def load_variants(config: Config) -> Variants:
             f"{config.study.length.folds} folds; raise study.length.videos, or look into the variants' failures.csv"
         )
     first, row_of = next(iter(views.values())), next(iter(rows.values()))
-    groups = groups_of(first.labels(np.array([row_of[name] for name in names]))["artist"].to_pylist())
+    groups = group_numbers(first.labels(np.array([row_of[name] for name in names])))
     if groups.max() + 1 < config.study.length.folds:
         raise UserError(
-            f"study.length: the {len(names)} videos are of {groups.max() + 1} artists, too few for "
-            f"{config.study.length.folds} folds of whole artists; lower study.length.folds or raise study.length.videos"
+            f"study.length: the {len(names)} videos are of {groups.max() + 1} groups, too few for "
+            f"{config.study.length.folds} folds of whole groups; lower study.length.folds or raise study.length.videos"
         )
     audio, video = (
         {name: values[name][backbone][[rows[name][v] for v in names]].astype(np.float32) for name in views}

@@ -16,13 +16,13 @@ import numpy as np
 
 from config.cli import UserError, parser, run
 from config.model import Config, read
+from data.groups import group_numbers
 from eval.bootstrap import percentile_interval
 from pipeline.backbones.descriptors import BIN_SECONDS, BINS, DESCRIPTORS
 from pipeline.computing import computing
 from pipeline.features import Features, open_features
 from pipeline.shards import Shards
 from study.answer import Answer, Row, write_answer
-from study.groups import groups_of
 from study.relations import ridge_tables as reading
 from study.relations import sign_test as signs
 from study.relations import space_tables as between
@@ -50,7 +50,7 @@ def answer(config: Config, threads: int = 1) -> Answer:
         bins = min(BINS, int(config.segments.seconds / BIN_SECONDS))
         described = describe(audio, video, rows, REPAIRINGS, bins, **how)
         log.info("descriptors of %d videos", len(described.rows))
-        groups = groups_of(features.labels(described.rows)["artist"].to_pylist())
+        groups = group_numbers(features.labels(described.rows))
         if not reading.enough(groups):
             raise UserError(
                 f"{features.folder}: {len(groups)} videos of {groups.max(initial=-1) + 1} artists have descriptors; "

@@ -179,14 +179,27 @@ def test_a_video_is_retired_and_comes_back(tmp_path, caplog):
     assert paths.manifest_record.read_text() == record
 
 
-def test_a_manifest_without_status_is_all_active_and_stays_as_it_is(tmp_path):
+@pytest.mark.parametrize("lacks", [["status"], ["group"], ["group", "title", "status"]])
+def test_a_manifest_of_an_earlier_version_stays_as_it_is(tmp_path, lacks):
     source = config(tmp_path, table(tmp_path, "video_id,path\na,1.mp4\nb,2.mp4\n"))
     update(source)
     path, record = Paths(tmp_path / "results").manifest, Paths(tmp_path / "results").manifest_record
-    pq.write_table(pq.read_table(path).drop_columns(["status"]), path)  # as an older version wrote it
+    pq.write_table(pq.read_table(path).drop_columns(lacks), path)  # as an older version wrote it
     before = path.read_bytes(), record.read_bytes()
     assert active(read_manifest(path)).all() and read_manifest(path, ["status"]).column_names == ["status"]
+    assert read_manifest(path).schema.equals(SCHEMA) and read_manifest(path, ["group"])["group"].null_count == 2
     update(source)
     assert (path.read_bytes(), record.read_bytes()) == before
     update(config(tmp_path, table(tmp_path, "video_id,path\na,1.mp4\n")))
     assert active(read_manifest(path)).tolist() == [True, False]
+
+
+def test_groups_are_kept_and_count_in_the_digest(tmp_path):
+    record = Paths(tmp_path / "results").manifest_record
+    texts = []
+    for lines in ("a,1.mp4,\nb,2.mp4,\n", "a,1.mp4,Label\nb,2.mp4,\n"):
+        made = update(config(tmp_path, table(tmp_path, "video_id,path,group\n" + lines)))
+        texts.append(record.read_text())
+    assert made["group"].to_pylist() == ["Label", None] and texts[0] != texts[1]
+    update(config(tmp_path, table(tmp_path, "video_id,path\na,1.mp4\nb,2.mp4\n")))
+    assert record.read_text() == texts[0]  # a column without values is none

@@ -14,9 +14,10 @@ from config.model import load
 from config.paths import Paths
 from config.pipeline import Splits
 from data import manifest
+from data.groups import group_keys, group_numbers
 from data.manifest import SHARES, merge, read_manifest, update
 from data.names import artist_name, group_of, plain
-from data.splits import NAMES, earlier_splits, groups_of, splits_of
+from data.splits import NAMES, earlier_splits, splits_of
 from study.length import variant
 
 ARTISTS = st.one_of(st.none(), st.integers(0, 15).map(lambda i: f"Artist {i}"), st.text(max_size=6))
@@ -25,9 +26,10 @@ SHARE = st.sampled_from(
 )
 
 
-def videos(artists, first=0):
+def videos(artists, first=0, groups=None):
     ids = [f"v{first + i}" for i in range(len(artists))]
-    return pa.table({"video_id": ids, "path": ids, "artist": pa.array(artists, pa.string())})
+    columns = {"artist": artists, "group": groups or [None] * len(artists)}
+    return pa.table({"video_id": ids, "path": ids} | {name: pa.array(v, pa.string()) for name, v in columns.items()})
 
 
 def splits(table):
@@ -47,7 +49,7 @@ def test_an_artist_is_in_one_split_and_known_videos_never_move(artists, more, sh
     assert splits(first).items() <= splits(both).items()
     assert merge(both, videos([*artists, *more]), shares).equals(both)
     of_group = {}
-    for group, split in zip(groups_of(both["video_id"].to_pylist(), [*artists, *more]), both["split"], strict=True):
+    for group, split in zip(group_keys(both), both["split"], strict=True):
         assert of_group.setdefault(group, split) == split
 
 
@@ -144,7 +146,8 @@ def test_old_results_keep_their_splits(tmp_path, caplog):
 def test_spellings_of_one_artist_are_one_group(spellings):
     assert len({group_of(f"v{i}", spelling) for i, spelling in enumerate(spellings)}) == 1
     shuffled = [spellings[i % len(spellings)] for i in range(20)]
-    assert len(set(splits_of(groups_of([str(i) for i in range(20)], shuffled), Splits()))) == 1
+    assert len(set(splits_of(group_keys(videos(shuffled)), Splits()))) == 1
+    assert len(set(group_keys(videos([None] * 20, groups=shuffled)))) == 1
 
 
 def test_other_artists_are_other_groups():
@@ -188,3 +191,27 @@ def test_a_look_with_other_segments_has_the_splits_of_the_whole(tmp_path):
     table = read_manifest(own.manifest)
     assert table.num_rows == 150 and splits(table).items() <= whole.items()
     assert own.weights("musicnn").samefile(Paths(tmp_path / "results").weights("musicnn"))
+
+
+def test_a_group_comes_before_the_artist():
+    artists = ["A", "B", None, "C", "C", None, None, "B"]
+    groups = ["Channel", "CHANNEL ", "the channel", None, "", None, None, None]
+    numbers = group_numbers(videos(artists, groups=groups))
+    assert numbers.dtype == "int64" and sorted(set(numbers)) == list(range(5))
+    assert len(set(numbers[:3])) == 1 and numbers[3] == numbers[4] and len(set(numbers[[0, 3, 5, 6, 7]])) == 5
+    # What the artist is by default may be said: nothing moves.
+    assert group_keys(videos(["Ann"])) == group_keys(videos(["Bob"], groups=["ann"]))
+
+
+def test_a_changed_group_is_like_a_changed_artist(tmp_path):
+    artists, groups = [f"Artist {i}" for i in range(120)], [f"channel {i % 12}" for i in range(120)]
+    first = merge(None, videos(artists, groups=groups), Splits())
+    before = splits(first)
+    assert all(len({before[f"v{i}"] for i in range(g, 120, 12)}) == 1 for g in range(12))
+    moved = next(i for i in range(120) if before[f"v{i}"] != before["v0"])
+    groups[moved] = "CHANNEL 0"
+    assert splits(merge(first, videos(artists, groups=groups), Splits())) == before | {f"v{moved}": before["v0"]}
+    # Groups of known videos that had none: each goes, as a whole, where its first video is.
+    alone = merge(None, videos(artists), Splits())
+    after = splits(merge(alone, videos(artists, groups=groups), Splits()))
+    assert all(len({after[f"v{i}"] for i in range(120) if groups[i].lower() == f"channel {g}"}) == 1 for g in range(12))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import binom
 from threadpoolctl import threadpool_limits
@@ -15,7 +16,8 @@ from threadpoolctl import threadpool_limits
 from bench.nulls import SIZES, Artists, descriptors, inside_genres, many_given, spaces
 from config.model import load
 from config.study import FEWEST_PERMUTATIONS
-from study.groups import folds, groups_of, one_each, repaired, resampled
+from data.groups import group_numbers
+from study.groups import folds, one_each, repaired, resampled
 from study.relations.associations import associations, smallest_p
 from study.relations.descriptors import Described
 from study.relations.sign_test import p_value
@@ -110,7 +112,8 @@ def test_a_p_counts_the_data_among_the_draws() -> None:
 
 def test_artists_stay_together() -> None:
     names = [f"a{i % 12}" for i in range(120)] + ["Beyoncé", "Beyonce\u0301", " beyoncé ", None, None, ""]
-    groups = groups_of(names)
+    ids = [f"v{i}" for i in range(len(names))]
+    groups = group_numbers(pa.table({"video_id": ids, "artist": names, "group": [None] * len(names)}))
     assert groups.max() + 1 == 12 + 1 + 3 and len(set(groups[120:123])) == 1 and len(set(groups[123:])) == 3
     fold = folds(groups, 4, seed=0)
     assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
