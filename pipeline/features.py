@@ -74,6 +74,10 @@ class Features:
         """Return whether the backbone's weights are random numbers, not learned ones."""
         return self._plan.backbones[backbone].random_weights
 
+    def weights(self, backbone: str) -> dict[str, Any]:
+        """Return the record of the backbone's weights: `source`, `sha256` and more (pipeline/weights.py)."""
+        return self._plan.backbones[backbone].weights
+
     def zarr(self, backbone: str) -> zarr.Array[Any]:
         """Return the Zarr array, [videos, segments, dim] float16; nothing is read yet."""
         return read_array(self._paths, backbone)

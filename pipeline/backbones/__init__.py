@@ -75,7 +75,7 @@ REGISTRY: dict[str, Entry] = {
         "pipeline.backbones.musicnn:MusicNN",
         "audio",
         {"engine": ("torch", "essentia"), "downmix": ("mean", "layout")},
-        weights=("wheel", "random"),
+        weights=("wheel", "wheel-mtt", "random"),
         seeds=(0, 2**32 - 1),
         least_seconds=2.976,  # mel.MIN_SAMPLES
     ),

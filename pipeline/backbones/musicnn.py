@@ -57,7 +57,7 @@ class MusicNN(Backbone):
 
     @staticmethod
     def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """See `Backbone.fetch`; the source is `wheel`, `random` or a local path."""
+        """See `Backbone.fetch`; the source is `wheel`, `wheel-mtt`, `random` or a local path."""
         return musicnn_weights.fetch(source, folder)
 
     @staticmethod

@@ -1,8 +1,9 @@
 """Where MusicNN's weights come from. Reads a wheel from the package index, or local files; writes only temporary files.
 
-Sources: the PyPI wheel `musicnn==0.1.0` (J. Pons, ISC licence; the checkpoint MSD_musicnn inside), a TensorFlow
-checkpoint, a converted `.safetensors`, MTG's frozen graph `msd-musicnn-1.pb` (essentia engine only), or random numbers.
-Names and layout are the checkpoint's own; `VARIABLES` are the 64 of its 150 tensors that inference needs.
+Sources: the PyPI wheel `musicnn==0.1.0` (J. Pons, ISC licence), which has the checkpoints MSD_musicnn (`wheel`; trained
+on the Million Song Dataset) and MTT_musicnn (`wheel-mtt`; on MagnaTagATune), a TensorFlow checkpoint, a converted
+`.safetensors`, MTG's frozen graph `msd-musicnn-1.pb` (essentia engine only), or random numbers. Names and layout are the
+checkpoint's own; `VARIABLES` are the 64 of its 150 tensors that inference needs, of equal shapes in both.
 """
 
 from __future__ import annotations
@@ -26,11 +27,22 @@ LOCAL = "a musicnn-0.1.0 wheel, a TensorFlow checkpoint, a .safetensors or (opti
 EPSILON = 1e-3  # tf.layers.batch_normalization's default
 
 WHEEL = Wheel("musicnn==0.1.0", "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa")
-MEMBERS_SHA256 = {
-    "musicnn/MSD_musicnn/.index": "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
-    "musicnn/MSD_musicnn/.data-00000-of-00001": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
+CHECKPOINTS = {"wheel": "MSD_musicnn", "wheel-mtt": "MTT_musicnn"}
+"""{`weights`: the folder of its checkpoint in the wheel}."""
+CHECKPOINT_SHA256 = {
+    "MSD_musicnn": {
+        ".index": "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
+        ".data-00000-of-00001": "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
+    },
+    "MTT_musicnn": {
+        ".index": "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57",
+        ".data-00000-of-00001": "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+    },
 }
+MSD_SHA256 = "46da3750e6a46a2cf9612a119a77efb6f738adfd7df59d8f8fd27c2b3a8803f9"
+"""`pipeline.weights.digest` of MSD_musicnn's variables, however they came here."""
 MTG_SHA256 = "cdea0722bcee7f731286843f2233e3aa69887bb5c3e2dce011eff55f38d04f3e"
+MTG_ORIGIN, NOT_MTG_ORIGIN = "(MTG's msd-musicnn-1.pb)", "(not MTG's msd-musicnn-1.pb)"
 
 # (time, mel or channels, in, out) of the eight convolutions.
 TIMBRAL = ((7, 38, 1, 204), (7, 67, 1, 204))
@@ -71,12 +83,14 @@ def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     if path is None:
         if source.name == "random":
             return random_variables(source.seed), f"random numbers, seed {source.seed}"
-        if source.name == "wheel":
-            tensors = _from_wheel(download(WHEEL, folder, key, LOCAL), folder, key)
-            return tensors, f"PyPI wheel {WHEEL.requirement}, checkpoint MSD_musicnn"
-        raise unknown_source(key, source.name, ("wheel", "random"), LOCAL)
+        if source.name in CHECKPOINTS:
+            checkpoint = CHECKPOINTS[source.name]
+            tensors = _from_wheel(download(WHEEL, folder, key, LOCAL), checkpoint, folder, key)
+            return tensors, f"PyPI wheel {WHEEL.requirement}, checkpoint {checkpoint}"
+        raise unknown_source(key, source.name, (*CHECKPOINTS, "random"), LOCAL)
     if path.suffix == ".whl":
-        return _from_wheel(path, folder, key), f"local wheel {WHEEL.requirement}, checkpoint MSD_musicnn"
+        tensors = _from_wheel(path, "MSD_musicnn", folder, key)
+        return tensors, f"local wheel {WHEEL.requirement}, checkpoint MSD_musicnn"
     if path.suffix == ".pb":
         return _from_graph(path, source)
     if path.suffix == ".safetensors":
@@ -111,13 +125,21 @@ def require_graph(tensors: dict[str, np.ndarray], options: dict[str, Any], key: 
         )
 
 
-def _from_wheel(wheel: Path, folder: Path, key: str) -> dict[str, np.ndarray]:
+def trained_on_msd(record: dict[str, Any]) -> bool:
+    """Return whether weights of this record (`pipeline.weights.prepare`) are MusicNN's of the Million Song Dataset.
+
+    The published checkpoint in any form, and MTG's published graph. Weights of other digests are not known to be.
+    """
+    return record["sha256"] == MSD_SHA256 or record["source"].endswith(MTG_ORIGIN)
+
+
+def _from_wheel(wheel: Path, checkpoint: str, folder: Path, key: str) -> dict[str, np.ndarray]:
     check(wheel, WHEEL, key, LOCAL)
     with zipfile.ZipFile(wheel) as archive:
-        for member, sha256 in MEMBERS_SHA256.items():
-            content = archive.read(member)
-            check_sha256(content, sha256, f"{wheel.name}: {member}", WHEEL, key, LOCAL)
-            (folder / Path(member).name).write_bytes(content)
+        for name, sha256 in CHECKPOINT_SHA256[checkpoint].items():
+            content = archive.read(f"musicnn/{checkpoint}/{name}")
+            check_sha256(content, sha256, f"{wheel.name}: {checkpoint}/{name}", WHEEL, key, LOCAL)
+            (folder / name).write_bytes(content)
     return check_tensors(read_checkpoint(f"{folder}/", set(VARIABLES)), VARIABLES, key, wheel.name)
 
 
@@ -129,8 +151,9 @@ def _from_checkpoint(path: Path, key: str) -> tuple[dict[str, np.ndarray], str]:
         raise UserError(f"{key}: {path} is no checkpoint, {error.filename} is missing. It may be {LOCAL}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{key}: {path} is no readable checkpoint: {error}. It may be {LOCAL}.") from None
-    published = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(prefix)] == [*MEMBERS_SHA256.values()]
-    origin = "the published MSD_musicnn" if published else "not the published MSD_musicnn"
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files(prefix)]
+    published = [name for name, expected in CHECKPOINT_SHA256.items() if digests == [*expected.values()]]
+    origin = f"the published {published[0]}" if published else "not the published MSD_musicnn or MTT_musicnn"
     return check_tensors(tensors, VARIABLES, key, path.name), f"local TensorFlow checkpoint {path.name} ({origin})"
 
 
@@ -146,5 +169,4 @@ def _from_graph(path: Path, source: Source) -> tuple[dict[str, np.ndarray], str]
     except ValueError as error:
         raise UserError(f"{source.key}: {path}: {error}") from None
     published = hashlib.sha256(content).hexdigest() == MTG_SHA256
-    origin = "MTG's msd-musicnn-1.pb" if published else "not MTG's msd-musicnn-1.pb"
-    return tensors, f"local frozen graph {path.name} ({origin})"
+    return tensors, f"local frozen graph {path.name} {MTG_ORIGIN if published else NOT_MTG_ORIGIN}"

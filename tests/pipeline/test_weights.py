@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -20,13 +21,14 @@ from config.cli import UserError
 from config.files import write_json
 from config.paths import Paths
 from pipeline.backbones import graphdef, musicnn_weights
-from pipeline.backbones.musicnn_weights import VARIABLES, affine, random_variables
+from pipeline.backbones.musicnn_weights import VARIABLES, affine, random_variables, trained_on_msd
 from pipeline.weights import digest, prepare
 from pipeline.weights_tf import read_checkpoint
 from tests.support.commands import execute
 from tests.support.weights_fixture import config_of, get, musicnn_wheel, refused
 
 MUSICNN_SHA256 = "46da3750e6a46a2cf9612a119a77efb6f738adfd7df59d8f8fd27c2b3a8803f9"
+MTT_SHA256 = "6090a24be11c20760da7a48a09b105d1daead51760983cf3dfb75286e0d8ad42"
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def index(monkeypatch):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """The wheel's MSD_musicnn checkpoint, unpacked."""
+    """The wheel's MSD_musicnn checkpoint, unpacked; MTT_musicnn lies beside it."""
     folder = tmp_path_factory.mktemp("wheel")
     with zipfile.ZipFile(musicnn_wheel()) as archive:
-        archive.extractall(folder, [m for m in archive.namelist() if "MSD_musicnn" in m])
+        archive.extractall(folder, [m for m in archive.namelist() if "_musicnn" in m])
     return folder / "musicnn" / "MSD_musicnn"
 
 
@@ -98,6 +100,31 @@ def test_every_local_form_is_the_same_weights(tmp_path, checkpoint, index):
         assert record["sha256"] == MUSICNN_SHA256 and record["weights"] is None
         assert str(tmp_path) not in json.dumps(record), "a record must not depend on where the file lay"
     assert "published MSD_musicnn" in get(tmp_path / "9", "musicnn", checkpoint)["source"]
+
+
+def test_the_wheels_other_checkpoint(tmp_path, checkpoint, index):
+    record = get(tmp_path / "0", "musicnn", "wheel-mtt")
+    assert record["sha256"] == MTT_SHA256 and record["weights"] == "wheel-mtt"
+    assert record["source"] == "PyPI wheel musicnn==0.1.0, checkpoint MTT_musicnn"
+    local = get(tmp_path / "1", "musicnn", checkpoint.with_name("MTT_musicnn"))
+    assert local["sha256"] == MTT_SHA256 and "the published MTT_musicnn" in local["source"]
+    # Under another name the array is another one, and the weights in place are not taken for the other's.
+    assert get(tmp_path / "0", "musicnn", "wheel")["sha256"] == MUSICNN_SHA256
+
+
+def test_which_weights_have_seen_the_million_song_dataset(tmp_path, checkpoint, index, monkeypatch):
+    graph = graph_of(random_variables(0))
+    (tmp_path / "msd.pb").write_bytes(graph)
+    essentia = {"options": {"engine": "essentia"}}
+    assert trained_on_msd(get(tmp_path / "0", "musicnn", "wheel"))
+    assert trained_on_msd(get(tmp_path / "1", "musicnn", checkpoint))
+    copy = shutil.copy(Paths(tmp_path / "0").weights("musicnn"), tmp_path / "mine.safetensors")
+    assert trained_on_msd(get(tmp_path / "2", "musicnn", copy))
+    assert not trained_on_msd(get(tmp_path / "3", "musicnn", "wheel-mtt"))
+    assert not trained_on_msd(get(tmp_path / "4", "musicnn", "random"))
+    assert not trained_on_msd(get(tmp_path / "5", "musicnn", tmp_path / "msd.pb", **essentia))
+    monkeypatch.setattr(musicnn_weights, "MTG_SHA256", hashlib.sha256(graph).hexdigest())
+    assert trained_on_msd(get(tmp_path / "6", "musicnn", tmp_path / "msd.pb", **essentia))
 
 
 def test_what_is_there_is_kept(tmp_path, index, monkeypatch):
@@ -236,7 +263,7 @@ def test_sources_that_do_not_exist(tmp_path):
     message = refused(tmp_path, "r2plus1d", "kinetics-400")
     assert "kinetics400, random" in message and "./kinetics-400" in message
     assert "/nowhere/w.pth" in refused(tmp_path, "r2plus1d", "/nowhere/w.pth")
-    assert "wheel, random" in refused(tmp_path, "musicnn", "kinetics400")
+    assert "wheel, wheel-mtt, random" in refused(tmp_path, "musicnn", "kinetics400")
 
 
 def test_command_line(tmp_path):

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from config.cli import UserError
 from config.model import Config, load
 from config.paths import Paths
+from pipeline.backbones import musicnn_weights
 from pipeline.backbones.musicnn_weights import LOCAL, WHEEL
 from pipeline.weights import digest, prepare
 from pipeline.wheels import download
@@ -41,10 +42,11 @@ def config_of(results: Path, backbone: str, weights: str | Path, **keys: Any) ->
     )
 
 
-def converted_musicnn(folder: Path) -> Path:
+def converted_musicnn(folder: Path, weights: str = "wheel") -> Path:
     """Write `musicnn.safetensors`, converted from the wheel, into the folder and return its path."""
-    with tempfile.TemporaryDirectory(dir=folder) as results:
-        prepare(config_of(Path(results), "musicnn", musicnn_wheel()), "musicnn")
+    with tempfile.TemporaryDirectory(dir=folder) as results, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(musicnn_weights, "download", lambda *arguments: musicnn_wheel())
+        prepare(config_of(Path(results), "musicnn", weights), "musicnn")
         return Paths(Path(results)).weights("musicnn").rename(folder / "musicnn.safetensors")
 
 

@@ -1,7 +1,8 @@
 """MusicNN against the original network's own numbers (tests/golden), through both engines.
 
 The golden file holds a computed waveform of 6 s, and what musicnn 0.1.0's own graph made of it; `_f32` are its numbers
-without the float16 step of its front-end. The essentia engine runs in one process of its own, as in the pipeline.
+without the float16 step of its front-end. `musicnn_mtt.npz` has those of the weights `wheel-mtt` on the same patches;
+musicnn_original.py made it. The essentia engine runs in one process of its own, as in the pipeline.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.support.weights_fixture import config_of, converted_musicnn
 GOLDEN = np.load(ROOT / "tests" / "golden" / "musicnn_synth.npz")
 WAVE = (GOLDEN["pcm16"] / np.float32(32768)).astype(np.float32)
 POOLED = np.stack([GOLDEN["max_pool_f32"], GOLDEN["mean_pool_f32"]], 2).reshape(2, 1506)
+MTT = np.load(ROOT / "tests" / "golden" / "musicnn_mtt.npz")
 SECONDS_3 = 48000
 
 # Runs in a fresh interpreter: answers for every array `patches*` and `segments*` of an npz file.
@@ -89,6 +91,19 @@ def test_golden_patches(answers, engine):
     assert np.abs(outputs["patches_tags"] - GOLDEN["tags_f32"]).max() <= 1e-4
     assert np.abs(outputs["patches_penultimate"] - GOLDEN["penultimate_f32"]).max() <= 1e-3
     assert np.abs(outputs["patches_pooled"] - POOLED).max() <= 1e-3
+
+
+def test_golden_patches_of_the_weights_from_magnatagatune(tmp_path):
+    weights = converted_musicnn(tmp_path, "wheel-mtt")
+    patches = GOLDEN["patches_f32"]
+    pooled = np.stack([MTT["max_pool_f32"], MTT["mean_pool_f32"]], 2).reshape(2, 1506)
+    assert np.abs(pooled - POOLED).max() > 10  # other weights
+    torch_outputs = MusicNN(weights, {"engine": "torch"}, "cpu", 1).outputs(patches)
+    essentia = through_essentia(tmp_path, weights, patches=patches)
+    for outputs in (torch_outputs, {name: essentia[f"patches_{name}"] for name in torch_outputs}):
+        assert np.abs(outputs["tags"] - MTT["tags_f32"]).max() <= 1e-4
+        assert np.abs(outputs["penultimate"] - MTT["penultimate_f32"]).max() <= 1e-3
+        assert np.abs(outputs["pooled"] - pooled).max() <= 1e-3
 
 
 @pytest.mark.parametrize("engine", ["torch", "essentia"])
