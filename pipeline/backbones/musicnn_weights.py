@@ -2,8 +2,8 @@
 
 Sources: the PyPI wheel `musicnn==0.1.0` (J. Pons, ISC licence), which has the checkpoints MSD_musicnn (`wheel`; trained
 on the Million Song Dataset) and MTT_musicnn (`wheel-mtt`; on MagnaTagATune), a TensorFlow checkpoint, a converted
-`.safetensors`, MTG's frozen graph `msd-musicnn-1.pb` (essentia engine only), or random numbers. Names and layout are the
-checkpoint's own; `VARIABLES` are the 64 of its 150 tensors that inference needs, of equal shapes in both.
+`.safetensors`, MTG's frozen graph `msd-musicnn-1.pb` (essentia engine only), or random numbers. Names and layout are
+the checkpoint's own; `VARIABLES` are the 64 of its 150 tensors that inference needs, of equal shapes in both.
 """
 
 from __future__ import annotations
