@@ -1,8 +1,8 @@
 """The manifest: one row per video, with a permanent number.
 
 Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,group,title,genre,tags,
-msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier run if there
-is one. Warns of videos that are the same file, and says what a folder scan left out.
+msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier
+run if there is one. Warns of videos that are the same file, and says what a folder scan left out.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are

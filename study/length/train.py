@@ -2,7 +2,7 @@
 
 Reads the variants' caches in study/length/SECONDSs_COUNT/ (variant.py); only videos that are valid in all of them are
 used. Writes study/length/SECONDSs_COUNT.safetensors: for each number of segments and each seed the embeddings of all
-videos, each by a head that was fitted on other groups' videos (data/groups.py). `own` heads are fitted on that number of segments,
+videos, each by a head that was fitted on other groups' videos. `own` heads are fitted on that number of segments,
 `equal` heads on the number that all lengths have, so that lengths can be compared at equal amounts of training data.
 Writes last study/length/trained.json, which lists them. Finished variants are kept when this is run again.
 
