@@ -1,6 +1,7 @@
 # The study: the rules of each question, in its own folder, and the page with all answers.
 
-from study import QUESTIONS, asked
+from study import QUESTIONS
+from study import asked as asked_questions  # all .smk files share their names: pipeline/rules.smk has an `asked`
 
 
 def study_fits(wildcards):
@@ -19,7 +20,7 @@ for question in QUESTIONS:
 
 rule write_study:
     input:
-        [PATHS.study(question) for question in asked(CONFIG.study)],
+        [PATHS.study(question) for question in asked_questions(CONFIG.study)],
         PATHS.plan,
         PATHS.manifest_record,
     output:
