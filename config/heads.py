@@ -13,10 +13,10 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from config.section import Section, Seed, Width, left_out
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
-Normalisation = Literal["batch", "layer", "none"]
+Normalisation = Literal["batch", "batch_fixed", "layer", "none"]
 Output = Literal["sigmoid", "linear"]
 Loss = Literal["paper", "info_nce", "siglip"]
-SegmentPolicy = Literal["one", "all", "mean"]
+SegmentPolicy = Literal["one", "first", "all", "mean"]
 
 Modality = Literal["audio", "video"]
 
@@ -66,7 +66,8 @@ class Layers(Section):
     activation: Activation = "relu"
     """Activation function of the hidden layers."""
     normalisation: Normalisation = "batch"
-    """Normalisation of the hidden layers, before the activation: `batch`, `layer` or none."""
+    """Normalisation of the hidden layers, before the activation: `batch`, `layer` or none. `batch_fixed`: batch norm
+    without a learned scale and shift, which the published code never trains."""
     dropout: float = Field(0.3, ge=0, lt=1)
     """Probability that an output of a hidden layer is zeroed in training."""
     output: Output = "sigmoid"
@@ -83,6 +84,9 @@ class ModalityHead(Section):
     identity: bool = False
     """Train no head for this modality: its embeddings are the L2-normalised features, so `embedding` must be their
     width."""
+    normalise: bool = True
+    """With `identity: true` only: L2-normalise the features. If not, embeddings keep their lengths and are compared by
+    dot products instead of cosines, in the loss and in ranks, as in the published code."""
     hidden: list[Width] | None = None
     """`hidden` of this modality's head; default: the experiment's."""
     activation: Activation | None = None
@@ -108,13 +112,15 @@ class ModalityHead(Section):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return left_out(write(self), "backbones", None)
+        return left_out(left_out(write(self), "backbones", None), "normalise", True)
 
     @model_validator(mode="after")
     def _identity_has_no_layers(self) -> ModalityHead:
         overrides = sorted(name for name, value in self if name in Layers.model_fields and value is not None)
         if self.identity and overrides:
             raise ValueError(f"with `identity: true` there are no layers, so {', '.join(overrides)} would mean nothing")
+        if not self.normalise and not self.identity:
+            raise ValueError("`normalise: false` needs `identity: true`: what a head returns is always normalised")
         return self
 
 
@@ -167,8 +173,15 @@ class Experiment(Layers):
     batch: int = Field(1000, ge=2)
     """Pairs per batch; at most one segment of each video is in a batch."""
     segment_policy: SegmentPolicy = "one"
-    """Pairs that a video contributes in an epoch: `one` random segment (the paper's policy), `all` segments, each in a
-    different batch, or the `mean` of the segments' features. Validation uses `all`, or `mean` if that is set."""
+    """Pairs that a video contributes in an epoch: `one` random segment (the paper's policy), the `first` that could be
+    read (the published code's), `all` segments, each in a different batch, or the `mean` of the segments' features.
+    Validation uses `all`, or `first` or `mean` if that is set."""
+    shuffle: Literal["epoch", "once"] = "epoch"
+    """`epoch`: segments and batches are drawn anew in every epoch; `once`: every epoch has those of the first one, in
+    the same order, as in the published code."""
+    repeat_step: bool = False
+    """Take one more optimiser step with the last batch's gradient at the beginning of every epoch but the first, as the
+    published code does."""
     initialisation: Literal["default", "autoencoder"] = "default"
     """`default`: PyTorch's random initialisation; `autoencoder`: each head is pretrained as the encoder of an
     autoencoder on its modality's training features."""
@@ -198,11 +211,16 @@ class Experiment(Layers):
         ):
             if not works and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect without `{condition}`")
+        if self.loss == "paper" and not all(self.unit):
+            raise ValueError("`loss: paper` has no lowest value where `normalise: false` leaves lengths free")
         return self
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return left_out(write(self), "standardise", False)
+        written = write(self)
+        for key in ("standardise", "shuffle", "repeat_step"):
+            written = left_out(written, key, type(self).model_fields[key].default)
+        return written
 
     def backbones(self, modality: Modality) -> list[str] | None:
         """Return the experiment's own backbones of a modality; None: those of all experiments."""
@@ -219,6 +237,11 @@ class Experiment(Layers):
             return None
         overrides = {name: value for name, value in head if name in Layers.model_fields and value is not None}
         return Layers(**({name: getattr(self, name) for name in Layers.model_fields} | overrides))
+
+    @property
+    def unit(self) -> tuple[bool, bool]:
+        """Whether embeddings of audio and of video are unit vectors; others keep their lengths (`normalise: false`)."""
+        return self.audio.normalise, self.video.normalise
 
     @property
     def outputs(self) -> tuple[Output, Output]:

@@ -178,6 +178,23 @@ class Aggregation(Section):
     gallery: int = Field(2000, ge=2)
     """The most test videos; each is ranked against all."""
 
+    @field_validator("recipe")
+    @classmethod
+    def _trained_as_it_says(cls, recipe: Experiment) -> Experiment:
+        wrong = [
+            key
+            for key, ignored in (
+                ("shuffle: once", recipe.shuffle == "once"),
+                ("repeat_step: true", recipe.repeat_step),
+                ("segment_policy: first", recipe.segment_policy == "first"),
+                ("normalise: false", not all(recipe.unit)),
+            )
+            if ignored
+        ]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: poolings are not trained so; leave it out of this recipe")
+        return recipe
+
     @field_validator("replaced")
     @classmethod
     def _begins_with_none(cls, replaced: list[int]) -> list[int]:

@@ -4,12 +4,13 @@ Reads the manifest, the cache, labels/ where these come from other files, and, w
 embeddings (by the first of `heads.seeds`).
 Writes eval/EXPERIMENT/neighbours.json, or eval/features/neighbours.json for the backbones' own features (with --space,
 those of an experiment on other backbones):
+  across       only with `normalise: false`: `dot product`, by which items are compared across modalities
   galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by audio, by video and by
                both (the mean of the two cosines), always of other videos; and across modalities, where the positive
                may be among them, with the positive's rank
   agreement    the share of genre, tags and artist that all videos have in common with their three nearest, and chance
   consistency  similarity of a video's own segments, beside that of segments of other videos
-  maps         principal components of whole videos
+  maps         principal components of whole videos, as unit vectors
 Features of two backbones have no common space, so features have no neighbours across modalities. Their mean over the
 videos is subtracted first: raw features are not negative, and all nearly parallel.
 A larger test split is represented by `MOST` videos drawn by `eval.seed`.
@@ -34,8 +35,8 @@ from config.model import Config, read
 from data.labels import read_labels
 from data.manifest import read_manifest
 from eval.maps import maps
-from eval.ranks import ranks
-from eval.retrieval import load_test, mean_unit
+from eval.ranks import UNIT, ranks
+from eval.retrieval import load_test, pool
 from eval.similarity import ACROSS, Items, Label, agreement, consistency, directed, nearest
 from eval.spaces import space_arguments
 from pipeline.features import Features, good_segments, open_features
@@ -60,15 +61,22 @@ class Space:
     start: np.ndarray
     shared: bool
     facts: dict[str, Any]
+    unit: tuple[bool, bool] = UNIT
+    """Whether audio and video are compared as unit vectors."""
 
     def items(self, level: str) -> Items:
         """Return whole videos or segments, by `level` `video` or `segment`, that have both modalities."""
         if level == "video":
-            audio, video, owner = mean_unit(self.audio), mean_unit(self.video), np.arange(len(self.audio))
+            audio, video = (pool(x, unit) for x, unit in zip((self.audio, self.video), self.unit, strict=True))
+            owner = np.arange(len(self.audio))
         else:
             good = good_segments(self.audio, self.video)
-            audio, video, owner = _units(self.audio[good]), _units(self.video[good]), np.nonzero(good)[0]
-        return Items(audio.astype(np.float32), video.astype(np.float32), owner, self.shared)
+            audio, video = (
+                _units(x[good]) if unit else x[good]
+                for x, unit in zip((self.audio, self.video), self.unit, strict=True)
+            )
+            owner = np.nonzero(good)[0]
+        return Items(audio.astype(np.float32), video.astype(np.float32), owner, self.shared, self.unit)
 
 
 def _units(rows: np.ndarray) -> np.ndarray:
@@ -86,7 +94,7 @@ def load_embedded(config: Config, name: str) -> Space:
     facts = {"keys": test.record["keys"], "random_weights": test.record["random_weights"]}
     facts |= {"embeddings": test.record["digest"], "of": test.table.num_rows}
     table = test.table.take(pa.array(chosen))
-    return Space(table, test.audio[chosen], test.video[chosen], view.start()[rows], True, facts)
+    return Space(table, test.audio[chosen], test.video[chosen], view.start()[rows], True, facts, test.unit)
 
 
 def load_features(config: Config, sides: Sides) -> Space:
@@ -185,7 +193,7 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
     chosen = np.sort(rng.choice(len(items.owner), size=size, replace=False))
     queries: list[dict[str, Any]] = [{"item": number(item), "ranks": {}, "nearest": {}} for item in chosen.tolist()]
     if space.shared:
-        for way, rank in zip(ACROSS, ranks(items.audio, items.video), strict=True):
+        for way, rank in zip(ACROSS, ranks(items.audio, items.video, unit=items.unit), strict=True):
             for query, item in zip(queries, chosen.tolist(), strict=True):
                 query["ranks"][way] = float(rank[item])
     for way in items.ways:
@@ -269,8 +277,10 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
         "agreement": agreements,
         "consistency": [line for line in consistencies if line],
         "genres": [next(iter(names), None) for label in known if label.name == "genre" for names in label.names()],
-        "maps": maps(levels["video"].audio, levels["video"].video, space.shared),
+        "maps": maps(*levels["video"].directions, space.shared),
     }
+    if not all(space.unit):
+        written["across"] = "dot product"
     write_json(config.paths.eval(name) / "neighbours.json", written)
     return written
 

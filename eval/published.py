@@ -17,7 +17,7 @@ def published_formula(queries: np.ndarray, candidates: np.ndarray, block: int = 
     argsort). For a good model and for noise alike that is an arbitrary candidate, and the median over all queries is
     near n/2: tests/eval/test_ranks.py has a perfect model with n/2 by this formula and 1 by true ranks.
 
-    `queries` and `candidates` are [n, d] unit vectors in any float type.
+    `queries` and `candidates` are [n, d] embeddings in any float type, compared by dot products.
     """
     q, c = (np.asarray(vectors, dtype=np.float32) for vectors in (queries, candidates))
     values = []

@@ -43,10 +43,33 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return units
 
 
-def ranks(audio: np.ndarray, video: np.ndarray, tile: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+UNIT = (True, True)
+"""Audio and video are compared as unit vectors; `config.heads.Experiment.unit` says it of an experiment."""
+
+
+def rows_on_grid(vectors: np.ndarray, unit: bool) -> np.ndarray:
+    """Return `unit_rows` of [n, d]; without `unit` rows that keep their lengths, all divided by one power of two.
+
+    The longest row is then at most 1 long, and values are multiples of 2⁻²⁴ as in `unit_rows`: dot products are exact,
+    and in the same order as before. A row of zeros is allowed. Raises ValueError on values that are not finite.
+    """
+    if unit:
+        return unit_rows(vectors)
+    vectors = np.asarray(vectors, dtype=np.float64)
+    longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+    if not np.isfinite(longest):
+        raise ValueError("embeddings are not finite: their similarities have no order")
+    rows: np.ndarray = np.round(vectors / 2.0 ** np.ceil(np.log2(longest or 1.0)) * GRID) / GRID
+    return rows
+
+
+def ranks(
+    audio: np.ndarray, video: np.ndarray, tile: int | None = None, unit: tuple[bool, bool] = UNIT
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positives' ranks among n candidates by cosine, audio → video and video → audio.
 
-    `audio` and `video` are [n, d] of any float type; the pair of row i is positive. Returns two
+    `audio` and `video` are [n, d] of any float type; the pair of row i is positive. A modality that is not `unit` keeps
+    its lengths: candidates are compared by dot products with them. Returns two
     float64 [n], the same on every device and for every `tile` (queries and candidates compared at a time, at most
     1,024 on a CPU). Runs on the GPU if there is one, otherwise on as many cores as torch has threads. Beside float32
     copies of the arguments it needs some 20 MB a core.
@@ -54,7 +77,7 @@ def ranks(audio: np.ndarray, video: np.ndarray, tile: int | None = None) -> tupl
     """
     if audio.shape != video.shape or audio.ndim != 2:
         raise ValueError(f"shapes {audio.shape} and {video.shape} are not two equal [n, d]")
-    a, v = _grid(audio), _grid(video)
+    a, v = (_grid(vectors, of_unit) for vectors, of_unit in zip((audio, video), unit, strict=True))
     blocks = [slice(start, start + PAIRS) for start in range(0, len(a), PAIRS)]
     own = np.concatenate([_similarities(a[block], v[block]) for block in blocks])
     if torch.cuda.is_available():
@@ -65,8 +88,10 @@ def ranks(audio: np.ndarray, video: np.ndarray, tile: int | None = None) -> tupl
     return (counted[0] + 1) / 2, (counted[1] + 1) / 2
 
 
-def _grid(vectors: np.ndarray) -> np.ndarray:
-    """`unit_rows` as float32, which holds multiples of 2⁻²⁴ up to 1 without error; few rows at a time."""
+def _grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
+    """`rows_on_grid` as float32, which holds multiples of 2⁻²⁴ up to 1 without error; unit rows few at a time."""
+    if not unit:
+        return rows_on_grid(vectors, unit).astype(np.float32)
     units = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), PAIRS):
         units[start : start + PAIRS] = unit_rows(vectors[start : start + PAIRS])
@@ -105,7 +130,7 @@ class _Screen:
 
     Inner products of d numbers in float32 err by at most d · 2⁻²⁴ · |x|ᵀ|y|, whatever the order of summation (Jeannerod
     & Rump 2013, SIAM J. Matrix Anal. Appl. 34(2), theorem 4.2), and |x|ᵀ|y| is at most the lengths' product, which the
-    grid leaves within 2⁻¹⁰ of 1. Tiles mostly undecided, as those of a collapsed model, are in float64.
+    grid leaves at most 2⁻¹⁰ above 1. Tiles mostly undecided, as those of a collapsed model, are in float64.
     """
 
     def __init__(self, a: np.ndarray, v: np.ndarray, own: np.ndarray, tile: int) -> None:

@@ -9,7 +9,8 @@ Reads the manifest, the plan and an experiment's embeddings, one seed after the 
   retrieval.safetensors  the bootstrap's values for the full galleries, of which eval/compare.py takes differences: for
                          each level and direction [resamples, metrics], columns in the order of the JSON's `metrics`
 Values are means over the seeds, with two 95 % intervals: by bootstrap over videos and by Student's t over the seeds.
-A video's embedding is the mean of its segments' unit vectors, scaled to unit length.
+A video's embedding is the mean of its segments' unit vectors, scaled to unit length; with `normalise: false` it is the
+mean of the segments' vectors as they are, and items are compared by dot products.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from data.manifest import read_manifest
 from eval.bootstrap import resampled
 from eval.published import LARGEST, NAME, published_formula
 from eval.rankings import Key, Ranking, entry
-from eval.ranks import ranks, unit_rows
+from eval.ranks import UNIT, ranks, unit_rows
 from heads.embed import load_embeddings
 from heads.features import mark_damaged
 from heads.runs import Run, runs
@@ -51,7 +52,8 @@ class TestSet:
     """The test videos that the backbones of all experiments could read.
 
     `table` is their part of the manifest, `audio` and `video` are float16 [videos, segments, embedding] in its order;
-    `total` counts the split's videos, readable or not; `record` is that of the embeddings.
+    `total` counts the split's videos, readable or not; `record` is that of the embeddings; `unit`: whether audio and
+    video are unit vectors.
     """
 
     __test__ = False  # not for pytest
@@ -61,11 +63,13 @@ class TestSet:
     video: np.ndarray
     total: int
     record: dict[str, Any]
+    unit: tuple[bool, bool] = UNIT
 
     def level(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return audio and video [items, embedding] and each item's video, int [items], for `segment` or `video`."""
         if name == "video":
-            return mean_unit(self.audio), mean_unit(self.video), np.arange(len(self.audio))
+            audio, video = (pool(x, unit) for x, unit in zip((self.audio, self.video), self.unit, strict=True))
+            return audio, video, np.arange(len(self.audio))
         good = good_segments(self.audio, self.video)
         return self.audio[good], self.video[good], np.nonzero(good)[0]
 
@@ -80,6 +84,11 @@ def mean_unit(segments: np.ndarray) -> np.ndarray:
         units[good] = unit_rows(block[good])
         pooled[start : start + BLOCK] = unit_rows(segment_mean(units, good, np.float64))
     return pooled
+
+
+def pool(segments: np.ndarray, unit: bool) -> np.ndarray:
+    """Pool [videos, segments, d] to [videos, d] float64: `mean_unit`, or without `unit` the mean of what is there."""
+    return mean_unit(segments) if unit else segment_mean(segments, good_segments(segments), np.float64)
 
 
 def load_test(config: Config, name: str, training: Run | None = None) -> tuple[TestSet, Features]:
@@ -108,7 +117,8 @@ def load_test(config: Config, name: str, training: Run | None = None) -> tuple[T
     paired = good_segments(embedded.audio, embedded.video).any(axis=1)
     chosen, audio, video = chosen[paired], embedded.audio[paired], embedded.video[paired]
     _check(int(test.sum()), len(chosen))
-    return TestSet(table.take(pa.array(chosen)), audio, video, int(test.sum()), embedded.record), view
+    unit = config.experiment(name).unit
+    return TestSet(table.take(pa.array(chosen)), audio, video, int(test.sum()), embedded.record, unit), view
 
 
 def _check(total: int, usable: int) -> None:
@@ -127,7 +137,7 @@ def collect(test: TestSet, galleries: list[int], seed: int, rankings: dict[Key, 
         chosen_items = [("full", np.arange(len(owner))[None])]
         chosen_items += [("drawn", draw(len(owner), size, seed)) for size in galleries if size < len(owner)]
         for kind, items in chosen_items:
-            pairs = [ranks(audio[chosen], video[chosen]) for chosen in items]
+            pairs = [ranks(audio[chosen], video[chosen], unit=test.unit) for chosen in items]
             size = items.shape[1]
             for number, direction in enumerate(DIRECTIONS):
                 new = Ranking(owner[items].ravel(), size, [], [])

@@ -1,6 +1,6 @@
 """Nearest items, labels that neighbours share, and similarity of a video's own segments.
 
-Reads and writes nothing. An item is a segment or a whole video; it has a unit vector of audio and one of video, and
+Reads and writes nothing. An item is a segment or a whole video; it has a vector of audio and one of video, and
 belongs to a video. Intervals are percentile bootstrap intervals over videos, as in eval/bootstrap.py:
 segments of one video are not independent.
 """
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from eval.bootstrap import percentile_interval
+from eval.ranks import UNIT
 from eval.seeds import ROUNDING
 
 WITHIN = ("audio", "video", "both")
@@ -44,15 +46,27 @@ def comparable(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Items:
-    """Items to search among: `audio` and `video` float32 [items, dim], unit vectors; `owner` int64 [items], the video.
+    """Items to search among: `audio` and `video` float32 [items, dim]; `owner` int64 [items], the video.
 
-    `shared`: both modalities are embedded in one space and can be compared; features are not.
+    `shared`: both modalities are embedded in one space and can be compared; features are not. `unit`: whether audio and
+    video are unit vectors. Others are compared across modalities by dot products; within a modality, where the longest
+    would be everybody's neighbours, all are compared by cosine.
     """
 
     audio: np.ndarray
     video: np.ndarray
     owner: np.ndarray
     shared: bool
+    unit: tuple[bool, bool] = UNIT
+
+    @cached_property
+    def directions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Audio and video as unit vectors, float32 [items, dim]; a vector of zeros stays as it is."""
+        audio, video = (
+            x if unit else x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            for x, unit in zip((self.audio, self.video), self.unit, strict=True)
+        )
+        return audio, video
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -60,8 +74,8 @@ class Items:
         return WITHIN + ACROSS if self.shared else WITHIN
 
     def similar(self, query: np.ndarray, by: str) -> np.ndarray:
-        """Return cosines float32 [queries, items] of items `query` (int64) to all; of `both`, the modalities' mean."""
-        a, v = self.audio, self.video
+        """Return similarities float32 [queries, items] of items `query` (int64) to all; of `both`, the mean cosine."""
+        a, v = (self.audio, self.video) if by in ACROSS else self.directions
         if by == "both":
             cosines: np.ndarray = (a[query] @ a.T + v[query] @ v.T) / 2
         else:
@@ -169,7 +183,7 @@ def consistency(items: Items, by: str, resamples: int, seed: int) -> dict[str, A
     videos with intervals; `nearest_same_video`: how often a segment's nearest other segment is of its own video, beside
     its `chance`. None without two videos with two segments each.
     """
-    units = (items.audio if by == "audio" else items.video).astype(np.float64)
+    units = items.directions[0 if by == "audio" else 1].astype(np.float64)
     videos, number = np.unique(items.owner, return_inverse=True)
     count = np.bincount(number).astype(np.float64)
     total = np.zeros((len(videos), units.shape[1]))

@@ -26,8 +26,10 @@ def draw(good: np.ndarray, policy: SegmentPolicy, seed: int, epoch: int) -> np.n
 
     `good` is bool [videos, segments]: only these are drawn; each video has at least one. In a round a video gives at
     most one segment. `one` has one round; `all` as many as there are segments, every good one in one of them; `mean`
-    one round, in which 0 stands for the mean of the good ones.
+    one round, in which 0 stands for the mean of the good ones; `first` one round with the first good segment.
     """
+    if policy == "first":
+        return good.argmax(axis=1)[:, None]
     if policy == "mean":
         return np.zeros((len(good), 1), np.int64)
     keys = generator(seed, epoch, 0).random(good.shape, dtype=np.float32)

@@ -169,7 +169,7 @@ class Data:
         assert self.window is not None
         features = self.features
         rows = features.splits[self.split].rows
-        segments_read = 1 if policy == "one" else features.segments
+        segments_read = 1 if policy in ("one", "first") else features.segments
         windows = self._shuffled(self.window // (segments_read * 2 * sum(features.dims)), generator(seed, epoch, 0, 1))
         pool = ThreadPoolExecutor(READERS)
 

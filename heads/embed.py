@@ -2,7 +2,8 @@
 
 Reads the cache, checking checksums and once for all seeds, and checkpoint.safetensors of each. Writes into each seed's
 folder (heads/runs.py):
-  embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors;
+  embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors (but for a
+                    modality with `normalise: false`, whose features stay as they are);
                     NaN where that modality's backbone could not read the video or the segment
   embeddings.json   last: counts, cache keys and a sha256 of both arrays' values
 A block of videos is in memory at a time. Refuses heads that were trained on features of another cache key.

@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -98,11 +97,22 @@ class Training:
         """Initialise the heads as `initialisation` says; called before the first epoch."""
         e = self.experiment
         if e.initialisation == "autoencoder":
-            batches = partial(self.data["train"].batches, e.segment_policy, e.batch, self.seed)
-            initialise(self.heads, batches, e, derived_seed(self.seed, 0, 1))
+            initialise(
+                self.heads,
+                lambda epoch: self.data["train"].batches(e.segment_policy, e.batch, self.seed, self._drawn(epoch)),
+                e,
+                derived_seed(self.seed, 0, 1),
+            )
+
+    def _drawn(self, epoch: int) -> int:
+        """Return the epoch whose segments and batches an epoch of training has."""
+        return 1 if self.experiment.shuffle == "once" else epoch
 
     def epoch(self, number: int) -> dict[str, Any]:
-        """Train for epoch `number` (from 1), then validate; return the epoch's line of metrics.jsonl."""
+        """Train for epoch `number` (from 1), then validate; return the epoch's line of metrics.jsonl.
+
+        Call `repeat_step` before the next one.
+        """
         e = self.experiment
         seed_everything(self.seed, number)
         steps_before = (number - 1) * self.steps
@@ -110,10 +120,10 @@ class Training:
         # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
         ahead = chain(rates, repeat(rates[-1]))
         self.heads.train()
-        train = self._pass("train", e.segment_policy, number, lambda loss: self._step(loss, next(ahead)))
+        train = self._pass("train", e.segment_policy, self._drawn(number), lambda loss: self._step(loss, next(ahead)))
         self.heads.eval()
         # Every segment, where an epoch of training may see one a video: the loss that stops the training is less noisy.
-        policy: SegmentPolicy = "mean" if e.segment_policy == "mean" else "all"
+        policy: SegmentPolicy = e.segment_policy if e.segment_policy in ("first", "mean") else "all"
         with torch.no_grad():
             validation = self._pass("validation", policy, 0, lambda loss: None)
         temperature = self.loss.temperature()
@@ -137,6 +147,14 @@ class Training:
             f"{split}_lowest": lowest / pairs,
             f"{split}_pairs": pairs,
         }
+
+    def repeat_step(self) -> None:
+        """Step again with the last batch's gradient and learning rate, if the experiment says so.
+
+        It belongs to the beginning of the next epoch. Taken before the state is saved, it needs no gradients there.
+        """
+        if self.experiment.repeat_step:
+            self.optimiser.step()
 
     def _step(self, loss: Tensor, learning_rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -183,6 +201,7 @@ def fit(
         if patience(progress, experiment).better(line["epoch"], loss):
             progress.best = copy.deepcopy(training.learned.state_dict())
             progress.about = replace(description, epoch=line["epoch"], validation_loss=loss)
+        training.repeat_step()
         progress.weights, progress.moments = training.learned.state_dict(), moments_of(training.optimiser)
         if state and (time.monotonic() - saved >= SAVE_SECONDS or finished(progress, experiment)):
             save_progress(state, progress)

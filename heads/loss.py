@@ -3,8 +3,9 @@
 Each loss is a class of `LOSSES` that says all three itself: one that leaves something out cannot be instantiated.
 
 All take unit vectors `audio` and `video` [n, d]: the rows i of both are each other's positives, the other n - 1 rows of
-the batch negatives. All are the mean of both directions, per pair, as a scalar; where the directions are added instead,
-as in the paper's published code, losses are twice these. A single pair has no negatives: loss 0.
+the batch negatives. With `normalise: false` vectors have any length, and dot products take the place of cosines. All
+are the mean of both directions, per pair, as a scalar; where the directions are added instead, as in the paper's
+published code, losses are twice these. A single pair has no negatives: loss 0.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class ContrastiveLoss(nn.Module, ABC):
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
-        self.outputs = experiment.outputs
+        self.outputs, self.bounded = experiment.outputs, all(experiment.unit)
         self.fixed = experiment.temperature
         self.log_scale: nn.Parameter | None = None
         if experiment.learned_temperature:
@@ -100,8 +101,12 @@ class ConvexLoss(ContrastiveLoss):
         return self.floor(pairs, 0.0, 1.0) if pairs > 1 else 0.0
 
     def lowest(self, pairs: int) -> float:
-        """Return the floor at the largest gap that the heads' activations allow; 0 for a single pair."""
-        return self.floor(pairs, largest_gap(pairs, self.outputs), 1 / self.temperature()) if pairs > 1 else 0.0
+        """Return the floor at the largest gap that the heads' activations allow; 0 for a single pair.
+
+        Dot products with vectors of any length have no largest gap.
+        """
+        gap = largest_gap(pairs, self.outputs) if self.bounded and pairs > 1 else math.inf
+        return self.floor(pairs, gap, 1 / self.temperature()) if pairs > 1 else 0.0
 
 
 class InfoNCE(ConvexLoss):

@@ -7,6 +7,8 @@ a sigmoid, then L2 normalisation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
@@ -17,7 +19,11 @@ from config.heads import Experiment, Layers
 from heads.standardise import Scaling
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
-NORMALISATIONS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm1d,
+    "batch_fixed": partial(nn.BatchNorm1d, affine=False),
+    "layer": nn.LayerNorm,
+}
 
 
 class ProjectionHead(nn.Module):
@@ -56,14 +62,17 @@ class ProjectionHead(nn.Module):
 
 
 class NoHead(nn.Module):
-    """Normalise features [n, dim] of any float type to unit vectors [n, dim] float32."""
+    """Normalise features [n, dim] of any float type to unit vectors [n, dim] float32; with `normalise` false, leave
+    their lengths as they are."""
 
-    def __init__(self, dim: int, standardise: bool = False) -> None:
+    def __init__(self, dim: int, standardise: bool = False, normalise: bool = True) -> None:
         super().__init__()
         self.scaling = Scaling(dim) if standardise else None
+        self.normalise = normalise
 
     def forward(self, features: Tensor) -> Tensor:
-        return functional.normalize(features.float() if self.scaling is None else self.scaling(features), dim=-1)
+        vectors = features.float() if self.scaling is None else self.scaling(features)
+        return functional.normalize(vectors, dim=-1) if self.normalise else vectors
 
 
 class TwoHeads(nn.Module):
@@ -74,7 +83,10 @@ class TwoHeads(nn.Module):
         self.audio, self.video = audio, video
 
     def forward(self, audio: Tensor, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features [n, audio_dim] and [n, video_dim] to unit vectors float32 [n, embedding], one tensor each."""
+        """Map features [n, audio_dim] and [n, video_dim] to embeddings float32 [n, embedding], one tensor each.
+
+        They are unit vectors, but for a modality with `normalise: false`.
+        """
         return self.audio(audio), self.video(video)
 
 
@@ -93,6 +105,7 @@ def build(experiment: Experiment, audio_dim: int, video_dim: int) -> TwoHeads:
                 f"{name}.identity makes the {dim} {name} features the embeddings, but the experiment's "
                 f"embedding is {experiment.embedding}: set `embedding: {dim}`"
             )
-        return NoHead(dim, experiment.standardises(name))
+        normalise = (experiment.audio if name == "audio" else experiment.video).normalise
+        return NoHead(dim, experiment.standardises(name), normalise)
 
     return TwoHeads(head("audio", audio_dim), head("video", video_dim))

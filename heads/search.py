@@ -71,7 +71,7 @@ def candidates(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def ranks(audio: Tensor, video: Tensor) -> np.ndarray:
-    """Return the positives' ranks from 1, by cosine, of unit vectors [n, d]: float64 [2n]; ties get their mean."""
+    """Return the positives' ranks from 1, by dot product of embeddings [n, d]: float64 [2n]; ties get their mean."""
     similarity = audio @ video.T
     positive = similarity.diagonal()
     by_direction = []

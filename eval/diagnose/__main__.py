@@ -28,7 +28,7 @@ from config.paths import Paths
 from eval.bootstrap import intervals
 from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
-from eval.ranks import ranks, unit_rows
+from eval.ranks import UNIT, ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
 from eval.similarity import comparable
 from heads.checkpoint import load_checkpoint
@@ -43,9 +43,11 @@ SAME = 0.999
 """Mean cosine of embeddings and the same ones embedded again; float16, TF32 and oneDNN leave 0.99999."""
 
 
-def median_rank(audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config: Config) -> dict[str, float]:
-    """Return the median rank audio → video, its interval over videos, and chance."""
-    rank = ranks(audio, video)[0]
+def median_rank(
+    audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config: Config, unit: tuple[bool, bool] = UNIT
+) -> dict[str, float]:
+    """Return the median rank audio → video, its interval over videos, and chance; `unit` as of `eval.ranks.ranks`."""
+    rank = ranks(audio, video, unit=unit)[0]
     low, high = intervals(rank, owner, config.eval.bootstrap, config.eval.seed)["median"]
     videos = len(np.unique(owner))
     return {"median": float(np.median(rank)), "low": low, "high": high, "chance": (len(rank) + 1) / 2, "videos": videos}
@@ -157,7 +159,7 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     shape = of_shape(unit_rows(audio), unit_rows(video))
     medians = {
         "test": next(r for r in ranked["results"] if r["level"] == "segment" and r["gallery"] == "full"),
-        "train": median_rank(trained.audio[good, 0], trained.video[good, 0], np.arange(good.sum()), config),
+        "train": median_rank(trained.audio[good, 0], trained.video[good, 0], np.arange(good.sum()), config, test.unit),
         "linear": linear_ranks(config, view, sides, rows[good], test.table["row"].to_numpy()),
     }
     whole = medians["test"]["metrics"]["median"]

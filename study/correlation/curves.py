@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from config.heads import Experiment
 from data.render.latents import Factors
 from eval.bootstrap import metric_intervals, percentile_bounds, resampled
 from eval.published import published_formula
-from eval.retrieval import mean_unit
+from eval.retrieval import pool
 from eval.seeds import mean_interval
 from heads.checkpoint import read_tensors
 from heads.metrics import chance, summary
@@ -35,6 +36,7 @@ SERIES = ("source", "kind", "recipe", "level")
 def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
     """Measure a cell, one row for each level: medians and the formula in percent of the gallery, p, `each` seed's p."""
     tensors, about = read_tensors(path)
+    unit = Experiment.model_validate(about["about"]["experiment"]).unit
     embedded = [[tensors[f"{name}.{number}"].numpy() for name in ("audio", "video")] for number in cell.seeds]
     segments = embedded[0][0].shape[1]
     rows = []
@@ -42,10 +44,10 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
         tests, values, formula = [], [], []
         for number, (audio, video) in zip(cell.seeds, embedded, strict=True):
             if level == "video":
-                galleries = [(mean_unit(audio), mean_unit(video))]
+                galleries = [(pool(audio, unit[0]), pool(video, unit[1]))]
             else:
                 galleries = [(audio[:, segment], video[:, segment]) for segment in range(segments)]
-            tests.append(against_chance(galleries, number))
+            tests.append(against_chance(galleries, number, unit))
             values.append(resampled(tests[-1].ranks, tests[-1].owner, resamples, seed))
             formula.append([np.median([published_formula(a, v), published_formula(v, a)]) for a, v in galleries])
         row = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, combine_pvalues, rankdata
 
-from eval.ranks import unit_rows
+from eval.ranks import UNIT, rows_on_grid
 
 LEVEL = 0.05
 PERMUTATIONS = 999
@@ -37,22 +37,25 @@ class Ranked:
     p: float
 
 
-def rank_matrices(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+def rank_matrices(audio: np.ndarray, video: np.ndarray, unit: tuple[bool, bool] = UNIT) -> np.ndarray:
     """Rank every candidate for every query: float64 [2, videos, videos], audio → video and video → audio.
 
-    Its diagonals are what `eval.ranks.ranks` gives. `audio` and `video` are [videos, embedding] of any float type.
+    Its diagonals are what `eval.ranks.ranks` gives with the same `unit`; `audio` and `video` are [videos, embedding] of
+    any float type.
     """
-    similar = unit_rows(audio) @ unit_rows(video).T
+    similar = rows_on_grid(audio, unit[0]) @ rows_on_grid(video, unit[1]).T
     return np.stack([rankdata(-similar, axis=1), rankdata(-similar, axis=0)])
 
 
-def against_chance(galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Ranked:
+def against_chance(
+    galleries: Sequence[tuple[np.ndarray, np.ndarray]], seed: int, unit: tuple[bool, bool] = UNIT
+) -> Ranked:
     """Rank the positives and test their mean rank; galleries are (audio, video), [videos, embedding] each.
 
     The statistic is the mean rank over both directions and all galleries, whose videos are permuted alike, because
-    segments of one video are no independent evidence.
+    segments of one video are no independent evidence. `unit`: whether audio and video are compared as unit vectors.
     """
-    matrices = np.concatenate([rank_matrices(audio, video) for audio, video in galleries])
+    matrices = np.concatenate([rank_matrices(audio, video, unit) for audio, video in galleries])
     videos = matrices.shape[1]
     mean, rows = matrices.mean(axis=0), np.arange(videos)
     rng = np.random.default_rng(np.random.SeedSequence((seed, videos)))

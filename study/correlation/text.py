@@ -14,7 +14,7 @@ Simulated features: every video has {factors} latent factors for each modality, 
 tanh(latents · random layer) plus noise of standard deviation {noise:g}; {train} training videos, {gallery} test videos,
 at most {epochs} epochs. {rendered} Each recipe is trained with each seed by the same code as everywhere, and the epoch
 with the lowest validation loss is kept. Ranks are true ranks of the positive among the test videos, one item a video:
-whole videos (the mean of the segments' unit vectors), or one segment each. Values are medians in percent of the
+whole videos (the mean of the segments' embeddings), or one segment each. Values are medians in percent of the
 gallery, over both directions, and means over seeds, with 95 % intervals by {bootstrap} resamples of the test videos and
 by Student's t over seeds. A training beats chance if the mean rank of the positives is lower than in all but
 {level:.0%} of {permutations} permutations; the seeds' p-values are combined by Fisher's method. A recipe's

@@ -4,7 +4,7 @@ Reads the configuration and, if the collection was rendered at correlation 1, th
 re-paired (pairing.py), which takes no new rendering or extraction. Collections without known latents are left out.
 Writes into study/correlation/ of the results folder:
   CELL.safetensors  for each cell (study/correlation/cells.py) and seed `audio.SEED`, `video.SEED`: the test videos'
-                    embeddings, float16 [videos, segments, embedding], unit vectors; its metadata say what was trained,
+                    embeddings, float16 [videos, segments, embedding]; its metadata say what was trained,
                     the best epochs, and for rendered videos the correlations that the pairing reached
   trained.json      last: the cells, and why rendered videos were left out if they were
 A finished cell of the same recipe and data is kept. Cells are trained on the CPU in processes of one thread each,

@@ -69,6 +69,15 @@ def test_the_study_at_full_size_is_the_defaults():
         (experiment({"loss": "triplet"}), ["heads.experiments.x.loss", "siglip"]),
         (experiment({"audio": {"identity": True, "hidden": [3]}}), ["heads.experiments.x.audio", "identity", "hidden"]),
         (experiment({"audio": {"identity": True}, "video": {"identity": True}}), ["audio.identity", "video.identity"]),
+        (experiment({"audio": {"normalise": False}}), ["heads.experiments.x.audio", "normalise", "identity"]),
+        (
+            experiment({"audio": {"identity": True, "normalise": False}, "loss": "paper"}),
+            ["heads.experiments.x", "loss: paper", "normalise"],
+        ),
+        (
+            {"study": {"aggregation": {"recipe": {"shuffle": "once", "repeat_step": True}}}},
+            ["study.aggregation.recipe", "shuffle: once, repeat_step: true"],
+        ),
         (experiment({"learned_temperature": True, "temperature": 0.001}), ["temperature (0.001)", "0.01"]),
         (experiment({"warmup": 5, "max_epochs": 5}), ["warmup (5)", "max_epochs (5)"]),
         (experiment({"schedule": "cosine", "decay": 0.9}), ["decay", "schedule: exponential"]),

@@ -55,6 +55,21 @@ def test_neighbours_are_those_of_a_slow_search(by: str, leave_out: str) -> None:
             assert cosines == pytest.approx([cosine[by][query, j] for j in best], abs=1e-6)
 
 
+def test_items_that_keep_their_lengths_are_compared_by_dot_products_across_only() -> None:
+    scaled = items()
+    longer = scaled.audio * np.linspace(1, 9, len(scaled.audio), dtype=np.float32)[:, None]
+    kept = Items(longer, scaled.video, scaled.owner, True, (False, True))
+    query = np.arange(20)
+    for by in ("audio", "video", "both"):
+        np.testing.assert_allclose(kept.similar(query, by), scaled.similar(query, by), atol=1e-6)
+    np.testing.assert_array_equal(kept.similar(query, "audio_to_video"), longer[query] @ scaled.video.T)
+    np.testing.assert_array_equal(kept.similar(query, "video_to_audio"), scaled.video[query] @ longer.T)
+    one, other = (consistency(x, "audio", 50, 0) for x in (kept, scaled))
+    assert one is not None and other is not None
+    for name in ("within", "between"):
+        assert one[name] == pytest.approx(other[name], abs=1e-6)
+
+
 def test_labels_are_compared_by_what_they_share() -> None:
     values = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]], dtype=bool)
     alike = Label("tags", list("abc"), values).alike()

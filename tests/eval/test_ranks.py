@@ -57,6 +57,37 @@ def test_blocks_and_scale_make_no_difference() -> None:
         np.testing.assert_array_equal(whole, changed)
 
 
+@pytest.mark.parametrize("unit", [(False, True), (True, False), (False, False)])
+def test_lengths_count_where_rows_are_not_scaled(unit: tuple[bool, bool]) -> None:
+    """Against dot products of what was given, both directions; lengths differ by a factor of 50, as of MusicNN."""
+    rng = np.random.default_rng(5)
+    audio, video = (rng.normal(size=(300, 24)) + 0.3 for _ in range(2))
+    audio = (audio * rng.uniform(5, 250, (300, 1))).astype(np.float16)
+    video = (video / np.linalg.norm(video, axis=1, keepdims=True)).astype(np.float16)
+    scaled = [x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (audio, video)]
+    rows = [scaled[i] if unit[i] else x.astype(float) for i, x in enumerate((audio, video))]
+    similar = rows[0] @ rows[1].T
+    own = np.diag(similar)
+    true = 1 + (similar > own[:, None]).sum(1), 1 + (similar > own).sum(0)
+    for tile in (None, 64):
+        for rank, expected in zip(ranks(audio, video, tile, unit), true, strict=True):
+            np.testing.assert_array_equal(rank, expected)
+    if unit == (False, True):
+        cosine = ranks(audio, video)
+        # A query's own length changes nothing, the candidates' do.
+        np.testing.assert_array_equal(true[0], cosine[0])
+        assert (true[1] != cosine[1]).mean() > 0.5
+
+
+def test_ties_and_zeros_of_rows_that_keep_their_lengths() -> None:
+    audio = np.array([[2.0, 0], [2.0, 0], [1.0, 0], [0.0, 0]])
+    video = np.array([[1.0, 0]] * 4)
+    by_audio, by_video = ranks(audio, video, unit=(False, True))
+    assert by_audio.tolist() == [2.5] * 4 and by_video.tolist() == [1.5, 1.5, 3, 4]
+    with pytest.raises(ValueError, match="not finite"):
+        ranks(np.full((2, 2), np.nan), video[:2], unit=(False, True))
+
+
 def simulated(kind: str, n: int, d: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of one kind; all but the first are hard for float32."""
     audio = rng.normal(size=(n, d))

@@ -131,6 +131,44 @@ def test_directions_are_not_mixed_up(unrelated: Config) -> None:
         assert result["published_formula"] == formula
 
 
+def test_embeddings_that_keep_their_lengths_are_ranked_by_dot_products(tmp_path: Path) -> None:
+    """Against brute force over what the heads return, both directions and levels; the rest of the evaluation runs."""
+    torch.set_num_threads(1)
+    single = {"embedding": 64, "audio": {"identity": True, "normalise": False}, "max_epochs": 2}
+    config = simulate(
+        tmp_path, 1.0, eval={"galleries": [100], "bootstrap": 100}, heads={"experiments": {"single": single}}
+    )
+    train(config, "single")
+    embed(config, "single")
+    test, view = load_test(config, "single")
+    assert test.unit == (False, True)
+    # As extracted, not scaled.
+    stored = view.numpy("musicnn", test.table["row"].to_numpy())
+    np.testing.assert_array_equal(test.audio, stored)
+    results = by_kind(retrieval(config, "single"))
+    video = test.video.astype(float)
+    video /= np.linalg.norm(video, axis=2, keepdims=True)
+    whole = video.mean(axis=1)
+    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    flat = test.audio.astype(float).reshape(-1, 64), video.reshape(-1, 32 * 2)
+    for level, (a, v) in {"segment": flat, "video": (test.audio.astype(float).mean(axis=1), whole)}.items():
+        similar = a @ v.T
+        own = np.diag(similar)
+        for direction, rank in (
+            ("audio_to_video", 1 + (similar > own[:, None]).sum(1)),
+            ("video_to_audio", 1 + (similar > own).sum(0)),
+        ):
+            metrics = results[level, direction, "full"]["metrics"]
+            assert {name: metric["value"] for name, metric in metrics.items()} == pytest.approx(summary(rank), rel=1e-6)
+    neighbours = import_module("eval.neighbours").neighbours(config, "single")
+    assert neighbours["across"] == "dot product"
+    found = neighbours["galleries"][0]["queries"][0]["nearest"]
+    assert max(abs(n["similarity"]) for n in found["audio"]) <= 1.0001
+    findings = import_module("eval.diagnose.__main__").diagnose(config, "single")["findings"]
+    wrong = {f["name"] for f in findings if f["severity"] == "broken" and f["verdict"] == "found"}
+    assert not wrong
+
+
 def test_pooling_weighs_segments_alike_whatever_their_length() -> None:
     segments = np.array([[[3.0, 0.0], [0.0, 0.1]], [[1.0, 0.0], [1.0, 0.0]]])
     np.testing.assert_allclose(mean_unit(segments), [[0.5**0.5, 0.5**0.5], [1, 0]], atol=1e-6)

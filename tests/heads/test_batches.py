@@ -22,7 +22,7 @@ from heads.features import PairedFeatures, load_features
 from tests.support.commands import execute
 from tests.support.simulate import simulate
 
-POLICIES: list[SegmentPolicy] = ["one", "all", "mean"]
+POLICIES: list[SegmentPolicy] = ["one", "first", "all", "mean"]
 policies = st.sampled_from(POLICIES)
 Numbers = st.integers(0, 2**70)
 

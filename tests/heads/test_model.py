@@ -30,6 +30,9 @@ def in_numpy(head: ProjectionHead, layers: Layers, features: torch.Tensor) -> np
         if layers.normalisation == "batch":
             gain, shift, mean, variance = (next(rest) for _ in range(4))
             x = (x - mean) / np.sqrt(variance + 1e-5) * gain + shift
+        if layers.normalisation == "batch_fixed":
+            mean, variance = next(rest), next(rest)
+            x = (x - mean) / np.sqrt(variance + 1e-5)
         if layers.normalisation == "layer":
             x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * next(rest) + next(rest)
         x = ACTIVATIONS[layers.activation](x)
@@ -40,7 +43,7 @@ def in_numpy(head: ProjectionHead, layers: Layers, features: torch.Tensor) -> np
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "linear"])
-@pytest.mark.parametrize("normalisation", ["batch", "layer", "none"])
+@pytest.mark.parametrize("normalisation", ["batch", "batch_fixed", "layer", "none"])
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize("hidden", [[], [8], [8, 6, 5]])
 def test_a_head_is_what_is_described(output: Any, normalisation: Any, activation: Any, hidden: list[int]) -> None:
@@ -97,6 +100,9 @@ def test_a_single_head_leaves_the_other_side_as_it_is() -> None:
     left, right = heads(audio, torch.randn(5, 12))
     torch.testing.assert_close(left, audio / audio.norm(dim=1, keepdim=True))
     assert right.shape == (5, 20) and not list(heads.audio.parameters()) and list(heads.video.parameters())
-    assert experiment.outputs == ("linear", "sigmoid")
+    assert experiment.outputs == ("linear", "sigmoid") and experiment.unit == (True, True)
+    kept = Experiment(embedding=20, audio={"identity": True, "normalise": False})
+    torch.testing.assert_close(build(kept, 20, 12)(audio, torch.randn(5, 12))[0], audio)
+    assert kept.unit == (False, True) and kept.outputs == ("linear", "sigmoid")
     with pytest.raises(UserError, match="set `embedding: 21`"):
         build(experiment, 21, 12)

@@ -34,6 +34,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "paper": {"loss": "paper", "hidden": [32, 32], "normalisation": "none", "dropout": 0.0, "learning_rate": 0.001},
     "single": {"embedding": 24, "audio": {"identity": True}},
+    "single_unnormalised": {"embedding": 24, "audio": {"identity": True, "normalise": False}},
+    "published": {
+        "schedule": "constant", "normalisation": "batch_fixed", "segment_policy": "first", "shuffle": "once",
+        "repeat_step": True,
+    },
     "autoencoder": {"initialisation": "autoencoder", "autoencoder": {"epochs": 2}},
 }  # fmt: skip
 

@@ -79,6 +79,9 @@ def test_matrices_of_ranks_agree_with_exact_ranks() -> None:
     matrices = rank_matrices(audio, video)
     np.testing.assert_array_equal(np.diagonal(matrices, axis1=1, axis2=2), ranks(audio, video))
     assert matrices[0, 3].tolist() == matrices[0, 4].tolist()
+    audio *= np.linspace(1, 9, 40)[:, None]
+    matrices = rank_matrices(audio, video, (False, True))
+    np.testing.assert_array_equal(np.diagonal(matrices, axis1=1, axis2=2), ranks(audio, video, unit=(False, True)))
 
 
 def test_a_link_is_found_and_its_absence_is_not() -> None:
