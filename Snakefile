@@ -3,6 +3,7 @@
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
 #   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract train evaluate
 #                                                                report
+#   snakemake duplicates --cores 8 --configfile …                 groups of videos that are the same by their features
 #   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
 
 
@@ -22,6 +23,7 @@ localrules:
     train,
     evaluate,
     report,
+    duplicates,
     study,
 
 
@@ -69,6 +71,12 @@ rule evaluate:
 rule report:
     input:
         rules.write_report.output,
+        PATHS.plan,
+
+
+rule duplicates:
+    input:
+        rules.find_duplicates.output,
         PATHS.plan,
 
 

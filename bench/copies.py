@@ -1,7 +1,7 @@
 """Copies of a video as they circulate: encoded anew, cropped, trimmed, pitched and more, each another file.
 
-`write_copy` reads a video file and writes the copy (PyAV's decoders, filters and the encoders of data/render/encode.py);
-`KINDS` has all kinds. `bench.duplicates` measures which of them `pipeline.duplicates` finds.
+`write_copy` reads a video file and writes the copy, by PyAV's decoders and filters and the encoders of
+data/render/encode.py; `KINDS` has all kinds. `bench.duplicates` measures which of them `pipeline.duplicates` finds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def scaled(media: Media, width: int, height: int, crop: float = 0) -> Media:
     for image in media.frames:
         rgb = av.VideoFrame.from_ndarray(image, format="yuv420p").to_ndarray(format="rgb24")
         top, left = round(rgb.shape[0] * crop), round(rgb.shape[1] * crop)
-        part = np.ascontiguousarray(rgb[top : rgb.shape[0] - top, left : rgb.shape[1] - left])
+        part: Any = np.ascontiguousarray(rgb[top : rgb.shape[0] - top, left : rgb.shape[1] - left])
         frame = av.VideoFrame.from_ndarray(part, format="rgb24").reformat(width, height, "yuv420p")
         frames.append(frame.to_ndarray())
     return Media(np.stack(frames), media.fps, media.samples, media.rate)

@@ -14,30 +14,23 @@ from __future__ import annotations
 
 import csv
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from bench import measure
 from bench.copies import KINDS, write_copy
-from config.cli import parser
-from config.files import read_json
-from config.pipeline import Duplicates, Render
+from config.pipeline import Render
 from config.processes import parallel
 from data.render import plan
 from data.render.__main__ import render_all
-from pipeline.duplicates.search import TILE, by_means, by_segments
+from pipeline.duplicates.search import by_means, by_segments
 from pipeline.duplicates.space import Stored, blocks, fit
 from pipeline.features import open_features
 

@@ -20,7 +20,7 @@ from config.evaluation import Evaluation
 from config.heads import Experiment, Heads, Sides
 from config.labels import FEATURES, Labels, Probes
 from config.paths import Paths
-from config.pipeline import Backbone, Dask, Decoding, Render, Segments, Splits
+from config.pipeline import Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
 from config.place import placed
 from config.section import PathText, Section
 from config.study import FEWEST_PERMUTATIONS, RELATED_BACKBONES, Study
@@ -60,6 +60,8 @@ class Config(Section):
     """Probes: classifiers on features and embeddings."""
     eval: Evaluation = Evaluation()
     """Evaluation on the test split: galleries and confidence intervals."""
+    duplicates: Duplicates = Duplicates()
+    """Near-duplicates among the videos: `snakemake duplicates`."""
     dask: Dask = Dask()
     """Dask cluster for statistics of the whole cache."""
     study: Study = Study()

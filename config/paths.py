@@ -121,6 +121,16 @@ class Paths:
         """Table of failures, one line per video and backbone that could not read it."""
         return self.results / "failures.csv"
 
+    @property
+    def duplicates(self) -> Path:
+        """Near-duplicates: settings, counts, examples."""
+        return self.results / "duplicates" / "duplicates.json"
+
+    @property
+    def duplicates_table(self) -> Path:
+        """Table of near-duplicates, one line a video of a group."""
+        return self.results / "duplicates" / "duplicates.csv"
+
     def training(self, experiment: str, seed: int) -> Path:
         """Return the path of the state of an unfinished training, which Snakemake does not watch."""
         return self.results / "work" / "heads" / experiment / str(seed) / "state.safetensors"

@@ -66,6 +66,10 @@ class Features:
         """Return the width of a backbone's features."""
         return self._plan.backbones[backbone].dim
 
+    def modality(self, backbone: str) -> str:
+        """Return `audio` or `video`."""
+        return self._plan.backbones[backbone].modality
+
     def key(self, backbone: str) -> str:
         """Return the cache key that all of a backbone's features were computed under."""
         return self._plan.key(backbone)

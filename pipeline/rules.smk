@@ -232,3 +232,25 @@ checkpoint index:
         "collecting failures"
     shell:
         "python -m pipeline.index {FLAGS} > {log:q} 2>&1"
+
+
+# Not part of `all`: it changes nothing.
+rule find_duplicates:
+    input:
+        PATHS.features_record,
+        PATHS.manifest_record,
+    output:
+        table=PATHS.duplicates_table,
+        record=PATHS.duplicates,
+    params:
+        duplicates=CONFIG.duplicates.model_dump(),
+        backbones=[CONFIG.heads.audio, CONFIG.heads.video],
+    log:
+        LOGS / "duplicates.log",
+    benchmark:
+        BENCHMARKS / "duplicates.tsv"
+    threads: cores(at_most=64)
+    message:
+        "looking for near-duplicates"
+    shell:
+        "python -m pipeline.duplicates {PATHS.results:q} --threads {threads} 2>&1 | tee {log:q}"

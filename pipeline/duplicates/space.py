@@ -123,9 +123,7 @@ class Stored:
         """Return the segments of these videos, int64 [n], float32 [n, segments, components]; NaN where damaged."""
         return self._picked("segments", np.float16, (self.segments, self.components), positions).astype(np.float32)
 
-    def _picked(
-        self, what: str, dtype: type[np.floating], shape: tuple[int, ...], positions: np.ndarray
-    ) -> np.ndarray:
+    def _picked(self, what: str, dtype: type[np.floating], shape: tuple[int, ...], positions: np.ndarray) -> np.ndarray:
         # Mapped for the call alone: pages that were read would count as memory of this process.
         whole = np.memmap(self.path(what), dtype, "r", shape=(self.videos, *shape))
         return np.array(whole[positions])

@@ -1,0 +1,154 @@
+"""What was found, counted and written: `duplicates/duplicates.json` and `duplicates/duplicates.csv`.
+
+Reads the manifest's rows and the files of `space` that it is given; writes those two files.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from config.files import replacing, write_json
+from config.paths import Paths
+from data.splits import NAMES
+from pipeline.duplicates.search import by_means, by_segments
+from pipeline.duplicates.space import Stored, blocks
+
+EXAMPLES, SHOWN = 10, 5
+"""Groups in the JSON, the largest first, and videos shown of each."""
+CHANCE_PAIRS = 1_000_000
+"""Pairs drawn at random for the rate of pairs that are alike by chance, at most."""
+COLUMNS = ("group", "video_id", "row", "split", "artist", "path", "similarity")
+BLOCK = 10_000
+
+
+def groups_of(firsts: np.ndarray) -> list[np.ndarray]:
+    """Return the members of each group of two or more, int64 [members] ascending; the largest group first.
+
+    firsts: int64 [videos], the position of the group's first video.
+    """
+    order = np.argsort(firsts, kind="stable")
+    edges = np.flatnonzero(np.diff(firsts[order], prepend=-1)).tolist()
+    groups = [order[a:b] for a, b in zip(edges, [*edges[1:], len(order)], strict=True) if b - a > 1]
+    return sorted(groups, key=lambda members: (-len(members), int(members[0])))
+
+
+def similarity(spaces: Sequence[Stored], pairs: np.ndarray) -> np.ndarray:
+    """Return what is compared with the threshold, of pairs int64 [n, 2]: float32 [n]."""
+    smallest = np.empty(len(pairs), np.float32)
+    for start, stop in blocks(len(pairs), BLOCK):
+        part = pairs[start:stop]
+        smallest[start:stop] = np.minimum(by_means(spaces, part), by_segments(spaces, part))
+    return smallest
+
+
+def by_chance(spaces: Sequence[Stored], threshold: float, seed: int = 0) -> dict[str, float]:
+    """Return how many of randomly drawn pairs of videos are alike, and the 95 % limit of their share.
+
+    Real duplicates may be among them, but hardly ever are. With none among n, the limit is 3 / n (Hanley & Lippman-Hand
+    1983, JAMA 249); otherwise it is Wilson's (1927, JASA 22).
+    """
+    videos = spaces[0].videos
+    count = min(CHANCE_PAIRS, videos * (videos - 1) // 2)
+    rng = np.random.default_rng(seed)
+    a = rng.integers(videos, size=count)
+    pairs = np.stack([a, (a + 1 + rng.integers(videos - 1, size=count)) % videos], axis=1)
+    alike = 0
+    for start, stop in blocks(count, BLOCK):
+        part = pairs[start:stop]
+        part = part[by_means(spaces, part) >= np.float32(threshold)]
+        alike += int((by_segments(spaces, part) >= np.float32(threshold)).sum())
+    share, z = alike / count, 1.96
+    middle = share + z**2 / (2 * count)
+    spread = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    limit = float((middle + spread) / (1 + z**2 / count)) if alike else min(3 / count, 1.0)
+    return {"pairs": count, "alike": alike, "share": share, "share_below": limit}
+
+
+def across(groups: Sequence[np.ndarray], splits: np.ndarray) -> dict[str, Any]:
+    """Count the groups whose videos are in several splits, and videos of one split that have a duplicate in another.
+
+    groups: positions, int64 [members] each; splits: text or None [videos].
+    """
+    counts = {f"{a}_with_{b}": 0 for a in NAMES for b in NAMES if a != b}
+    several = 0
+    for members in groups:
+        here = [str(split) for split in splits[members] if split is not None]
+        several += len(set(here)) > 1
+        for a in here:
+            for b in set(here) - {a}:
+                counts[f"{a}_with_{b}"] += 1
+    return {"groups": several, "videos": counts}
+
+
+def write(
+    paths: Paths, about: dict[str, Any], table: pa.Table, groups: Sequence[np.ndarray], spaces: Sequence[Stored]
+) -> dict[str, Any]:
+    """Write the CSV file and, last, the JSON file; return its content.
+
+    about: the settings, first in the JSON; table: the manifest's rows of the compared videos, by their positions.
+    """
+    columns = [table[name].to_pylist() for name in ("video_id", "row", "split", "artist", "path")]
+    ids = columns[0]
+    pairs = [np.stack([np.full(len(members), members[0]), members], axis=1) for members in groups]
+    alike = similarity(spaces, np.concatenate(pairs)) if pairs else np.zeros(0, np.float32)
+    edges = np.cumsum([0, *(len(members) for members in groups)])
+    with replacing(paths.duplicates_table) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number, members in enumerate(groups):
+            for member, similar in zip(members.tolist(), alike[edges[number] : edges[number + 1]], strict=True):
+                writer.writerow((number, *(column[member] for column in columns), f"{similar:.4f}"))
+    sizes = [len(members) for members in groups]
+    written = about | {
+        "compared": table.num_rows,
+        "groups": len(groups),
+        "videos": sum(sizes),
+        "largest": max(sizes, default=0),
+        "across_splits": across(groups, np.array(table["split"].to_pylist(), object)),
+        "by_chance": by_chance(spaces, about["threshold"]) if table.num_rows > 1 else None,
+        "examples": [
+            {"group": number, "videos": len(members), "ids": [ids[m] for m in members[:SHOWN].tolist()]}
+            for number, members in enumerate(groups[:EXAMPLES])
+        ],
+    }
+    write_json(paths.duplicates, written)
+    return written
+
+
+def words(written: dict[str, Any], table: Path) -> list[str]:
+    """Return what the JSON says as lines for people; `table`: the CSV file."""
+    what = {"both": "sound and picture", "audio": "sound", "video": "picture"}[written["on"]]
+    lines = [
+        f"{written['compared']} videos compared by {what}: {written['groups']} groups of {written['videos']} videos "
+        f"that are the same (similarity {written['threshold']:g} or more), the largest of {written['largest']}",
+    ]
+    splits = written["across_splits"]
+    if splits["groups"]:
+        trained = splits["videos"]["test_with_train"]
+        lines.append(
+            f"{splits['groups']} groups are in several splits; {trained} test videos have a duplicate in the train "
+            "split. --write-groups FILE writes groups for the column `group` of your table, which keeps them together"
+        )
+    for example in written["examples"][:SHOWN]:
+        more = ", …" if example["videos"] > len(example["ids"]) else ""
+        lines.append(f"  {example['videos']}: {', '.join(example['ids'])}{more}")
+    chance = written["by_chance"]
+    if chance:
+        total = written["compared"] * (written["compared"] - 1) // 2
+        expected = chance["share_below"] * total
+        lines.append(
+            f"of {chance['pairs']} pairs drawn at random {chance['alike']} are alike: fewer than {expected:.3g} of all "
+            f"{total} pairs"
+        )
+    if written["largest"] > max(20, written["compared"] // 100):
+        lines.append(
+            f"THE LARGEST GROUP HAS {written['largest']} VIDEOS. Look at it in {table}: videos that show and sound "
+            "nothing, or a chain of videos each a little like the next. A higher --threshold breaks chains"
+        )
+    return lines
