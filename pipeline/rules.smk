@@ -169,7 +169,6 @@ class Together:
     def __init__(self, names):
         self.names, self.threads = names, asked.threads(CONFIG, names)
         self.title = "_with_".join(names)
-        self.flags = " ".join(f"--backbone {name}" for name in names)
 
     def keys(self, wildcards):
         return [key_of(name) for name in self.names]
@@ -206,7 +205,10 @@ for together in [Together(names) for names in PASSES if len(names) > 1]:
         message:
             f"{', '.join(together.names)} look at shard {{wildcards.shard}}"
         shell:
-            f"python -m pipeline.extract {{FLAGS}} {together.flags} " + SHARDS + TO_LOG
+            # Evaluated when the job runs, and `together` is the last pass then: its names are read from its inputs.
+            "python -m pipeline.extract {FLAGS} $(basename -a -s .safetensors {input.weights:q} | sed 's/^/--backbone /') "
+            + SHARDS
+            + TO_LOG
 
 
 # A checkpoint, because only the features tell whether there are enough videos for projection heads.

@@ -94,6 +94,20 @@ def test_two_backbones_are_one_job(extracted: tuple[Path, dict[str, Any], Paths]
     assert re.search(r"^extract_a_with_b +2$", forced, re.M)
 
 
+def test_two_passes_of_several_backbones_each_compute_their_own(media: Path, tmp_path: Path) -> None:
+    on_cpu = {"device": "cpu"}
+    config = configuration(tmp_path, media, a=A, b=B, c=A | on_cpu, d=B | on_cpu)
+    snakemake(tmp_path, config, "extract")
+    paths = Paths(tmp_path / "results")
+    assert passes(paths) == [["a", "b"], ["c", "d"]]
+    for shard in (0, 1):
+        assert known(paths, "a_with_b", shard) == {"a": 0, "b": 0} and known(paths, "c_with_d", shard) == {
+            "c": 0,
+            "d": 0,
+        }
+    assert set(records(paths, "a", "b", "c", "d")) == set("abcd")
+
+
 def test_one_that_comes_later_decodes_for_itself(extracted: tuple[Path, dict[str, Any], Paths]) -> None:
     folder, config, paths = extracted
     before = records(paths, "a", "b")
