@@ -1,8 +1,8 @@
 # The table of contents: data → pipeline → heads → eval. Every rule runs one `python -m <package>.<module>`.
 #
 #   snakemake --cores 8 --configfile config/paper.yaml            everything, to the report
-#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract train evaluate
-#                                                                report
+#   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract train embeddings
+#                                                                evaluate report
 #   snakemake duplicates --cores 8 --configfile …                 groups of videos that are the same by their features
 #   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
 
@@ -21,6 +21,7 @@ localrules:
     labels,
     extract,
     train,
+    embeddings,
     evaluate,
     report,
     duplicates,
@@ -54,6 +55,12 @@ rule extract:
 rule train:
     input:
         [PATHS.heads(e) / "embeddings.json" for e in CONFIG.heads.experiments],
+
+
+# All videos in every experiment's space, which `python -m eval.query` searches.
+rule embeddings:
+    input:
+        rules.train.input,
 
 
 rule evaluate:

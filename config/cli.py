@@ -54,11 +54,12 @@ def parser(doc: str | None, module: str, threads: str | None = None, config: boo
             help="the run's resolved configuration, RESULTS/config.json (the workflow writes it)",
         )
     if threads is not None:
-        p.add_argument("--threads", type=_positive, default=1, metavar="N", help=f"{threads} (default 1)")
+        p.add_argument("--threads", type=positive, default=1, metavar="N", help=f"{threads} (default 1)")
     return p
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Parse an argument that is a number from 1 on."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")

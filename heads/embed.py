@@ -4,7 +4,8 @@ Reads the cache, checking checksums and once for all seeds, and checkpoint.safet
 folder (heads/runs.py):
   embeddings.zarr   a Zarr v3 group: audio and video [videos, segments, embedding] float16, unit vectors (but for a
                     modality with `normalise: false`, whose features stay as they are);
-                    NaN where that modality's backbone could not read the video or the segment
+                    NaN where that modality's backbone could not read the video or the segment; not compressed, a
+                    checksum in every chunk, as in the cache
   embeddings.json   last: counts, cache keys and a sha256 of both arrays' values
 A block of videos is in memory at a time. Refuses heads that were trained on features of another cache key.
 """
@@ -23,14 +24,17 @@ import numpy as np
 import torch
 import zarr
 from torch import nn
+from zarr.codecs import Crc32cCodec
 
 from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
 from config.model import Config, read
 from heads.checkpoint import About, load_checkpoint
+from heads.features import Source
 from heads.kernels import kernels
 from heads.runs import Run, runs
 from pipeline.features import Features, open_features
+from pipeline.shards import Shards
 
 log = logging.getLogger("embed")
 BLOCK = 256
@@ -103,7 +107,16 @@ class Writer:
         getattr(self.heads, modality).to(device)
         chunks = (min(BLOCK, self.shape[0]), *self.shape[1:])
         self.arrays[modality] = self.group.create_array(
-            modality, shape=self.shape, dtype=np.float16, chunks=chunks, fill_value=np.nan
+            modality,
+            shape=self.shape,
+            dtype=np.float16,
+            chunks=chunks,
+            # Unit vectors hardly compress, and a search over all of them reads at the speed of the files.
+            compressors=[Crc32cCodec()],
+            filters=None,
+            fill_value=np.nan,
+            # A missing file then always means that something is lost.
+            config={"write_empty_chunks": True},
         )
         self.counts[modality] = valid
 
@@ -155,10 +168,10 @@ class Embeddings:
     record: dict[str, Any]
 
 
-def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
-    """Read one seed's embeddings of `rows` (int64, ascending). Raises UserError if missing or of other cache keys."""
+def embeddings_record(run: Run, keys: dict[str, str]) -> dict[str, Any]:
+    """Return the record of one seed's embeddings. Raises UserError if missing or of other cache keys than `keys`."""
     path = run.folder / "embeddings.json"
-    record = read_json(path)
+    record: dict[str, Any] | None = read_json(path)
     if record is None:
         raise UserError(f"{path} does not exist; run `snakemake train …`")
     if record["keys"] != keys:
@@ -166,6 +179,12 @@ def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddi
             f"{path}: the embeddings are of the cache keys {_short(record['keys'])}, the cache has {_short(keys)}. "
             "Train again: `snakemake train …`."
         )
+    return record
+
+
+def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddings:
+    """Read one seed's embeddings of `rows` (int64, ascending). Raises UserError if missing or of other cache keys."""
+    record = embeddings_record(run, keys)
     group = zarr.open_group(run.folder / "embeddings.zarr", mode="r", zarr_format=3)
     audio, video = (_rows(group[modality], rows) for modality in ("audio", "video"))
     return Embeddings(audio, video, record)
@@ -173,6 +192,44 @@ def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddi
 
 def _rows(array: Any, rows: np.ndarray) -> np.ndarray:
     return np.asarray(array.oindex[rows])
+
+
+class EmbeddingShards(Shards):
+    """One modality's embeddings on disk, a chunk a file, read with checksums."""
+
+    def _damage(self, shard: int, what: str) -> str:
+        record = self.folder.parents[1] / "embeddings.json"
+        return f"{self.path(shard)} {what}. Delete {record} and run `snakemake embeddings …`, which embeds again."
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """One modality's embeddings as earlier versions wrote them: compressed, so that only Zarr itself reads them."""
+
+    array: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Videos, segments, embedding."""
+        return tuple(self.array.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.array[rows])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return the videos `rows` (int64, in any order), float16 [videos, segments, embedding]."""
+        return _rows(self.array, rows)
+
+
+def open_embeddings(run: Run, modality: str) -> Source:
+    """Open one modality of one seed's embeddings to be read in parts. `load_embeddings` checks what they are of."""
+    folder = run.folder / "embeddings.zarr" / modality
+    about = read_json(folder / "zarr.json")
+    if about is None:
+        raise UserError(f"{folder} does not exist; run `snakemake embeddings …`")
+    if [codec["name"] for codec in about["codecs"]] == ["bytes", "crc32c"]:
+        return EmbeddingShards.open(folder)
+    return Compressed(zarr.open_array(folder, mode="r", zarr_format=3))
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """One short, small clip of a video and a still from its middle. Runs in a worker process (pipeline/workers.py).
 
 Reads one media file; writes the two files that it is asked for. The clip is decoded and encoded anew, with its
-own size and bit rate: nothing of the original file, its metadata included, is copied.
+own size and bit rate: nothing of the original file, its metadata included, is copied. A file without video gets black
+frames, one without audio silence, so that both can be played.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -14,6 +17,7 @@ from PIL import Image
 
 from config.files import replacing
 from data.render import encode
+from pipeline.readers import MediaError
 from pipeline.readers.audio import read_audio
 from pipeline.readers.opening import open_media, reported_as
 from pipeline.readers.video import orientation, read_video
@@ -27,20 +31,38 @@ def clip(path: str, start: float, seconds: float, out: str, decoder: str) -> tup
 
     Frames keep their aspect ratio, between black bars. Raises MediaError as the readers do.
     """
-    height, width = _inside(path)
-    size = (height, width)
-    decoded = read_video(path, [start], seconds, fps=FPS, resize=size, crop=size, decoder=decoder)
     canvas = np.zeros((round(seconds * FPS), HEIGHT, WIDTH, 3), np.uint8)
-    top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
-    canvas[:, top : top + height, left : left + width] = decoded[0]
     rate = encode.CONTAINERS["mp4"].rate
-    audio = np.repeat(read_audio(path, [start], seconds, rate).segments, 2, axis=0)
+    samples = np.zeros((1, round(seconds * rate)), np.float32)
+    with _lacking("no_video_stream") as no_video:
+        height, width = _inside(path)
+        size = (height, width)
+        decoded = read_video(path, [start], seconds, fps=FPS, resize=size, crop=size, decoder=decoder)
+        top, left = (HEIGHT - height) // 2, (WIDTH - width) // 2
+        canvas[:, top : top + height, left : left + width] = decoded[0]
+    with _lacking("no_audio_stream") as no_audio:
+        samples = read_audio(path, [start], seconds, rate).segments
+    if no_video and no_audio:
+        raise no_video[0]
+    audio = np.repeat(samples, 2, axis=0)
     film, still = Path(f"{out}.mp4"), Path(f"{out}.jpg")
     frames = (av.VideoFrame.from_ndarray(p, format="rgb24").reformat(format="yuv420p").to_ndarray() for p in canvas)
     encode.write(film, "mp4", frames, FPS, audio)
     with replacing(still) as temporary:
         Image.fromarray(canvas[len(canvas) // 2]).save(temporary, "JPEG", quality=75)
     return film.stat().st_size, still.stat().st_size
+
+
+@contextmanager
+def _lacking(reason: str) -> Iterator[list[MediaError]]:
+    """Yield a list that gets a MediaError of this reason from inside the `with` block; others pass."""
+    caught: list[MediaError] = []
+    try:
+        yield caught
+    except MediaError as error:
+        if error.reason != reason:
+            raise
+        caught.append(error)
 
 
 def _inside(path: str) -> tuple[int, int]:

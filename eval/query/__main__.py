@@ -1,0 +1,98 @@
+"""Search the collection with a new audio or video file, or with one of its own videos.
+
+Reads the plan, the manifest, one training's checkpoint and embeddings (`snakemake embeddings`), and the files. Prints
+the most similar videos with the seconds at which they match best; writes the files that it is asked for:
+  --json FILE, --csv FILE   the same as data; - is the standard output, in place of the table
+  --html FILE               one page with a still and a player of each match, which loads nothing from elsewhere
+Audio is compared with the videos' video and video with their audio; with --same also within each modality. What is an
+id of the collection is taken from its embeddings; everything else is a file, and read anew.
+
+example: python -m eval.query --config results/demo/config.json --experiment recommended song.mp3
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+from argparse import ArgumentParser
+from pathlib import Path
+
+from config.cli import UserError, parser, positive, run
+from config.files import replacing
+from config.model import read
+from eval.query.query import Answer, Query
+from eval.query.scan import LEVELS
+from eval.query.text import COLUMNS, as_json, as_rows, as_text
+
+log = logging.getLogger("query")
+SPLITS = ("all", "train", "validation", "test")
+
+
+def arguments() -> ArgumentParser:
+    """Return the command line."""
+    p = parser(__doc__, "eval.query")
+    p.add_argument("items", nargs="+", metavar="FILE_OR_ID", help="audio or video files, or ids of the collection")
+    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    p.add_argument("--seed", type=int, metavar="N", help="which of heads.seeds (default: the first)")
+    p.add_argument("--top", type=positive, default=10, metavar="N", help="how many matches (default 10)")
+    p.add_argument("--split", choices=SPLITS, default="all", help="only among these videos (default all)")
+    p.add_argument("--same", action="store_true", help="also search audio by audio and video by video")
+    p.add_argument(
+        "--level", choices=LEVELS, default="video", help="rank by whole videos (default) or by their best segment"
+    )
+    p.add_argument("--threads", type=positive, metavar="N", help="cores of the search (default: all)")
+    for name in ("json", "csv"):
+        p.add_argument(f"--{name}", metavar="FILE", help=f"write the matches as {name.upper()}; - for the output")
+    p.add_argument("--html", metavar="FILE", help="write a page with stills and players")
+    return p
+
+
+def main() -> None:
+    """Command line."""
+    given = arguments().parse_args()
+    query = Query(read(given.config), given.experiment, given.seed, given.threads)
+    if any(query.record["random_weights"].values()):
+        names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)
+        log.warning("%s has RANDOM weights: matches by it mean little", names)
+    split = None if given.split == "all" else given.split
+    answers = query.search_all(given.items, given.top, split, given.same, given.level)
+    texts = {}
+    if given.json:
+        written = as_json(query, answers, split, given.level)
+        texts[given.json] = json.dumps(written, indent=1, ensure_ascii=False) + "\n"
+    if given.csv:
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *as_rows(answers)])
+        texts[given.csv] = file.getvalue()
+    for target, text in texts.items():
+        if target == "-":
+            print(text, end="")
+        else:
+            write_text(Path(target), text)
+    if "-" not in texts:
+        print(as_text(answers))
+    if given.html:
+        from eval.query.page import page  # only here: it needs the report's modules
+
+        write_text(Path(given.html), page(query, answers))
+    refuse_nothing(answers)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all. Titles may hold what is not UTF-8; that becomes question marks."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+    log.info("wrote %s", os.path.abspath(path))
+
+
+def refuse_nothing(answers: list[Answer]) -> None:
+    """Raise UserError if nothing at all could be searched; what could is shown before."""
+    if not any(answer.searches for answer in answers):
+        raise UserError("nothing was searched: none of the queries has audio or video that can be read (see above)")
+
+
+if __name__ == "__main__":
+    run(main)

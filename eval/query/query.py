@@ -1,0 +1,315 @@
+"""Search the collection with a new audio or video file, or with one of its own videos.
+
+    from eval.query.query import Query
+
+    query = Query("results/demo", "recommended")
+    for search in query.search("song.mp3").searches:  # by audio, among all videos
+        for match in search.matches:
+            print(match.rank, match.video_id, match.cosine, match.moment.start)
+
+Reads config.json, the plan, the manifest, the probe's starts, and one seed's checkpoint and embeddings; of files what
+`pipeline.outside` reads. Writes nothing but that module's temporary folder. A file is read by the same readers and
+networks as the collection was, and its segments by the same rule; what would differ is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import nn
+
+from config.cli import UserError
+from config.heads import Modality
+from config.model import Config, read
+from data.manifest import read_manifest
+from eval.query.scan import Level, Ranked, best_moment, good_ones, search
+from heads.checkpoint import load_checkpoint
+from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings
+from heads.kernels import kernels
+from heads.runs import Run, runs
+from pipeline.features import Split, open_features
+from pipeline.outside import File, FileFeatures, read_files
+from pipeline.records import Failure, read_record
+
+MODALITIES: tuple[Modality, Modality] = ("audio", "video")
+ACROSS: tuple[tuple[Modality, Modality], ...] = (("audio", "video"), ("video", "audio"))
+WITHIN: tuple[tuple[Modality, Modality], ...] = (("audio", "audio"), ("video", "video"))
+COLUMNS = ["video_id", "path", "artist", "title", "split", "status"]
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine."""
+
+    query_start: float
+    start: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """A video of the collection that a query found. `own`: it is the query itself. `row` is that of the manifest."""
+
+    rank: int
+    row: int
+    video_id: str
+    title: str | None
+    artist: str | None
+    path: str
+    cosine: float
+    own: bool
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class Search:
+    """One modality of the query against one of the collection.
+
+    `gallery` counts the videos compared. `own_rank`: where the query's own video came, ties sharing their middle rank;
+    None for a query that is not of the gallery, and within one modality, where it is left out.
+    """
+
+    source: Modality
+    target: Modality
+    gallery: int
+    own_rank: float | None
+    matches: list[Match]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query gave.
+
+    `query` is what was asked, a file or an id, and `path` its file; `video_id` is set for videos of the collection.
+    `failures`: by modality, why it was not searched by it. `starts` of the query's segments in seconds.
+    """
+
+    query: str
+    path: str
+    video_id: str | None
+    starts: list[float]
+    failures: dict[Modality, list[Failure]] = field(default_factory=dict)
+    searches: list[Search] = field(default_factory=list)
+
+
+@dataclass
+class _Asked:
+    """A query on its way: its segments by modality, float16 [segments, embedding]."""
+
+    text: str
+    row: int | None
+    path: str
+    from_file: bool
+    starts: np.ndarray
+    segments: dict[Modality, np.ndarray] = field(default_factory=dict)
+    failures: dict[Modality, list[Failure]] = field(default_factory=dict)
+
+
+class Query:
+    """The embeddings of one training, open to be searched.
+
+    `results`: the results folder or its configuration. `seed`: which of `heads.seeds`; default: the first. `threads`:
+    cores of the search; default: all. Raises UserError if embeddings are missing or of other keys than the cache.
+    """
+
+    def __init__(
+        self,
+        results: str | os.PathLike[str] | Config,
+        experiment: str,
+        seed: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.config = results if isinstance(results, Config) else read(Path(results) / "config.json")
+        self.run = _run_of(self.config, experiment, seed)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.sides = self.config.sides(experiment)
+        self._view = open_features(self.config.paths, self.threads)
+        self.keys = {name: self._view.key(name) for name in self.sides.backbones}
+        self.record = embeddings_record(self.run, self.keys)
+        if self.record["videos"] != self._view.videos:
+            raise UserError(
+                f"{self.run.folder / 'embeddings.json'} is of {self.record['videos']} videos, the cache has "
+                f"{self._view.videos}; run `snakemake embeddings …`"
+            )
+        self._stored = {modality: open_embeddings(self.run, modality) for modality in MODALITIES}
+        self._table = read_manifest(self.config.paths.manifest, COLUMNS).slice(0, self._view.videos)
+        self._starts = self._view.start()
+
+    def search(
+        self,
+        item: str | os.PathLike[str],
+        top: int = 10,
+        split: Split | None = None,
+        same: bool = False,
+        level: Level = "video",
+    ) -> Answer:
+        """Search with one file or id; see `search_all`."""
+        return self.search_all([item], top, split, same, level)[0]
+
+    def search_all(
+        self,
+        items: Sequence[str | os.PathLike[str]],
+        top: int = 10,
+        split: Split | None = None,
+        same: bool = False,
+        level: Level = "video",
+    ) -> list[Answer]:
+        """Return the `top` most similar videos of each of `items`: ids of the collection, or paths of files.
+
+        Audio is compared with the videos' video and video with their audio; with `same` also within a modality, where
+        the query's own video is left out. `split`: only among its videos; retired videos are in none. Raises UserError
+        for what is neither an id nor a file. A file that cannot be read is an Answer with its failures.
+        """
+        asked = [self._asked(os.fspath(item)) for item in items]
+        self._read_files([one for one in asked if one.from_file])
+        allowed = pc.equal(self._table["status"], "active")
+        if split is not None:
+            allowed = pc.and_(allowed, pc.fill_null(pc.equal(self._table["split"], split), False))
+        mask = allowed.to_numpy().astype(bool)
+        answers = [self._answer(one) for one in asked]
+        for source, target in ACROSS + (WITHIN if same else ()):
+            self._search(asked, answers, source, target, mask, top, level)
+        return answers
+
+    def _search(
+        self,
+        asked: list[_Asked],
+        answers: list[Answer],
+        source: Modality,
+        target: Modality,
+        allowed: np.ndarray,
+        top: int,
+        level: Level,
+    ) -> None:
+        """Add one direction's search to the answers of all queries that have the source."""
+        able = [i for i, one in enumerate(asked) if source in one.segments]
+        queries = [asked[i].segments[source] for i in able]
+        rows = [asked[i].row for i in able]
+        stored = self._stored[target]
+        ranked = search(stored, allowed, queries, level, top, rows, source == target, self.threads)
+        for i, result in zip(able, ranked, strict=True):
+            matches = self._matches(asked[i], source, target, result)
+            answers[i].searches.append(Search(source, target, result.gallery, result.rank, matches))
+
+    def _matches(self, asked: _Asked, source: Modality, target: Modality, result: Ranked) -> list[Match]:
+        blocks = self._stored[target].read(result.rows)
+        lines = self._table.take(pa.array(result.rows)).to_pylist()
+        matches = []
+        for number, (row, line) in enumerate(zip(result.rows.tolist(), lines, strict=True)):
+            theirs, ours, cosine = best_moment(blocks[number], asked.segments[source])
+            moment = Moment(float(asked.starts[ours]), float(self._starts[row, theirs]), cosine)
+            about = {name: line[name] for name in ("video_id", "title", "artist", "path")}
+            own, similar = row == asked.row, float(result.cosines[number])
+            matches.append(Match(rank=number + 1, row=row, cosine=similar, own=own, moment=moment, **about))
+        return matches
+
+    def _answer(self, asked: _Asked) -> Answer:
+        video_id = None if asked.row is None else self._table["video_id"][asked.row].as_py()
+        starts = [float(start) for start in asked.starts if np.isfinite(start)]
+        return Answer(asked.text, asked.path, video_id, starts, asked.failures)
+
+    def _asked(self, text: str) -> _Asked:
+        """Find out what is asked for: a video of the collection by its id, or a file; UserError if neither."""
+        row = pc.index(self._table["video_id"], pa.scalar(_utf8(text), pa.string())).as_py()
+        unknown = np.full(self.config.segments.count, np.nan, np.float32)
+        if row >= 0:
+            asked = _Asked(text, row, self._table["path"][row].as_py(), False, self._starts[row])
+            for modality in MODALITIES:
+                self._embedded(asked, modality)
+            return asked
+        if not os.path.exists(text):
+            near = difflib.get_close_matches(text, self._table["video_id"].to_pylist(), n=NAMES_SHOWN)
+            suggested = f"; near it: {', '.join(near)}" if near else ""
+            raise UserError(f"'{text}' is no file, and no video of the collection has this id{suggested}")
+        path = os.path.abspath(text)
+        same = (pc.index(self._table["path"], pa.scalar(_utf8(p), pa.string())).as_py() for p in _spellings(path))
+        return _Asked(text, next((row for row in same if row >= 0), None), path, True, unknown)
+
+    def _embedded(self, asked: _Asked, modality: Modality) -> None:
+        """Take what the collection has of one modality of a known video."""
+        assert asked.row is not None
+        segments = self._stored[modality].read(np.array([asked.row]))[0]
+        if good_ones(segments).any():
+            asked.segments[modality] = segments
+            return
+        paths, size = self.config.paths, self.config.shard_videos
+        records = [read_record(paths.done(name, asked.row // size)) for name in self._side(modality)]
+        failures = [f for record in records if record is not None for f in record.failures if f.row == asked.row]
+        asked.failures[modality] = failures
+
+    def _side(self, modality: Modality) -> tuple[str, ...]:
+        return self.sides.audio if modality == "audio" else self.sides.video
+
+    def _read_files(self, asked: list[_Asked]) -> None:
+        """Read, embed and add what each of the files has."""
+        if not asked:
+            return
+        files = [File(one.path, self._id_of(one)) for one in asked]
+        results = read_files(self.config, self.sides.backbones, files)
+        path = self.run.folder / "checkpoint.safetensors"
+        heads, about = load_checkpoint(path)
+        check_keys(path, about, self.keys)
+        with kernels(self.config.heads.matmul, "cpu"):
+            for one, result in zip(asked, results, strict=True):
+                one.starts = result.starts
+                for modality in MODALITIES:
+                    names = self._side(modality)
+                    failures = _distinct([result.failures[name] for name in names if name in result.failures])
+                    if failures:
+                        one.failures[modality] = failures
+                        continue
+                    segments = _embed(getattr(heads, modality), result, names)
+                    if good_ones(segments).any():
+                        one.segments[modality] = segments
+                    else:
+                        message = "the projection head gives no segment of this file a direction"
+                        one.failures[modality] = [Failure(-1, self._id_of(one), "not_finite", message)]
+
+    def _id_of(self, asked: _Asked) -> str:
+        """Return the id that a file's segments are drawn by: its own in the collection, or its name without suffix."""
+        if asked.row is not None:
+            return str(self._table["video_id"][asked.row].as_py())
+        return _utf8(Path(asked.path).stem)
+
+
+def _embed(head: nn.Module, result: FileFeatures, names: Sequence[str]) -> np.ndarray:
+    """Embed the features of one file, float16 [segments, embedding]."""
+    features = np.concatenate([result.features[name] for name in names], axis=1)[None]
+    return embed_block(head, features, np.ones(1, bool), "cpu")[0]
+
+
+def _distinct(failures: list[Failure]) -> list[Failure]:
+    """Return the failures without those that say the same of another backbone."""
+    return list({(f.reason, f.message): f for f in reversed(failures)}.values())[::-1]
+
+
+def _spellings(path: str) -> list[str]:
+    return list(dict.fromkeys([path, os.path.realpath(path)]))
+
+
+def _utf8(text: str) -> str:
+    """Return a text as the manifest could have it. UserError for a file name that is not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the file name {text!r} is not UTF-8; rename the file, or give a link to it") from None
+    return text
+
+
+def _run_of(config: Config, experiment: str, seed: int | None) -> Run:
+    """Return the training of a seed. Raises UserError that lists the experiments or seeds if there is none."""
+    trainings = runs(config, experiment)
+    if seed is None:
+        return trainings[0]
+    known = {training.seed: training for training in trainings}
+    if seed not in known:
+        raise UserError(f"--seed {seed}: heads.seeds has {', '.join(map(str, known))}")
+    return known[seed]

@@ -1,0 +1,112 @@
+"""The answers as JSON, as rows of CSV and as tables for a terminal. Reads and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from eval.query.query import Answer, Query, Search
+from eval.query.scan import Level
+from pipeline.features import Split
+
+COLUMNS = (
+    "query,source,target,rank,video_id,title,artist,path,cosine,own,query_start,start,moment_cosine,gallery".split(",")
+)
+
+
+def as_json(query: Query, answers: Sequence[Answer], split: Split | None, level: Level) -> dict[str, Any]:
+    """Return everything as one JSON object, with what it was computed from."""
+    return {
+        "experiment": query.run.experiment,
+        "seed": query.run.seed,
+        "keys": query.keys,
+        "random_weights": query.record["random_weights"],
+        "embeddings": query.record["digest"],
+        "split": split,
+        "level": level,
+        "segment_seconds": query.config.segments.seconds,
+        "answers": [_answer(answer) for answer in answers],
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    written = asdict(answer)
+    written["failures"] = [
+        {"modality": modality, "reason": failure.reason, "message": failure.message}
+        for modality, failures in answer.failures.items()
+        for failure in failures
+    ]
+    return written
+
+
+def as_rows(answers: Sequence[Answer]) -> Iterator[list[Any]]:
+    """Yield a row of COLUMNS for every match."""
+    for answer in answers:
+        for search in answer.searches:
+            for match in search.matches:
+                yield [
+                    *(answer.query, search.source, search.target, match.rank, match.video_id, match.title),
+                    *(match.artist, match.path, f"{match.cosine:.6f}", match.own, f"{match.moment.query_start:.2f}"),
+                    *(f"{match.moment.start:.2f}", f"{match.moment.cosine:.6f}", search.gallery),
+                ]
+
+
+def as_text(answers: Sequence[Answer]) -> str:
+    """Return tables for people, a query after the other."""
+    return "\n\n".join("\n".join(_lines(answer)) for answer in answers)
+
+
+def _lines(answer: Answer) -> Iterator[str]:
+    known = f" ({printable(answer.video_id)} of the collection)" if answer.video_id not in (None, answer.query) else ""
+    yield f"{printable(answer.query)}{known}"
+    for modality, failures in answer.failures.items():
+        for failure in failures:
+            yield f"  not searched by its {modality}: {failure.reason}: {printable(failure.message)}"
+    for search in answer.searches:
+        yield ""
+        yield f"  {heading(search)}"
+        yield from _table(search)
+
+
+def heading(search: Search) -> str:
+    """Say what was compared with what, and where the query's own video came."""
+    own = ""
+    if search.own_rank is not None:
+        own = f"; its own {search.target} has rank {search.own_rank:g}, by chance {(search.gallery + 1) / 2:g}"
+    return f"its {search.source} → the {search.target} of {search.gallery:,} videos{own}"
+
+
+def _table(search: Search) -> Iterator[str]:
+    header = ["rank", "cosine", "id", "artist, title", "in the query", "in the video", "cosine there"]
+    rows = [
+        [
+            f"{match.rank}{' *' if match.own else ''}",
+            f"{match.cosine:.3f}",
+            *map(printable, (match.video_id, ", ".join(filter(None, (match.artist, match.title))))),
+            *map(minutes, (match.moment.query_start, match.moment.start)),
+            f"{match.moment.cosine:.3f}",
+        ]
+        for match in search.matches
+    ]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for cells in (header, *rows):
+        texts = [
+            cell.ljust(w) if 2 <= i <= 3 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        yield "  " + "  ".join(texts).rstrip()
+    if any(match.own for match in search.matches):
+        yield "  * the query itself"
+
+
+def minutes(seconds: float) -> str:
+    """Format seconds as a player shows them: `1:02.5`."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
+
+
+def printable(text: str | None, most: int = 60) -> str:
+    """Return a text for a terminal: without control characters, and shortened."""
+    shown = "".join(c if c.isprintable() else "�" for c in text or "")
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
