@@ -117,6 +117,8 @@ class Config(Section):
             )
         if "relations" in asked:
             self.check_relations()
+        if "paper_code" in asked:
+            self.study.paper_code.check_clone()
 
     def check_relations(self) -> None:
         """Raise UserError if `study.relations` lacks its backbones, or has too few permutations for significance."""

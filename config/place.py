@@ -47,8 +47,16 @@ def check_not_a_copy(path: Path, raw: dict[str, Any], results: str) -> None:
 
 
 def absolute(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with an absolute path of the table, because modules may be started in any folder."""
-    return raw if raw.get("videos") is None else raw | {"videos": os.path.abspath(raw["videos"])}
+    """Return a configuration with absolute paths of the table of videos and of the authors' code, because modules may
+    be started in any folder."""
+    if raw.get("videos") is not None:
+        raw = raw | {"videos": os.path.abspath(raw["videos"])}
+    code = raw.get("study", {}).get("paper_code", {})
+    if code.get("clone") is not None or code.get("checkpoints"):
+        clone = code.get("clone") and os.path.abspath(code["clone"])
+        code = code | {"clone": clone, "checkpoints": [os.path.abspath(path) for path in code.get("checkpoints", [])]}
+        raw = raw | {"study": raw["study"] | {"paper_code": code}}
+    return raw
 
 
 def _same(here: Path, results: str) -> bool:

@@ -1,6 +1,7 @@
 """Write the page of the study: for each question the findings, how sure they are, the method and its limits.
 
-Reads study/QUESTION.json of every question in `study.questions` (study/answer.py) and plan.json. Writes into report/:
+Reads study/QUESTION.json of every question in `study.questions` (study/answer.py), and plan.json where one of them
+needs videos. Writes into report/:
   study.html                        self-contained: plots are inside, nothing is loaded, no scripts
   tables/study-QUESTION-TABLE.csv   every table of every answer
   plots/study-*.png, *.svg          every plot

@@ -1,6 +1,6 @@
 """Write the study's page as HTML from the answers. Jinja escapes all text.
 
-Reads plan.json and manifest.json; writes nothing.
+Reads plan.json and manifest.json, where a question needs videos; writes nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def file_name(answer: Answer, table: str) -> str:
 def study(config: Config, answers: list[Answer], plots: dict[str, list[Plot]]) -> str:
     """Return the page as HTML; `plots` are by question."""
     paths = config.paths
-    plan, manifest = read_plan(paths), read_json(paths.manifest_record) or {}
+    plan = read_plan(paths) if config.study.needs_videos else None
+    manifest = read_json(paths.manifest_record) or {} if plan else {}
     random = sorted({name for answer in answers for name in answer.random_weights})
     return (
         environment()
@@ -59,7 +60,7 @@ def study(config: Config, answers: list[Answer], plots: dict[str, list[Plot]]) -
         .render(
             config=config,
             plan=plan,
-            videos=plan.videos - manifest.get("retired", 0),
+            videos=plan.videos - manifest.get("retired", 0) if plan else 0,
             answers=answers,
             plots=plots,
             tables={answer.part: [shown(answer, name) for name in answer.tables] for answer in answers},

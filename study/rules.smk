@@ -21,8 +21,7 @@ for question in QUESTIONS:
 rule write_study:
     input:
         [PATHS.study(question) for question in asked_questions(CONFIG.study)],
-        PATHS.plan,
-        PATHS.manifest_record,
+        [PATHS.plan, PATHS.manifest_record] if CONFIG.study.needs_videos else [],
     output:
         PATHS.study_page,
     log:

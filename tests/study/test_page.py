@@ -31,7 +31,7 @@ def plot(made: Answer, folder: Path) -> list[Plot]:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return simulate(tmp_path_factory.mktemp("study"), videos=30)
+    return simulate(tmp_path_factory.mktemp("study"), videos=30, study={"questions": list(QUESTIONS)})
 
 
 @pytest.fixture(scope="module")
