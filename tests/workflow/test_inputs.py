@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from study import QUESTIONS
 from tests.support.commands import ROOT, execute
+from tests.support.paper_code import SMALL, write_clone
 from tests.support.tracing import Job, Opened, jobs_of
 from tests.support.workflow import snakemake
 
 STUDY = {
+    "questions": list(QUESTIONS),
     "seeds": [0, 1],
     "length": {
         "videos": 20,
@@ -53,7 +56,7 @@ EXEMPT = [
     (r".*", r".*config\.json", "all of it that changes what a rule writes is in the rule's params"),
     (
         r".*",
-        r"(work|ledger|logs|benchmarks|study/\w+/pieces)/.*|study/length/\w+/(work|ledger|logs)/.*",
+        r"(work|ledger|logs|benchmarks|study/\w+/(pieces|running))/.*|study/length/\w+/(work|ledger|logs)/.*",
         "own progress",
     ),
     (r"render", r"rendered/.*", "what it has rendered already"),
@@ -109,7 +112,9 @@ def cache(demo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     shutil.copytree(demo[0] / "results", folder / "results")
     backbones = demo[1]["backbones"] | {n: {"weights": "none"} for n in ("sound_descriptors", "picture_descriptors")}
-    config = demo[1] | {"results": str(folder / "results"), "backbones": backbones, "study": STUDY}
+    paper_code = SMALL | {"cache": True, "clone": str(write_clone(folder / "clone"))}
+    study = STUDY | {"paper_code": paper_code}
+    config = demo[1] | {"results": str(folder / "results"), "backbones": backbones, "study": study}
     (folder / "results" / "plan.json").unlink()  # as results that were moved ask for, where a backbone is new
     snakemake(folder, config, "extract")
     return folder, config
