@@ -135,7 +135,7 @@ def equally_good(seed: int, test: int, train: int = 200) -> dict[str, Any]:
             fitted = fit(splits[0], splits[1], settings, [], True, seed)
             scores, all_classes = fitted.scores(parts[2][:, 0])[None], np.ones(classes, bool)
             scored = Scores(scores, np.full((1, classes), 0.5), [fitted.epoch], dim)
-            measures.append(measure_probe(scored, truth[2], list("abc"), all_classes, times, True))
+            measures.append(measure_probe(scored, truth[2], list("abc"), all_classes, times, test, True))
         probed[task] = {"videos": counts, "comparisons": [COMPARISON | compare(measures[0], measures[1], "auc")]}
     return below_features(probed)
 

@@ -36,10 +36,11 @@ def group_numbers(videos: pa.Table) -> np.ndarray:
 
     Columns as in `group_keys`. All statistics take their units from here.
     """
-    return numbered(group_keys(videos))
-
-
-def numbered(keys: list[str]) -> np.ndarray:
-    """Return numbers from 0 in the order of the sorted keys, int64 [keys]."""
+    keys = group_keys(videos)
     number = {key: i for i, key in enumerate(sorted(set(keys)))}
     return np.fromiter((number[key] for key in keys), np.int64, len(keys))
+
+
+def renumbered(groups: np.ndarray) -> np.ndarray:
+    """Return the groups of some of the videos, int64 [videos], numbered from 0 without gaps."""
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)

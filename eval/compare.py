@@ -2,9 +2,10 @@
 
 Reads eval/EXPERIMENT/retrieval.json and .safetensors of every experiment. Writes eval/comparison.json: for each
 pair of experiments, level, direction and metric, over the full test split, the difference of the means over seeds with
-two 95 % intervals. One is paired by query: both experiments are measured on the same resamples of the test videos, so
-what makes a video hard for both cancels out. The other is Welch's, over the seeds. A difference counts only if neither
-contains 0. Not corrected for multiple comparisons: each 95 % interval misses a true zero about 1 time in 20.
+two 95 % intervals. One is paired by query: both experiments are measured on the same resamples of the test split's
+groups (data/groups.py), so what makes a video hard for both cancels out. The other is Welch's, over the seeds. A
+difference counts only if neither contains 0. Not corrected for multiple comparisons: each 95 % interval misses a true
+zero about 1 time in 20.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def compare(config: Config) -> dict[str, Any]:
         for r in written_a["results"]:
             if r["gallery"] == "full":
                 kind, key = (r["level"], r["direction"]), f"{r['level']}/{r['direction']}"
-                paired = metric_intervals(values_a[key] - values_b[key], names=list(r["metrics"]))
+                values, groups = values_a[key] - values_b[key], written_a["test_groups"]
+                paired = metric_intervals(values, groups, names=list(r["metrics"]))
                 for name in [name for name in paired if name in METRICS]:
                     line = difference(name, r["metrics"][name]["seeds"], of_b[kind][name]["seeds"], paired[name])
                     results.append({"a": a, "b": b, "level": kind[0], "direction": kind[1], **line})
@@ -74,7 +76,9 @@ def difference(metric: str, a: list[float], b: list[float], paired: tuple[float,
 def _check_same(a: str, b: str, loaded: dict[str, Any]) -> None:
     """UserError unless both experiments have the same queries, resamples and metrics."""
     (written_a, values_a), (written_b, values_b) = loaded[a], loaded[b]
-    same = [written_a[key] == written_b[key] for key in ("bootstrap", "seed", "segments")]
+    # Without `test_groups` the resamples are those of an earlier version, which drew videos.
+    same = ["test_groups" in written_a, "test_groups" in written_b]
+    same += [written_a.get(key) == written_b.get(key) for key in ("bootstrap", "seed", "segments", "test_groups")]
     # Experiments may read different backbones, but a backbone of both must have the same features in both.
     of_b = written_b["keys"]
     same += [key == of_b[backbone] for backbone, key in written_a["keys"].items() if backbone in of_b]

@@ -8,7 +8,8 @@ those of an experiment on other backbones):
   galleries    25 videos and 20 segments drawn by `eval.seed`, each with the three nearest by audio, by video and by
                both (the mean of the two cosines), always of other videos; and across modalities, where the positive
                may be among them, with the positive's rank
-  agreement    the share of genre, tags and artist that all videos have in common with their three nearest, and chance
+  agreement    the share of genre, tags and artist that all videos have in common with their three nearest, and chance;
+               for genre and tags among videos of other groups (data/groups.py)
   consistency  similarity of a video's own segments, beside that of segments of other videos
   maps         principal components of whole videos, as unit vectors
 Features of two backbones have no common space, so features have no neighbours across modalities. Their mean over the
@@ -32,6 +33,7 @@ from config.cli import UserError, parser, run
 from config.files import write_json
 from config.heads import Sides
 from config.model import Config, read
+from data.groups import group_numbers
 from data.labels import read_labels
 from data.manifest import read_manifest
 from eval.maps import maps
@@ -76,7 +78,8 @@ class Space:
                 for x, unit in zip((self.audio, self.video), self.unit, strict=True)
             )
             owner = np.nonzero(good)[0]
-        return Items(audio.astype(np.float32), video.astype(np.float32), owner, self.shared, self.unit)
+        groups = group_numbers(self.table)
+        return Items(audio.astype(np.float32), video.astype(np.float32), owner, groups, self.shared, self.unit)
 
 
 def _units(rows: np.ndarray) -> np.ndarray:
@@ -269,6 +272,7 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
         "space": "features" if sides else "embeddings",
         **space.facts,
         "videos": space.table.num_rows,
+        "groups": len(np.unique(group_numbers(space.table))),
         "seed": seed,
         "bootstrap": resamples,
         "nearest": NEAREST,

@@ -20,25 +20,27 @@ Key = tuple[str, str, str, int]
 class Ranking:
     """Ranks of one key: one array float64 [draws · size] a seed, all galleries concatenated."""
 
-    owner: np.ndarray
-    """The video of each rank, int [draws · size]."""
+    group: np.ndarray
+    """The group of each query (data/groups.py), int [draws · size]."""
     size: int
     ranks: list[np.ndarray]
     formula: list[float]
-    """The published formula's median, mean of the galleries; empty where there are too many items to sort."""
+    """The published formula's median, mean of the galleries; empty for audio → video, which the published code does not
+    compute, and where there are too many items to sort."""
 
 
 def entry(ranking: Ranking, values: np.ndarray) -> dict[str, Any]:
     """Return a ranking as JSON; `values` [resamples, metrics] is the seeds' mean of `eval.bootstrap.resampled`.
 
     For each of METRICS in `metrics`: `value`, the mean over seeds; `low` and `high`, its 95 % bootstrap interval over
-    videos; `chance`; `seeds`, the value of each, and `seeds_low`, `seeds_high`, the 95 % t-interval of their mean (null
+    groups; `chance`; `seeds`, the value of each, and `seeds_low`, `seeds_high`, the 95 % t-interval of their mean (null
     of one seed). `better_than_chance`: the whole bootstrap interval of the median rank lies below the chance level.
     `histogram`: counts of the rank's share of the gallery in 20 bins, mean over seeds; `histogram_chance`: the
     counts expected by chance (uneven in a small gallery).
     """
-    size, queries = ranking.size, len(ranking.owner)
-    by_seed, interval, by_chance = [summary(rank) for rank in ranking.ranks], metric_intervals(values), chance(size)
+    size, queries = ranking.size, len(ranking.group)
+    interval = metric_intervals(values, len(np.unique(ranking.group)))
+    by_seed, by_chance = [summary(rank) for rank in ranking.ranks], chance(size)
     metrics = {}
     for name in METRICS:
         seeds = [metrics_of_seed[name] for metrics_of_seed in by_seed]

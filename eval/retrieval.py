@@ -2,15 +2,17 @@
 
 Reads the manifest, the plan and an experiment's embeddings, one seed after the other. Writes into eval/EXPERIMENT/:
   retrieval.json         for segments and for whole videos, which are different tables, in both directions, over the
-                         full test split and (where that is larger) over drawn galleries of `eval.galleries` items, of
+                         full test split and (where that has more) over drawn galleries of `eval.galleries` videos, of
                          1,000 as in the paper: the metrics of the true ranks (heads/metrics.py), their chance levels, a
-                         histogram, and the published code's formula beside them, which is not a rank
+                         histogram, and for video → audio the published code's formula, which is not a rank
                          (eval/published.py)
   retrieval.safetensors  the bootstrap's values for the full galleries, of which eval/compare.py takes differences: for
                          each level and direction [resamples, metrics], columns in the order of the JSON's `metrics`
-Values are means over the seeds, with two 95 % intervals: by bootstrap over videos and by Student's t over the seeds.
-A video's embedding is the mean of its segments' unit vectors, scaled to unit length; with `normalise: false` it is the
-mean of the segments' vectors as they are, and items are compared by dot products.
+Values are means over the seeds, with two 95 % intervals: by bootstrap over groups (data/groups.py) and by Student's t
+over the seeds. A video's embedding is the mean of its segments' unit vectors, scaled to unit length; with `normalise:
+false` it is the mean of the segments' vectors as they are, and items are compared by dot products. A drawn gallery of
+segments has one of each video, at random, so that no two segments of one video compete; the paper's code takes the
+first. The full gallery has all segments.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from safetensors.numpy import save_file
 from config.cli import UserError, experiment_parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
+from data.groups import group_numbers
 from data.manifest import read_manifest
-from eval.bootstrap import resampled
+from eval.bootstrap import few_groups, resampled
 from eval.published import LARGEST, NAME, published_formula
 from eval.rankings import Key, Ranking, entry
 from eval.ranks import UNIT, ranks, unit_rows
@@ -45,6 +48,8 @@ BLOCK = 4096
 """Videos pooled at a time."""
 LEVELS = ("segment", "video")
 DIRECTIONS = ("audio_to_video", "video_to_audio")
+PUBLISHED = "video_to_audio"
+"""The direction of the published code's number: it prints it for both."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ class TestSet:
     total: int
     record: dict[str, Any]
     unit: tuple[bool, bool] = UNIT
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Groups of the videos, numbered from 0: int64 [videos]."""
+        return group_numbers(self.table)
 
     def level(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return audio and video [items, embedding] and each item's video, int [items], for `segment` or `video`."""
@@ -132,42 +142,58 @@ def _check(total: int, usable: int) -> None:
 
 def collect(test: TestSet, galleries: list[int], seed: int, rankings: dict[Key, Ranking]) -> None:
     """Rank one training's test embeddings and add the ranks to `rankings`."""
+    groups = test.groups
     for level in LEVELS:
         audio, video, owner = test.level(level)
+        group = groups[owner]
         chosen_items = [("full", np.arange(len(owner))[None])]
-        chosen_items += [("drawn", draw(len(owner), size, seed)) for size in galleries if size < len(owner)]
+        chosen_items += [("drawn", draw(owner, size, seed)) for size in galleries if fits(size, owner)]
         for kind, items in chosen_items:
             pairs = [ranks(audio[chosen], video[chosen], unit=test.unit) for chosen in items]
             size = items.shape[1]
             for number, direction in enumerate(DIRECTIONS):
-                new = Ranking(owner[items].ravel(), size, [], [])
+                new = Ranking(group[items].ravel(), size, [], [])
                 ranking = rankings.setdefault((level, direction, kind, size), new)
                 ranking.ranks.append(np.concatenate([pair[number] for pair in pairs]))
-                if size <= LARGEST:
-                    queries, candidates = (audio, video) if number == 0 else (video, audio)
-                    medians = [np.median(published_formula(queries[chosen], candidates[chosen])) for chosen in items]
+                if direction == PUBLISHED and size <= LARGEST:
+                    medians = [np.median(published_formula(video[chosen], audio[chosen])) for chosen in items]
                     ranking.formula.append(float(np.mean(medians)))
 
 
-def notes_on(rankings: dict[Key, Ranking], galleries: list[int]) -> list[str]:
-    """Return sentences on what was left out, and why."""
-    notes = []
+def notes_on(rankings: dict[Key, Ranking], galleries: list[int], videos: int, groups: int) -> list[str]:
+    """Return sentences on what is wrong with so few test videos and groups, and on what was left out."""
+    notes = few_groups(groups, "the test split")
+    drawn = {key[3] for key in rankings if key[2] == "drawn"}
+    missing = [str(size) for size in galleries if size not in drawn]
+    if missing:
+        only = "" if drawn else ", so the full gallery is the only one"
+        sizes = " or ".join(missing)
+        notes.append(f"no galleries of {sizes} videos were drawn: the test split has {videos}{only}")
     for level in LEVELS:
-        full = next(ranking for key, ranking in rankings.items() if (key[0], key[2]) == (level, "full"))
-        missing = [str(size) for size in galleries if size >= full.size]
-        if missing:
-            only = ", so the full gallery is the only one" if missing == [str(size) for size in galleries] else ""
-            sizes = " or ".join(missing)
-            notes.append(f"no galleries of {sizes} {level}s were drawn: the test split has {full.size}{only}")
+        full = next(ranking for key, ranking in rankings.items() if key[:3] == (level, PUBLISHED, "full"))
         if not full.formula:
             notes.append(f"the published formula was left out for the full gallery of {full.size} {level}s: too many")
     return notes
 
 
-def draw(items: int, gallery: int, seed: int) -> np.ndarray:
-    """Draw galleries: item numbers int64 [DRAWS, gallery], none twice in one gallery."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, items]))
-    return np.stack([rng.choice(items, size=gallery, replace=False) for _ in range(DRAWS)])
+def fits(gallery: int, owner: np.ndarray) -> bool:
+    """Return whether galleries of so many videos are drawn from items of the videos `owner`, int [items].
+
+    There must be so many videos, and another gallery than the full one.
+    """
+    return gallery < len(owner) and gallery <= len(np.unique(owner))
+
+
+def draw(owner: np.ndarray, gallery: int, seed: int) -> np.ndarray:
+    """Draw galleries of one item of each of `gallery` videos: item numbers int64 [DRAWS, gallery].
+
+    `owner` int [items], ascending, is the video of each item. Videos are drawn first, then an item of each, all with
+    equal chances; no video stands twice in one gallery.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(owner)]))
+    _, first, count = np.unique(owner, return_index=True, return_counts=True)
+    videos = np.stack([rng.choice(len(first), size=gallery, replace=False) for _ in range(DRAWS)])
+    return np.asarray(first[videos] + rng.integers(count[videos]))
 
 
 def retrieval(config: Config, name: str) -> dict[str, Any]:
@@ -177,9 +203,10 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
         test, _ = load_test(config, name, training)
         records.append(test.record)
         collect(test, e.galleries, e.seed, rankings)
+    groups = len(np.unique(test.groups))
     tensors, results = {"rows": test.table["row"].to_numpy().copy()}, []
     for (level, direction, kind, _), ranking in rankings.items():
-        by_seed = [resampled(rank, ranking.owner, e.bootstrap, e.seed) for rank in ranking.ranks]
+        by_seed = [resampled(rank, ranking.group, e.bootstrap, e.seed) for rank in ranking.ranks]
         values = np.mean(by_seed, axis=0)
         results.append({"level": level, "direction": direction, "gallery": kind, **entry(ranking, values)})
         if kind == "full":
@@ -194,9 +221,10 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
         "bootstrap": e.bootstrap,
         "test_videos": test.total,
         "test_videos_valid": test.table.num_rows,
+        "test_groups": groups,
         "segments": test.audio.shape[1],
-        "published_formula": f"median of {NAME}, which is not a rank: see eval/published.py",
-        "notes": notes_on(rankings, e.galleries),
+        "published_formula": f"median of {NAME}, video → audio, which is not a rank: see eval/published.py",
+        "notes": notes_on(rankings, e.galleries, test.table.num_rows, groups),
         "results": results,
     }
     folder = config.paths.eval(name)

@@ -3,6 +3,9 @@
 CACHE = [PATHS.features_record, PATHS.manifest_record]
 
 
+# What is resampled for intervals (data/groups.py). It was videos once: intervals of both kinds must not be compared.
+UNITS = {"units": "groups"}
+
 # Backbones that only some experiments read: a video is ranked if all of them could read it.
 ALSO_READ = {"backbones": CONFIG.used_backbones} if len(CONFIG.spaces) > 1 else {}
 
@@ -15,7 +18,7 @@ rule retrieval:
         json=PATHS.eval("{experiment}") / "retrieval.json",
         resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
     params:
-        eval=CONFIG.eval.model_dump() | ALSO_READ,
+        eval=CONFIG.eval.model_dump() | ALSO_READ | UNITS,
         seeds=CONFIG.heads.seeds,
     log:
         LOGS / "retrieval" / "{experiment}.log",
@@ -56,7 +59,7 @@ rule neighbours_of_features:
     output:
         PATHS.eval("{space}") / "neighbours.json",
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
         sides=CONFIG.used_backbones,
     log:
         LOGS / "neighbours" / "{space}.log",
@@ -76,7 +79,7 @@ rule neighbours:
     output:
         PATHS.eval("{experiment}") / "neighbours.json",
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *ALSO_READ.values()],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *ALSO_READ.values(), *UNITS.values()],
     log:
         LOGS / "neighbours" / "{experiment}.log",
     benchmark:
@@ -93,7 +96,7 @@ PROBED = {
     "seeds": CONFIG.heads.seeds,
     "sides": CONFIG.used_backbones,
     "bootstrap": [CONFIG.eval.bootstrap, CONFIG.eval.seed],
-}
+} | UNITS
 
 
 # One core each: there are as many jobs as tasks and experiments, and small matrices gain nothing from a second one.
@@ -148,7 +151,7 @@ rule diagnose:
     output:
         PATHS.eval("{experiment}") / "diagnosis.json",
     params:
-        eval=CONFIG.eval.model_dump(),
+        eval=CONFIG.eval.model_dump() | UNITS,
     log:
         LOGS / "diagnose" / "{experiment}.log",
     benchmark:

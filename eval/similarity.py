@@ -1,8 +1,8 @@
 """Nearest items, labels that neighbours share, and similarity of a video's own segments.
 
 Reads and writes nothing. An item is a segment or a whole video; it has a vector of audio and one of video, and
-belongs to a video. Intervals are percentile bootstrap intervals over videos, as in eval/bootstrap.py:
-segments of one video are not independent.
+belongs to a video. Intervals are bootstrap intervals over groups, as in eval/bootstrap.py: segments of one video and
+videos of one group are not independent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data.groups import renumbered
 from eval.bootstrap import percentile_interval
 from eval.ranks import UNIT
 from eval.seeds import ROUNDING
@@ -48,14 +49,16 @@ def comparable(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Items:
     """Items to search among: `audio` and `video` float32 [items, dim]; `owner` int64 [items], the video.
 
-    `shared`: both modalities are embedded in one space and can be compared; features are not. `unit`: whether audio and
-    video are unit vectors. Others are compared across modalities by dot products; within a modality, where the longest
-    would be everybody's neighbours, all are compared by cosine.
+    `groups` int64 [videos] are the groups of the videos (data/groups.py). `shared`: both modalities are embedded in one
+    space and can be compared; features are not. `unit`: whether audio and video are unit vectors. Others are compared
+    across modalities by dot products; within a modality, where the longest would be everybody's neighbours, all are
+    compared by cosine.
     """
 
     audio: np.ndarray
     video: np.ndarray
     owner: np.ndarray
+    groups: np.ndarray
     shared: bool
     unit: tuple[bool, bool] = UNIT
 
@@ -98,14 +101,15 @@ def closest(similar: np.ndarray, k: int, ordered: bool = True) -> np.ndarray:
 def nearest(items: Items, query: np.ndarray, by: str, k: int, leave_out: str) -> Iterator[tuple[np.ndarray, ...]]:
     """Yield, for blocks of the items `query` (int64), (queries, their k nearest items, those cosines), nearest first.
 
-    `leave_out` excludes all items of the query's own `video`, only the `item` itself, or `nothing`. Where fewer than k
-    remain, there are fewer columns; equally similar items come in the order of their numbers.
+    `leave_out` excludes all items of the query's `group`, of its `video`, only the `item` itself, or `nothing`. Where
+    fewer than k remain, there are fewer columns; equally similar items come in the order of their numbers.
     """
     for start in range(0, len(query), BLOCK):
         block = query[start : start + BLOCK]
         similar = items.similar(block, by)
-        if leave_out == "video":
-            excluded = items.owner[block][:, None] == items.owner
+        if leave_out in ("group", "video"):
+            unit = items.owner if leave_out == "video" else items.groups[items.owner]
+            excluded = unit[block][:, None] == unit
         else:
             excluded = np.zeros(similar.shape, dtype=bool)
             if leave_out == "item":
@@ -143,18 +147,23 @@ class Label:
 
 
 def agreement(items: Items, label: Label, by: str, k: int, resamples: int, seed: int) -> dict[str, Any] | None:
-    """Measure how many labels the k nearest items (of other videos) share with the query, beside chance, as JSON.
+    """Measure how many labels the k nearest items share with the query, beside chance, as JSON.
 
-    `value` is the mean over queries of `Label.alike`, `chance` the same over all other labelled videos instead of the
-    nearest ones; `low`, `high` the 95 % interval of `value`, and `better_than_chance` whether the interval of the
-    difference lies above 0. None where fewer than two videos are labelled.
+    Items of the query's group are left out, or all that is shown would be that an artist's videos, which are near each
+    other, have one genre; for the label `artist` only those of its video are. `value` is the mean over queries of
+    `Label.alike`, `chance` the same over all other labelled videos instead of the nearest ones; `low`, `high` the 95 %
+    interval of `value`, and `better_than_chance` whether the interval of the difference lies above 0. None where fewer
+    than two videos are labelled, or none of another group is.
     """
     alike = label.alike()
+    leave_out = "video" if label.name == "artist" else "group"
+    if leave_out == "group":
+        alike[items.groups[:, None] == items.groups] = np.nan
     known = np.flatnonzero(~np.isnan(alike).all(axis=1))
     query = np.flatnonzero(np.isin(items.owner, known))
     if len(known) < 2 or not len(query):
         return None
-    blocks = nearest(items, query, by, k, "video")
+    blocks = nearest(items, query, by, k, leave_out)
     shared = [_mean(alike[items.owner[block][:, None], items.owner[near]]) for block, near, _ in blocks]
     of_nearest, of_all = np.concatenate(shared), _mean(alike[items.owner[query]])
     kept = ~np.isnan(of_nearest)
@@ -162,7 +171,8 @@ def agreement(items: Items, label: Label, by: str, k: int, resamples: int, seed:
         return None
     owner = items.owner[query][kept]
     value, chance = (_by_video(mean[kept], owner) for mean in (of_nearest, of_all))
-    low, high = interval(value, resamples, seed)
+    groups = items.groups[np.unique(owner)]
+    low, high = interval(value, groups, resamples, seed)
     return {
         "label": label.name,
         "by": by,
@@ -172,7 +182,7 @@ def agreement(items: Items, label: Label, by: str, k: int, resamples: int, seed:
         "low": low,
         "high": high,
         "chance": float(chance.mean()),
-        "better_than_chance": interval(value - chance, resamples, seed)[0] > ROUNDING,
+        "better_than_chance": interval(value - chance, groups, resamples, seed)[0] > ROUNDING,
     }
 
 
@@ -203,17 +213,22 @@ def consistency(items: Items, by: str, resamples: int, seed: int) -> dict[str, A
         ("between", between),
         ("nearest_same_video", _by_video(np.concatenate(same).astype(np.float64), items.owner[query])),
     ):
-        low, high = interval(value, resamples, seed)
+        low, high = interval(value, items.groups[videos[several]], resamples, seed)
         measured[name] = {"value": float(value.mean()), "low": low, "high": high}
     measured["nearest_same_video"]["chance"] = float(((own - 1) / (len(units) - 1)).mean())
     return measured
 
 
-def interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of `values`, float [videos]."""
+def interval(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of `values`, float [videos]; `groups` int [videos] are
+    resampled."""
+    numbers = renumbered(groups)
+    sums, sizes = np.bincount(numbers, weights=values), np.bincount(numbers)
     rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(values)]))
-    drawn = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    return percentile_interval(np.array(drawn))
+    # One resample at a time: those of a large collection do not fit into memory together.
+    drawn = (rng.integers(len(sizes), size=len(sizes)) for _ in range(resamples))
+    means = np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])
+    return percentile_interval(means, len(sizes))
 
 
 def _mean(alike: np.ndarray) -> np.ndarray:

@@ -46,6 +46,11 @@ class Answer:
     """{table: rows of JSON values}; each becomes report/tables/study-QUESTION-TABLE.csv."""
 
 
+def sentences(notes: list[str]) -> list[str]:
+    """Return notes as sentences of `limits`: with a capital letter and a full stop."""
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]
+
+
 def write_answer(paths: Paths, answer: Answer) -> None:
     """Write study/QUESTION.json and log the findings."""
     write_json(paths.study(answer.part), asdict(answer))

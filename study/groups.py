@@ -1,4 +1,4 @@
-"""Whole groups as the units of folds, bootstrap resamples and re-pairings. Reads and writes nothing.
+"""Whole groups as the units of folds, bootstrap resamples and re-pairings. Reads the manifest; writes nothing.
 
 Videos of one group (by default those of an artist) resemble each other, so they are no independent evidence: if folds
 split a group's videos, the test videos resemble the training videos, and a test that permutes single videos finds
@@ -10,6 +10,16 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
+import pyarrow as pa
+
+from config.paths import Paths
+from data.groups import group_numbers
+from data.manifest import read_manifest
+
+
+def groups_of_rows(paths: Paths, rows: np.ndarray) -> np.ndarray:
+    """Return the groups of these rows of the manifest, int64 [rows], numbered from 0."""
+    return group_numbers(read_manifest(paths.manifest, ["video_id", "artist", "group"]).take(pa.array(rows)))
 
 
 def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:

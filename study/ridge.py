@@ -1,10 +1,10 @@
 """Cross-validated ridge regression: how well targets can be predicted linearly from features. Opens no file.
 
-There are FOLDS folds, which keep the videos of an artist together (study/groups.py). Features are standardised on the
+There are FOLDS folds, which keep the videos of a group together (study/groups.py). Features are standardised on the
 training folds, and the ridge strength is chosen for every target by leave-one-out among them (Golub, Heath & Wahba
 1979, Technometrics 21; scikit-learn's RidgeCV). Held-out features are clipped to the range of the training folds: one
 that hardly varies there could be thousands of standard deviations away. R² is that of all held-out predictions
-together; its interval is a percentile bootstrap over artists. Below 0 the mean of all videos predicts better.
+together; its interval is a percentile bootstrap over groups. Below 0 the mean of all videos predicts better.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from eval.bootstrap import percentile_bounds
+from eval.bootstrap import percentile_bounds, quantiles
 from study.groups import resampled
 
 FOLDS = 5
@@ -40,7 +40,7 @@ def predictions(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Compute R² and the ends of its 95 % interval, float64 [3, targets]; 0 for constant targets.
 
-    `groups` int64 [videos]: the artist of each video; artists are resampled as a whole.
+    `groups` int64 [videos] (data/groups.py) are resampled as a whole.
     """
     counts = np.vstack([np.ones(len(y)), resampled(groups, resamples, seed)])
     n = counts.sum(axis=1, keepdims=True)
@@ -48,4 +48,4 @@ def r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int,
     total = squares - sums**2 / n
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(total > 1e-12 * np.maximum(squares, 1e-300), 1 - errors / total, 0)
-    return np.vstack([values[0], percentile_bounds(values[1:])])
+    return np.vstack([values[0], percentile_bounds(values[1:], quantiles(len(np.unique(groups))))])

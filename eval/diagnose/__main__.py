@@ -25,12 +25,13 @@ from config.files import read_json, write_json
 from config.heads import Sides
 from config.model import Config, read
 from config.paths import Paths
+from data.groups import group_numbers
 from eval.bootstrap import intervals
 from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
 from eval.ranks import UNIT, ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
-from eval.similarity import comparable
+from eval.similarity import comparable, interval
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs
@@ -44,20 +45,25 @@ SAME = 0.999
 
 
 def median_rank(
-    audio: np.ndarray, video: np.ndarray, owner: np.ndarray, config: Config, unit: tuple[bool, bool] = UNIT
+    audio: np.ndarray, video: np.ndarray, groups: np.ndarray, config: Config, unit: tuple[bool, bool] = UNIT
 ) -> dict[str, float]:
-    """Return the median rank audio → video, its interval over videos, and chance; `unit` as of `eval.ranks.ranks`."""
+    """Return the median rank audio → video, its interval over the groups, int [videos], and chance.
+
+    `unit` as of `eval.ranks.ranks`.
+    """
     rank = ranks(audio, video, unit=unit)[0]
-    low, high = intervals(rank, owner, config.eval.bootstrap, config.eval.seed)["median"]
-    videos = len(np.unique(owner))
-    return {"median": float(np.median(rank)), "low": low, "high": high, "chance": (len(rank) + 1) / 2, "videos": videos}
+    low, high = intervals(rank, groups, config.eval.bootstrap, config.eval.seed)["median"]
+    measured = {"median": float(np.median(rank)), "low": low, "high": high, "chance": (len(rank) + 1) / 2}
+    return measured | {"videos": len(rank), "groups": len(np.unique(groups))}
 
 
-def linear_ranks(config: Config, view: Features, sides: Sides, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def linear_ranks(
+    config: Config, view: Features, sides: Sides, train: np.ndarray, test: np.ndarray, groups: np.ndarray
+) -> dict[str, float]:
     """Return test rows' median rank by ridge regression from audio to video, fitted on cached features of train rows.
 
-    It needs no head: what it finds is in the cache's pairs. If the features of one modality are constant, all
-    candidates tie, at chance.
+    `groups` int [test rows]. It needs no head: what it finds is in the cache's pairs. If the features of one modality
+    are constant, all candidates tie, at chance.
     """
     scaled = []
     for backbones in sides:
@@ -68,11 +74,11 @@ def linear_ranks(config: Config, view: Features, sides: Sides, train: np.ndarray
     (x, queries), (y, candidates) = scaled
     if not x.any() or not y.any():
         same = np.ones((len(test), 1))
-        return median_rank(same, same, np.arange(len(test)), config)
+        return median_rank(same, same, groups, config)
     kernel = x @ x.T
     kernel[np.diag_indices_from(kernel)] += 0.1 * np.trace(kernel) / len(kernel)
     predicted = queries @ x.T @ np.linalg.solve(kernel, y)
-    return median_rank(*comparable(predicted, candidates), np.arange(len(test)), config)
+    return median_rank(*comparable(predicted, candidates), groups, config)
 
 
 def of_features(view: Features, sides: Sides, rows: np.ndarray) -> Finding:
@@ -121,17 +127,21 @@ def _embedded(head: nn.Module, features: torch.Tensor, batchwise: bool) -> np.nd
     return embedded
 
 
-def of_labels(units: np.ndarray, labels: list[str | None], config: Config) -> Finding:
-    """Check whether neighbours by `units` [n, d] share labels more often than random videos do."""
+def of_labels(units: np.ndarray, labels: list[str | None], groups: np.ndarray, config: Config) -> Finding:
+    """Check whether neighbours by `units` [n, d] share labels more often than random videos of other groups do."""
     known = np.array([bool(label) for label in labels])
     names, number = np.unique([label for label in labels if label], return_inverse=True)
     if len(names) < 2 or known.sum() < FEWEST:
         return finding("neighbours_without_labels", None, {"labelled": int(known.sum()), "classes": len(names)})
-    agreement, chance = label_agreement(units[known], number)
-    # Shifted by one because `intervals` also takes reciprocals.
-    low, high = intervals(agreement + 1, np.arange(len(agreement)), config.eval.bootstrap, config.eval.seed)["mean"]
-    numbers = {"agreement": float(agreement.mean()), "low": low - 1, "high": high - 1, "chance": chance}
-    return finding("neighbours_without_labels", not low - 1 > chance, numbers)
+    agreement, chance = label_agreement(units[known], number, groups[known])
+    compared = ~np.isnan(agreement)
+    if compared.sum() < FEWEST:
+        return finding("neighbours_without_labels", None, {"labelled": int(compared.sum()), "classes": len(names)})
+    gain, units_of = (agreement - chance)[compared], groups[known][compared]
+    low, high = interval(gain, units_of, config.eval.bootstrap, config.eval.seed)
+    by_chance = float(chance[compared].mean())
+    numbers = {"agreement": float(agreement[compared].mean()), "low": low + by_chance, "high": high + by_chance}
+    return finding("neighbours_without_labels", not low > 0, numbers | {"chance": by_chance})
 
 
 def of_probes(config: Config, paths: Paths, name: str) -> Finding:
@@ -159,17 +169,19 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     shape = of_shape(unit_rows(audio), unit_rows(video))
     medians = {
         "test": next(r for r in ranked["results"] if r["level"] == "segment" and r["gallery"] == "full"),
-        "train": median_rank(trained.audio[good, 0], trained.video[good, 0], np.arange(good.sum()), config, test.unit),
-        "linear": linear_ranks(config, view, sides, rows[good], test.table["row"].to_numpy()),
+        "train": median_rank(
+            trained.audio[good, 0], trained.video[good, 0], group_numbers(view.labels(rows[good])), config, test.unit
+        ),
+        "linear": linear_ranks(config, view, sides, rows[good], test.table["row"].to_numpy(), test.groups),
     }
     whole = medians["test"]["metrics"]["median"]
     medians["test"] = {"median": whole["value"]} | {key: whole[key] for key in ("low", "high", "chance")}
-    medians["test"]["videos"] = ranked["test_videos_valid"]
+    medians["test"] |= {"videos": ranked["test_videos_valid"], "groups": len(np.unique(test.groups))}
     dead = any(line["verdict"] == "found" for line in shape if line["name"] in ("constant_output", "collapse"))
     findings += [of_features(view, sides, rows)]
     findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(sides, training, view, test.record["keys"])
     both = unit_rows(mean_unit(test.audio) + mean_unit(test.video))
-    findings += [of_labels(both, test.table["genre"].to_pylist(), config), of_probes(config, paths, name)]
+    findings += [of_labels(both, test.table["genre"].to_pylist(), test.groups, config), of_probes(config, paths, name)]
     written = {"experiment": name, "seed": training.seed, "random_weights": test.record["random_weights"]}
     written |= {"findings": findings}
     write_json(paths.eval(name) / "diagnosis.json", written)

@@ -50,11 +50,20 @@ def modality_gap(audio: np.ndarray, video: np.ndarray) -> dict[str, float]:
     return {"distance": distance, "spread": inner, "separability": float(np.concatenate(right).mean())}
 
 
-def label_agreement(units: np.ndarray, labels: np.ndarray, nearest: int = 3) -> tuple[np.ndarray, float]:
-    """Return the share of each row's `nearest` neighbours with its label, float [n], and its chance level."""
-    similar = units @ units.T
-    np.fill_diagonal(similar, -np.inf)
-    near = closest(similar, min(nearest, len(units) - 1), ordered=False)
-    _, counts = np.unique(labels, return_counts=True)
-    n = len(labels)
-    return (labels[near] == labels[:, None]).mean(axis=1), float((counts * (counts - 1)).sum() / (n * (n - 1)))
+def label_agreement(
+    units: np.ndarray, labels: np.ndarray, groups: np.ndarray, nearest: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of each row's `nearest` neighbours with its label, and of all rows: two float [n].
+
+    Rows of its own group (`groups` int [n]) never count: they are near and have its label whatever the embedding
+    knows. NaN where there are no others.
+    """
+    similar, other = units @ units.T, groups[:, None] != groups
+    similar[~other] = -np.inf
+    near = closest(similar, min(nearest, len(units)), ordered=False)
+    alike = labels[:, None] == labels
+    shares = []
+    for same, counted in ((np.take_along_axis(alike, near, 1), np.take_along_axis(other, near, 1)), (alike, other)):
+        with np.errstate(invalid="ignore"):
+            shares.append((same & counted).sum(axis=1) / counted.sum(axis=1))
+    return shares[0], shares[1]

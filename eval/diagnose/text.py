@@ -79,7 +79,7 @@ WORDS: dict[str, tuple[Severity, str, str]] = {
     ),
     "neighbours_without_labels": (
         "weak",
-        "Nearest neighbours share a genre no more often than random videos do.",
+        "Nearest neighbours of other groups (artists) share a genre no more often than random videos of them do.",
         "Check whether the labels are right, and measure the same on the backbones' features.",
     ),
     "downstream_below_features": (

@@ -10,9 +10,9 @@ the `auc`, `average_precision` … of every resample; `LEVEL/rows` are the items
 
 LEVEL is `segment` (fitted on segments, each with its video's labels, and scored on segments) or `video` (the mean of a
 video's segments). There is one probe for each of `heads.seeds`, on that seed's embeddings; values are means over them,
-`seeds_low` and `seeds_high` their 95 % interval, `low` and `high` the one over resampled videos. As in the paper, a
-probe on embeddings is fitted on the training videos, which the heads were trained on as well; it is scored on test
-videos, which neither has seen.
+`seeds_low` and `seeds_high` their 95 % interval, `low` and `high` the one over resampled groups (data/groups.py). As in
+the paper, a probe on embeddings is fitted on the training videos, which the heads were trained on as well; it is scored
+on test videos, which neither has seen.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from config.heads import Sides
 from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
+from eval.bootstrap import few_groups
 from eval.paper import PROBE_SCORES
 from eval.probe.fit import fit
 from eval.probe.measure import MeasuredProbe, Scores, compare, measure
@@ -90,15 +91,17 @@ def evaluate(
 ) -> tuple[dict[Kind, MeasuredProbe], dict[str, np.ndarray]]:
     """Measure every probe; return the measurements and the tensors that are stored beside the JSON."""
     scores = score(config, sides, task, representations)
-    test = task.split == "test"
+    test, groups = task.split == "test", task.test_groups
+    count = int(groups.max()) + 1
     measured, tensors = {}, {}
     for level in LEVELS:
         owner = items(task, level)
-        times = resamples(int(test.sum()), owner, config.eval.bootstrap, config.eval.seed)
+        times = resamples(count, groups[owner], config.eval.bootstrap, config.eval.seed)
         tensors[f"{level}/rows"] = task.rows[test][owner]
         for kind, fitted in scores.items():
             if kind[0] == level:
-                result = measure(fitted, task.truth[test][owner], task.classes, task.evaluated, times, task.single)
+                truth = task.truth[test][owner]
+                result = measure(fitted, truth, task.classes, task.evaluated, times, count, task.single)
                 measured[kind] = result
                 tensors["/".join((*kind, "scores"))] = fitted.scores
                 tensors |= {"/".join((*kind, name)): values for name, values in result.resampled.items()}
@@ -123,13 +126,14 @@ def load_measured(paths: Paths, space: str, task: ProbeTask, settings: dict[str,
     """Read what was measured on the backbones' features. Raises UserError if missing or of other videos or settings."""
     path = paths.eval(space) / f"{task.name}.json"
     stored = read_json(path)
-    if stored is None or any(stored[key] != value for key, value in settings.items()):
+    if stored is None or any(stored.get(key) != value for key, value in settings.items()):
         raise UserError(f"{path} is missing or of other videos or settings; run `snakemake evaluate …`")
     tensors = load_file(path.with_suffix(".safetensors"))
     measured = {}
     for entry in stored["results"]:
         kind = entry["level"], entry["representation"], entry["probe"]
-        measured[kind] = MeasuredProbe(entry, {name: tensors["/".join((*kind, name))] for name in entry["metrics"]})
+        values = {name: tensors["/".join((*kind, name))] for name in entry["metrics"]}
+        measured[kind] = MeasuredProbe(entry, values, stored["test_groups"])
     return measured
 
 
@@ -150,6 +154,7 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
         "bootstrap": config.eval.bootstrap,
         "seed": config.eval.seed,
         "videos": {s: int((task.split == s).sum()) for s in ("train", "validation", "test")},
+        "test_groups": len(np.unique(task.test_groups)),
         "classes": task.classes,
         "left_out": task.left_out,
         "unvalidated": task.unvalidated,
@@ -163,6 +168,7 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
     notes = []
     if task.evaluated.any() and (task.split == "validation").any():
         measured, tensors = evaluate(config, sides, task, representations)
+        notes += few_groups(len(np.unique(task.test_groups)), "the test split")
         baselines = load_measured(paths, config.space(sides), task, settings) if experiment else {}
     else:
         notes.append(

@@ -1,4 +1,4 @@
-"""What is reported of the scores of a probe: values, intervals over seeds and over videos, classes. No files."""
+"""What is reported of the scores of a probe: values, intervals over seeds and over groups, classes. No files."""
 
 from __future__ import annotations
 
@@ -28,19 +28,27 @@ class Scores:
 
 @dataclass(frozen=True)
 class MeasuredProbe:
-    """One entry of the JSON, and each metric's macro value in the resamples, float64 [resamples]."""
+    """One entry of the JSON, and each metric's macro value in the resamples, float64 [resamples], of `groups`
+    groups."""
 
     entry: dict[str, Any]
     resampled: dict[str, np.ndarray]
+    groups: int
 
 
 def measure(
-    fitted: Scores, truth: np.ndarray, classes: list[str], evaluated: np.ndarray, times: np.ndarray, single: bool
+    fitted: Scores,
+    truth: np.ndarray,
+    classes: list[str],
+    evaluated: np.ndarray,
+    times: np.ndarray,
+    groups: int,
+    single: bool,
 ) -> MeasuredProbe:
     """Measure one probe on one representation.
 
-    `truth` bool [items, classes]; `evaluated` bool [classes]; `times` as in `eval.probe.metrics`. All classes count in
-    the confusion and the most likely class, the `evaluated` ones in everything else.
+    `truth` bool [items, classes]; `evaluated` bool [classes]; `times` as in `eval.probe.metrics`, of `groups` groups.
+    All classes count in the confusion and the most likely class, the `evaluated` ones in everything else.
     """
     times = np.column_stack([np.ones(len(times), dtype=np.float32), times])  # first the split itself
     chosen, right = truth[:, evaluated], truth.argmax(axis=1)
@@ -68,19 +76,19 @@ def measure(
         seeds = np.stack([macro(value) for value in by_seed])  # [seeds, 1 + resamples]
         mean = seeds.mean(axis=0)
         resampled[name] = mean[1:]
-        low, high = interval(resampled[name])
+        low, high = interval(resampled[name], groups)
         metrics[name] = {"value": number(mean[0]), "low": low, "high": high, "chance": chance.get(name)}
         metrics[name] |= over_seeds(seeds[:, 0])
     by_class = {name: np.mean(by_seed, axis=0) for name, by_seed in values.items() if name != "accuracy"}
     per_class = []
     for i, name in enumerate(c for c, yes in zip(classes, evaluated, strict=True) if yes):
-        low, high = interval(by_class["auc"][1:, i])
+        low, high = interval(by_class["auc"][1:, i], groups)
         line: dict[str, Any] = {"class": name, "support": int(chosen[:, i].sum()), "auc_low": low, "auc_high": high}
         per_class.append(line | {metric: number(value[0, i]) for metric, value in by_class.items()})
     entry = {"dim": fitted.dim, "epochs": fitted.epochs, "metrics": metrics, "per_class": per_class}
     entry["thresholds"] = [[number(t) for t in thresholds] for thresholds in fitted.thresholds]
     entry["confusion"] = confusion(fitted.scores, right, classes) if single else None
-    return MeasuredProbe(entry, resampled)
+    return MeasuredProbe(entry, resampled, groups)
 
 
 def number(value: float) -> float | None:
@@ -88,9 +96,9 @@ def number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval(values: np.ndarray) -> tuple[float | None, float | None]:
+def interval(values: np.ndarray, groups: int) -> tuple[float | None, float | None]:
     """Return the 95 % percentile interval over the resamples in which a value is defined; None if it is in none."""
-    low, high = percentile_interval(values)
+    low, high = percentile_interval(values, groups)
     return number(low), number(high)
 
 
@@ -109,11 +117,11 @@ def confusion(scores: np.ndarray, right: np.ndarray, classes: list[str]) -> dict
 
 
 def compare(a: MeasuredProbe, b: MeasuredProbe, metric: str) -> dict[str, Any]:
-    """Return the difference a - b of a metric's macro values and its interval over the same resamples of the videos.
+    """Return the difference a - b of a metric's macro values and its interval over the same resamples of the groups.
 
     `differs` is false where the interval contains 0: then nothing says that one is better.
     """
     value, base = (probe.entry["metrics"][metric]["value"] for probe in (a, b))
-    low, high = interval(a.resampled[metric] - b.resampled[metric])
+    low, high = interval(a.resampled[metric] - b.resampled[metric], a.groups)
     differs = low is not None and high is not None and excludes_zero((low, high))
     return {"difference": None if value is None else value - base, "low": low, "high": high, "differs": differs}

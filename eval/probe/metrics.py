@@ -16,14 +16,15 @@ ELEMENTS = 2**23
 """Numbers held at once: resamples are worked off in chunks of about this many."""
 
 
-def resamples(videos: int, owner: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Draw `count` resamples of the videos; return how often each item is in each: float32 [items, count].
+def resamples(groups: int, owner: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw `count` resamples of the groups; return how often each item is in each: float32 [items, count].
 
-    Videos, not items, are drawn with replacement (a cluster bootstrap), because segments of one video are not
-    independent; `owner` int [items] says whose each item is. Equal arguments give equal resamples, whatever the items.
+    Groups, not items, are drawn with replacement (a cluster bootstrap), because segments of one video and videos of one
+    group are not independent; `owner` int [items] is the group of each item, numbered from 0. Equal arguments give
+    equal resamples, whatever the items.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, videos]))
-    return resample_counts(videos, count, rng).T.astype(np.float32)[owner]
+    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, groups]))
+    return resample_counts(groups, count, rng).T.astype(np.float32)[owner]
 
 
 def ranking(scores: np.ndarray, truth: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 from config.cli import UserError
 from config.heads import Sides
 from config.model import Config
+from data.groups import group_numbers, renumbered
 from data.labels import LabelTable, read_labels
 from data.manifest import read_manifest
 from eval.probe.fit import ProbeSplit
@@ -36,7 +37,8 @@ NAMES = {"musicnn": "MusicNN", "r2plus1d": "R(2+1)D"}
 class ProbeTask:
     """The labelled videos of one task that the backbones of all experiments could read, ascending by row.
 
-    `rows` int64, `split` text and `good` bool [videos, segments] belong to them; `truth` is bool [videos, classes].
+    `rows` int64, `groups` int64, `split` text and `good` bool [videos, segments] belong to them; `truth` is bool
+    [videos, classes].
     `classes` are those with a positive in the training split, `evaluated` bool [classes] those of them with a positive
     and a negative in the test split; `left_out` says of all others why. Of the evaluated ones, `unvalidated` have no
     positive in the validation split, so there is nothing to choose a threshold by. `single`: one class a video.
@@ -45,6 +47,7 @@ class ProbeTask:
     name: str
     single: bool
     rows: np.ndarray
+    groups: np.ndarray
     split: np.ndarray
     good: np.ndarray
     classes: list[str]
@@ -56,10 +59,22 @@ class ProbeTask:
     random_weights: dict[str, bool]
 
     def digest(self) -> str:
-        """Return the sha256 of the videos, their segments, splits and labels: equal digests mean comparable scores."""
+        """Return the sha256 of the videos, their groups, segments, splits and labels: equal digests mean comparable
+        scores."""
         text = "|".join([*self.classes, *self.split.tolist()]).encode("utf-8", "surrogatepass")
-        parts = (self.rows.tobytes(), np.packbits(self.good).tobytes(), np.packbits(self.truth).tobytes(), text)
+        parts = (
+            self.rows.tobytes(),
+            self.groups.tobytes(),
+            np.packbits(self.good).tobytes(),
+            np.packbits(self.truth).tobytes(),
+            text,
+        )
         return hashlib.sha256(b"|".join(parts)).hexdigest()
+
+    @property
+    def test_groups(self) -> np.ndarray:
+        """Groups of the test videos, numbered from 0: int64 [test videos]."""
+        return renumbered(self.groups[self.split == "test"])
 
     def splits(self, features: np.ndarray, level: str) -> dict[str, ProbeSplit]:
         """Return the three splits of features [videos, segments, dim], by name; `level` is `segment` or `video`."""
@@ -93,6 +108,7 @@ def load_task(config: Config, name: str, sides: Sides) -> tuple[ProbeTask, dict[
         name,
         labels,
         rows,
+        group_numbers(manifest)[rows],
         split,
         good,
         {backbone: view.key(backbone) for backbone in sides.backbones},
@@ -111,6 +127,7 @@ def _task(
     name: str,
     labels: LabelTable,
     rows: np.ndarray,
+    groups: np.ndarray,
     split: np.ndarray,
     good: np.ndarray,
     keys: dict[str, str],
@@ -133,6 +150,7 @@ def _task(
         name=name,
         single=single,
         rows=rows[kept],
+        groups=renumbered(groups[kept]),
         split=split[kept],
         good=good[kept],
         classes=[c for c, yes in zip(labels.classes, learned, strict=True) if yes],

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from data.groups import renumbered
 from eval.bootstrap import percentile_interval
 from eval.probe.metrics import resamples
 from pipeline.features import segment_mean
@@ -33,23 +34,30 @@ def distances(features: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.nd
     return within, square[:, None] + square - 2 * mean @ mean.T
 
 
-def ratio(within: np.ndarray, between: np.ndarray, count: int, seed: int) -> dict[str, Any]:
-    """Return the mean distance within videos by that between them, with its 95 % interval over resampled videos.
+def _times(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """How often each video counts: once in the first column, then in `count` resamples of the groups, int [videos]."""
+    numbers = renumbered(groups)
+    units = int(numbers.max(initial=-1)) + 1
+    return np.column_stack([np.ones(len(numbers)), resamples(units, numbers, count, seed)])
 
-    `within` and `between` as `distances` returns them; `count` resamples. Pairs of a video with itself never count. The
-    ratio is None where features are constant, and every distance 0.
+
+def ratio(within: np.ndarray, between: np.ndarray, groups: np.ndarray, count: int, seed: int) -> dict[str, Any]:
+    """Return the mean distance within videos by that between them, with its 95 % interval over resampled groups.
+
+    `within` and `between` as `distances` returns them, `groups` int [videos]; `count` resamples. Pairs of a video with
+    itself never count. The ratio is None where features are constant, and every distance 0.
     """
     known = ~np.isnan(within)
     within, between = within[known], between[np.ix_(known, known)].copy()
     np.fill_diagonal(between, 0)
-    times = np.column_stack([np.ones(len(within)), resamples(len(within), np.arange(len(within)), count, seed)])
+    times = _times(groups[known], count, seed)
     pairs = times.sum(axis=0) ** 2 - (times**2).sum(axis=0)
     mean_between = (between @ times * times).sum(axis=0) / pairs
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (within @ times / times.sum(axis=0)) / mean_between
     result: dict[str, Any] = {"ratio": None, "low": None, "high": None, "videos": len(within)}
     if mean_between[0] > 0:
-        low, high = percentile_interval(values[1:])
+        low, high = percentile_interval(values[1:], len(np.unique(groups[known])))
         result |= {"ratio": float(values[0]), "low": low, "high": high}
     return result
 
@@ -63,14 +71,15 @@ def cosines(features: np.ndarray, good: np.ndarray) -> tuple[float, float]:
     return float(1 - np.nanmean(within) / 2), float(1 - different.mean() / 2)
 
 
-def spearman(x: np.ndarray, y: np.ndarray, count: int, seed: int) -> dict[str, float | None]:
-    """Return Spearman's correlation of x and y, float [videos], with its 95 % interval over resampled videos.
+def spearman(x: np.ndarray, y: np.ndarray, groups: np.ndarray, count: int, seed: int) -> dict[str, float | None]:
+    """Return Spearman's correlation of x and y, float [videos], with its 95 % interval over resampled groups.
 
-    Ranks are those of the whole split; the `count` resamples weight the videos. None where x or y is constant.
+    `groups` int [videos]. Ranks are those of the whole split; the `count` resamples weight the videos. None where x or
+    y is constant.
     """
     known = ~(np.isnan(x) | np.isnan(y))
     a, b = rankdata(x[known]), rankdata(y[known])
-    times = np.column_stack([np.ones(len(a)), resamples(len(a), np.arange(len(a)), count, seed)])
+    times = _times(groups[known], count, seed)
     total = times.sum(axis=0)
 
     def moment(values: np.ndarray) -> np.ndarray:
@@ -81,5 +90,5 @@ def spearman(x: np.ndarray, y: np.ndarray, count: int, seed: int) -> dict[str, f
         return {"spearman": None, "low": None, "high": None}
     with np.errstate(divide="ignore", invalid="ignore"):
         values = covariance / np.sqrt((moment(a * a) - moment(a) ** 2) * (moment(b * b) - moment(b) ** 2))
-    low, high = percentile_interval(values[1:])
+    low, high = percentile_interval(values[1:], len(np.unique(groups[known])))
     return {"spearman": float(values[0]), "low": low, "high": high}

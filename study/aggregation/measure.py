@@ -14,7 +14,7 @@ import torch
 
 from config.cli import parser, run
 from config.model import Config, read
-from eval.bootstrap import metric_intervals, resampled
+from eval.bootstrap import few_groups, metric_intervals, resampled
 from eval.compare import difference
 from eval.ranks import ranks
 from eval.seeds import mean_interval
@@ -22,7 +22,8 @@ from heads.metrics import chance, summary
 from study.aggregation import inconsistency
 from study.aggregation.text import findings, limits, method
 from study.aggregation.train import PART, WAYS, inconsistent, load_splits, name_of
-from study.answer import Answer, Row, write_answer
+from study.answer import Answer, Row, sentences, write_answer
+from study.groups import groups_of_rows
 from study.segments import PairedSegments
 from study.trainings import Trained, read_trained
 
@@ -45,13 +46,13 @@ NAMES = {
 class MeasuredPooling:
     """Ranks of one pooling at one number of replaced segments, for all seeds, and their bootstrap."""
 
-    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], config: Config) -> None:
-        """Resample `pairs`: for each seed the ranks of both directions, float64 [videos] each."""
-        self.pairs, self.size = pairs, len(pairs[0][0])
-        owner = np.arange(self.size)
+    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], groups: np.ndarray, config: Config) -> None:
+        """Resample `pairs`: for each seed the ranks of both directions, float64 [videos] each; `groups` int
+        [videos]."""
+        self.pairs, self.size, self.groups = pairs, len(pairs[0][0]), len(np.unique(groups))
         # [directions][resamples, statistics], the mean over seeds.
         self.values = [
-            np.mean([resampled(pair[d], owner, config.eval.bootstrap, config.eval.seed) for pair in pairs], axis=0)
+            np.mean([resampled(pair[d], groups, config.eval.bootstrap, config.eval.seed) for pair in pairs], axis=0)
             for d in range(2)
         ]
         self.summaries = [[summary(pair[d]) for pair in pairs] for d in range(2)]
@@ -66,9 +67,9 @@ class MeasuredPooling:
         return np.mean([[of_seed[metric] for of_seed in seeds] for seeds in directions], axis=0).tolist()
 
     def row(self, direction: int | None = None) -> Row:
-        """Return each metric with its intervals over videos and over seeds, and its chance level."""
+        """Return each metric with its intervals over groups and over seeds, and its chance level."""
         row: Row = {"gallery": self.size}
-        intervals, by_chance = metric_intervals(self.resampled(direction)), chance(self.size)
+        intervals, by_chance = metric_intervals(self.resampled(direction), self.groups), chance(self.size)
         for metric in METRICS:
             seeds = self.seeds(metric, direction)
             row[metric] = float(np.mean(seeds))
@@ -84,7 +85,8 @@ class MeasuredPooling:
 
 def against(pooling: MeasuredPooling, baseline: MeasuredPooling, comparisons: int) -> list[Row]:
     """Return pooling - baseline for each metric; `low` and `high` hold for all `comparisons` at once (Bonferroni)."""
-    paired = metric_intervals(pooling.resampled() - baseline.resampled(), 1 - 0.05 / comparisons)
+    values = pooling.resampled() - baseline.resampled()
+    paired = metric_intervals(values, baseline.groups, 1 - 0.05 / comparisons)
     rows = []
     for metric in METRICS:
         row = difference(metric, pooling.seeds(metric), baseline.seeds(metric), paired[metric])
@@ -92,14 +94,14 @@ def against(pooling: MeasuredPooling, baseline: MeasuredPooling, comparisons: in
     return rows
 
 
-def measure(config: Config, trained: Trained) -> dict[tuple[str, int], MeasuredPooling]:
-    """Return every pooling at every number of replaced segments, by both."""
+def measure(config: Config, trained: Trained, groups: np.ndarray) -> dict[tuple[str, int], MeasuredPooling]:
+    """Return every pooling at every number of replaced segments, by both; `groups` int [test videos]."""
     tensors, measured = trained.tensors, {}
     for replaced in config.study.aggregation.replaced:
         for way in WAYS:
             names = [name_of(way, replaced, seed) for seed in config.study.seeds]
             pairs = [ranks(tensors[f"{n}/audio"].numpy(), tensors[f"{n}/video"].numpy()) for n in names]
-            measured[way, replaced] = MeasuredPooling(pairs, config)
+            measured[way, replaced] = MeasuredPooling(pairs, groups, config)
     return measured
 
 
@@ -114,7 +116,9 @@ def pooling_rows(config: Config, measured: dict[tuple[str, int], MeasuredPooling
     return rows
 
 
-def inconsistency_rows(config: Config, splits: dict[str, PairedSegments]) -> tuple[list[Row], dict[str, np.ndarray]]:
+def inconsistency_rows(
+    config: Config, splits: dict[str, PairedSegments], groups: np.ndarray
+) -> tuple[list[Row], dict[str, np.ndarray]]:
     """Return the test videos' inconsistency by modality and replaced segments, and each video's own by modality."""
     standardisers, rows, videos = splits["train"].standardisers(), [], {}
     settings, good = config.eval, splits["test"].good.numpy()
@@ -130,7 +134,7 @@ def inconsistency_rows(config: Config, splits: dict[str, PairedSegments]) -> tup
             cosine_within, cosine_between = inconsistency.cosines(features, good)
             rows.append(
                 {"side": modality, "replaced": replaced}
-                | inconsistency.ratio(within, between, settings.bootstrap, settings.seed)
+                | inconsistency.ratio(within, between, groups, settings.bootstrap, settings.seed)
                 | {"cosine_within": cosine_within, "cosine_between": cosine_between}
             )
     return rows, videos
@@ -139,9 +143,10 @@ def inconsistency_rows(config: Config, splits: dict[str, PairedSegments]) -> tup
 def answer(config: Config) -> Answer:
     """Return the answer, measured on the trained poolings."""
     trained = read_trained(config, PART)
-    measured = measure(config, trained)
     splits, shares = load_splits(config), config.study.aggregation.replaced
-    consistency, videos = inconsistency_rows(config, splits)
+    groups = groups_of_rows(config.paths, splits["test"].rows)
+    measured = measure(config, trained, groups)
+    consistency, videos = inconsistency_rows(config, splits, groups)
     others = [way for way in WAYS if way != BASELINE]
     base = {replaced: measured[BASELINE, replaced] for replaced in shares}
     tables: dict[str, list[Row]] = {
@@ -170,7 +175,9 @@ def answer(config: Config) -> Answer:
         "inconsistency": consistency,
         "hard_videos": [
             {"pooling": NAMES[way], "side": modality}
-            | inconsistency.spearman(within, measured[way, 0].hardness(), config.eval.bootstrap, config.eval.seed)
+            | inconsistency.spearman(
+                within, measured[way, 0].hardness(), groups, config.eval.bootstrap, config.eval.seed
+            )
             for way in WAYS
             for modality, within in videos.items()
         ],
@@ -183,7 +190,7 @@ def answer(config: Config) -> Answer:
         question="How should the segments of a video become one vector, and does within-video inconsistency matter?",
         findings=findings(tables),
         method=method(config, {split: len(s.rows) for split, s in splits.items()}),
-        limits=limits(config, tables),
+        limits=limits(config, tables) + sentences(few_groups(len(np.unique(groups)), "the test split")),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,
         command="python -m study.aggregation.measure --config RESULTS/config.json",

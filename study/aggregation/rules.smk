@@ -31,7 +31,7 @@ rule study_aggregation:
     output:
         PATHS.study("aggregation"),
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
     log:
         LOGS / "study" / "aggregation.log",
     benchmark:

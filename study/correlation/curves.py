@@ -3,7 +3,7 @@
 Reads study/correlation/CELL.safetensors (study/correlation/train.py); writes nothing. Ranks are taken in galleries of
 one item a video, so that the segments of one video do not compete: at level `segment` there is one gallery for each
 segment, at level `video` one of whole videos (pooled as in eval/retrieval.py). Both directions are taken together.
-Values are means over the seeds, with two 95 % intervals, as in eval/retrieval.py: by bootstrap over the videos
+Values are means over the seeds, with two 95 % intervals, as in eval/retrieval.py: by bootstrap over the groups
 (`…_low`, `…_high`) and by Student's t over the seeds (`…_seeds_low`, `…_seeds_high`). `chance_low` and `chance_high`
 enclose 95 % of the median ranks of random pairings.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from config.cli import UserError
 from config.heads import Experiment
 from data.render.latents import Factors
 from eval.bootstrap import metric_intervals, percentile_bounds, resampled
@@ -33,11 +34,20 @@ SERIES = ("source", "kind", "recipe", "level")
 """The columns that are equal along a curve over correlations."""
 
 
-def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
-    """Measure a cell, one row for each level: medians and the formula in percent of the gallery, p, `each` seed's p."""
+def measure(path: Path, cell: Cell, resamples: int, seed: int, groups: np.ndarray | None = None) -> list[Row]:
+    """Measure a cell, one row for each level: medians and the formula in percent of the gallery, p, `each` seed's p.
+
+    `groups` int [test videos] (data/groups.py) are resampled; by default, as of simulated videos, each is its own.
+    """
     tensors, about = read_tensors(path)
     unit = Experiment.model_validate(about["about"]["experiment"]).unit
     embedded = [[tensors[f"{name}.{number}"].numpy() for name in ("audio", "video")] for number in cell.seeds]
+    groups = np.arange(len(embedded[0][0])) if groups is None else groups
+    if len(groups) != len(embedded[0][0]):
+        raise UserError(
+            f"{path} is of other test videos than the cache has now; run `python -m study.correlation.train`"
+        )
+    units = len(np.unique(groups))
     segments = embedded[0][0].shape[1]
     rows = []
     for level in ("segment", "video") if segments > 1 else ("video",):
@@ -48,8 +58,8 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
             else:
                 galleries = [(audio[:, segment], video[:, segment]) for segment in range(segments)]
             tests.append(against_chance(galleries, number, unit))
-            values.append(resampled(tests[-1].ranks, tests[-1].owner, resamples, seed))
-            formula.append([np.median([published_formula(a, v), published_formula(v, a)]) for a, v in galleries])
+            values.append(resampled(tests[-1].ranks, groups[tests[-1].owner], resamples, seed))
+            formula.append([np.median(published_formula(video, audio)) for audio, video in galleries])
         row = {
             "source": cell.source,
             "kind": cell.kind,
@@ -61,7 +71,7 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int) -> list[Row]:
             "seeds": len(cell.seeds),
         }
         summaries = [summary(test.ranks) for test in tests]
-        interval = metric_intervals(np.mean(values, axis=0))
+        interval = metric_intervals(np.mean(values, axis=0), units)
         for name, column, scale in (("median", MEDIAN, 100 / gallery), (HITS, HITS, 1.0)):
             seeds = mean_interval([by_metric[name] * scale for by_metric in summaries]) or (None, None)
             row |= {

@@ -1,6 +1,7 @@
 """At which correlation of audio and video does each recipe begin to beat chance, and how many videos does it need?
 
-Reads study/correlation/ (study/correlation/train.py) and the plan. Writes study/correlation.json, with the tables
+Reads study/correlation/ (study/correlation/train.py), the plan and the manifest. Writes study/correlation.json, with
+the tables
   curves      the true median rank, recall at 10, chance and the published formula for each recipe and correlation
   thresholds  the correlation at which each recipe begins to beat chance
   sizes       the same measures for correlations and numbers of training videos; needed: the fewest that suffice
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from config.cli import UserError, parser, run
@@ -22,11 +24,15 @@ from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
 from config.processes import parallel
+from eval.bootstrap import few_groups
+from heads.features import load_features
 from pipeline.features import open_features
-from study.answer import Answer, Row, write_answer
+from study.answer import Answer, Row, sentences, write_answer
 from study.correlation import text as words
 from study.correlation.cells import Cell, few
 from study.correlation.curves import achieved, measure, needed, null, thresholds
+from study.correlation.train import whole
+from study.groups import groups_of_rows
 
 PART = "correlation"
 
@@ -45,7 +51,8 @@ def answer(config: Config, threads: int) -> Answer:
     paths, c = config.paths, config.study.correlation
     cells, left_out = load_cells(paths)
     folder = paths.study_work(PART)
-    measure_cell = partial(_measure, folder, config.eval.bootstrap, config.eval.seed)
+    groups = None if left_out else groups_of_rows(paths, whole(load_features(config).splits["test"]))
+    measure_cell = partial(_measure, folder, config.eval.bootstrap, config.eval.seed, groups)
     measured = dict(parallel(measure_cell, cells, threads, torch.set_num_threads, 1))
     rows = [row for cell in cells for row in measured[cell]]
     drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == c.simulated.videos]
@@ -62,6 +69,7 @@ def answer(config: Config, threads: int) -> Answer:
             for row in achieved(folder / f"{cell.name}.safetensors", cell)
         ],
     }
+    few = [] if groups is None else few_groups(len(np.unique(groups)), "the rendered videos' test split")
     view = open_features(paths)
     backbones = [] if left_out else [config.heads.audio, config.heads.video]
     return Answer(
@@ -71,7 +79,7 @@ def answer(config: Config, threads: int) -> Answer:
         "it need, and which kinds of link do the frozen backbones encode at all?",
         findings=words.findings(tables),
         method=words.method(config, left_out),
-        limits=words.limits(config, left_out),
+        limits=words.limits(config, left_out) + sentences(few),
         random_weights=[name for name in backbones if view.random_weights(name)],
         seeds=config.study.seeds,
         command="snakemake study --cores N --configfile FILE --forcerun study_correlation_train",
@@ -95,8 +103,9 @@ def _on_map(row: dict[str, Any], config: Config) -> bool:
     )
 
 
-def _measure(folder: Path, resamples: int, seed: int, cell: Cell) -> list[Row]:
-    return measure(folder / f"{cell.name}.safetensors", cell, resamples, seed)
+def _measure(folder: Path, resamples: int, seed: int, groups: np.ndarray | None, cell: Cell) -> list[Row]:
+    own = groups if cell.source == "rendered" else None
+    return measure(folder / f"{cell.name}.safetensors", cell, resamples, seed, own)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
 
 
 def _curves(rows: list[Row], measure: str, name: str, title: str, folder: Path) -> Plot:
-    """Draw a line for each recipe, slightly shifted, with intervals over videos, chance and the published formula."""
+    """Draw a line for each recipe, slightly shifted, with intervals over groups, chance and the published formula."""
     with styled():
         drawn = figure(3.7)
         axis = drawn.subplots()

@@ -27,11 +27,11 @@ rule study_correlation_train:
 rule study_correlation:
     input:
         rules.study_correlation_train.output,
-        PATHS.features_record,
+        CACHE,
     output:
         PATHS.study("correlation"),
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
     log:
         LOGS / "study" / "correlation" / "measure.log",
     benchmark:

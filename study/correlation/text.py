@@ -15,12 +15,12 @@ tanh(latents · random layer) plus noise of standard deviation {noise:g}; {train
 at most {epochs} epochs. {rendered} Each recipe is trained with each seed by the same code as everywhere, and the epoch
 with the lowest validation loss is kept. Ranks are true ranks of the positive among the test videos, one item a video:
 whole videos (the mean of the segments' embeddings), or one segment each. Values are medians in percent of the
-gallery, over both directions, and means over seeds, with 95 % intervals by {bootstrap} resamples of the test videos and
-by Student's t over seeds. A training beats chance if the mean rank of the positives is lower than in all but
-{level:.0%} of {permutations} permutations; the seeds' p-values are combined by Fisher's method. A recipe's
-threshold is the lowest ρ from which upwards all of the grid are significant, tested from the top, which needs no
-correction (Maurer, Hothorn & Lehmacher 1995). At ρ = 0 there are {null} seeds: the number that seem to beat chance is
-compared with the nominal {level:.0%} by a binomial test.
+gallery, over both directions, and means over seeds, with 95 % intervals by {bootstrap} resamples of the test videos'
+groups (artists; a simulated video is its own) and by Student's t over seeds. A training beats chance if the mean rank
+of the positives is lower than in all but {level:.0%} of {permutations} permutations; the seeds' p-values are combined
+by Fisher's method. A recipe's threshold is the lowest ρ from which upwards all of the grid are significant, tested from
+the top, which needs no correction (Maurer, Hothorn & Lehmacher 1995). At ρ = 0 there are {null} seeds: the number that
+seem to beat chance is compared with the nominal {level:.0%} by a binomial test.
 """
 RENDERED = """Rendered videos were rendered and extracted once, at correlation 1. The audio of each was then paired
 with the frames of another video of the same split, one to one, by linear assignment on the known latent scores, such

@@ -58,6 +58,11 @@ def left_out(config: Config) -> str | None:
     return None
 
 
+def whole(split: Split) -> np.ndarray:
+    """Return the rows of the videos whose segments are all valid in both modalities: int64 [videos]."""
+    return split.rows[split.good.all(axis=1)]
+
+
 def open_collection(config: Config) -> Collection:
     """Load the videos whose segments are all valid in both modalities, split by split. UserError if too few."""
     assert config.render is not None
@@ -67,11 +72,11 @@ def open_collection(config: Config) -> Collection:
     rows: list[int] = []
     splits, latents = {}, {}
     for name, split in features.splits.items():
-        whole = split.rows[split.good.all(axis=1)].tolist()
-        positions = np.arange(len(rows), len(rows) + len(whole))
-        splits[name] = Split(positions, np.ones((len(whole), features.segments), bool), split.total)
-        latents[name] = known(config.render.seed, [index[row] for row in whole])
-        rows += whole
+        kept = whole(split).tolist()
+        positions = np.arange(len(rows), len(rows) + len(kept))
+        splits[name] = Split(positions, np.ones((len(kept), features.segments), bool), split.total)
+        latents[name] = known(config.render.seed, [index[row] for row in kept])
+        rows += kept
     audio, video = (InMemory(array.read(np.array(rows))) for array in features.arrays)
     held = dataclasses.replace(features, arrays=(audio, video), splits=splits, shard_videos=len(rows))
     held.check_enough()

@@ -15,14 +15,15 @@ import numpy as np
 from config.cli import UserError, parser, run
 from config.model import Config, read
 from data.labels import read_labels
-from eval.bootstrap import percentile_interval
+from eval.bootstrap import few_groups, percentile_interval
 from eval.probe.measure import MeasuredProbe, Scores, measure
 from eval.probe.metrics import best_thresholds, resamples
 from eval.seeds import difference_interval, excludes_zero
-from study.answer import Answer, Row, write_answer
+from study.answer import Answer, Row, sentences, write_answer
 from study.fusion.networks import FUSIONS
 from study.fusion.text import findings, limits, method
 from study.fusion.train import MISSING, PART, SINGLE, kinds, name_of
+from study.groups import groups_of_rows
 from study.trainings import Trained, read_trained
 
 METRICS = ("auc", "average_precision", "f1")
@@ -54,7 +55,9 @@ def measured(config: Config, task: str, trained: Trained) -> dict[Kind, Measured
     evaluated = (positives > 0) & (positives < len(truth["test"]))
     if not evaluated.any():
         raise UserError(f"labels.{task}: no class has both a positive and a negative test video; add videos")
-    times = resamples(len(truth["test"]), np.arange(len(truth["test"])), config.eval.bootstrap, config.eval.seed)
+    groups = groups_of_rows(config.paths, np.array(about["rows"]["test"]))
+    count = int(groups.max()) + 1
+    times = resamples(count, groups, config.eval.bootstrap, config.eval.seed)
     probes = {}
     for fusion in FUSIONS:
         for kind in kinds(fusion):
@@ -66,7 +69,7 @@ def measured(config: Config, task: str, trained: Trained) -> dict[Kind, Measured
                 scores = np.stack([tensors[f"{name}/{condition}"].numpy() for name in names])
                 seeds = Scores(scores, thresholds, epochs, facts[names[0]]["parameters"])
                 probes[fusion, kind, condition] = measure(
-                    seeds, truth["test"], about["classes"], evaluated, times, task == "genre"
+                    seeds, truth["test"], about["classes"], evaluated, times, count, task == "genre"
                 )
     return probes
 
@@ -99,13 +102,12 @@ def _identity(task: str, kind: Kind) -> Row:
 
 
 def gap(a: MeasuredProbe, b: MeasuredProbe, metric: str, comparisons: int) -> Row:
-    """Return a - b of one metric; `differs` where neither the interval over videos nor the seeds' contains 0."""
+    """Return a - b of one metric; `differs` where neither the interval over groups nor the seeds' contains 0."""
     of_a, of_b = (probe.entry["metrics"][metric] for probe in (a, b))
     values = a.resampled[metric] - b.resampled[metric]
     if of_a["value"] is None or of_b["value"] is None or np.isnan(values).all():
         return {"metric": metric} | dict.fromkeys(("difference", *ENDS, "differs"))
-    tail = 0.05 / comparisons / 2
-    low, high = percentile_interval(values, (tail, 1 - tail))
+    low, high = percentile_interval(values, a.groups, 1 - 0.05 / comparisons)
     seeds = difference_interval(of_a["seeds"], of_b["seeds"])
     differs = excludes_zero((low, high)) and excludes_zero(seeds or (low, high))
     ends = dict(zip(ENDS, (low, high, *(seeds or (None, None))), strict=True))
@@ -147,8 +149,10 @@ def answer(config: Config) -> Answer:
     """Return the answer, measured on the trained fusions."""
     trained = read_trained(config, PART)
     tables: dict[str, list[Row]] = {"fusions": [], "differences": [], "missing": []}
+    few: list[str] = []
     for task in config.labels.tasks:
         probes = measured(config, task, trained)
+        few += few_groups(next(iter(probes.values())).groups, f"the test split of {task}")
         tables["fusions"] += [row(task, kind, probe) for kind, probe in probes.items()]
         tables["differences"] += differences(task, probes)
         tables["missing"] += kept(task, probes)
@@ -161,7 +165,7 @@ def answer(config: Config) -> Answer:
         question="Do audio and video together predict genre and tags better, and how much is lost when one is missing?",
         findings=findings(tables),
         method=method(config, trained.same["tasks"]),
-        limits=limits(),
+        limits=limits() + sentences(few),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,
         command="python -m study.fusion.measure --config RESULTS/config.json",

@@ -32,7 +32,7 @@ rule study_fusion:
     output:
         PATHS.study("fusion"),
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
     log:
         LOGS / "study" / "fusion.log",
     benchmark:

@@ -22,8 +22,9 @@ validation split. Widths are such that all fusions of features have about as man
 (learning rate {rate}, batches of {batch} videos, at most {epochs} epochs, the one with the lowest validation loss is
 kept), each once plainly and once with modality dropout ({lost:.0%} of the videos of an epoch lose one modality;
 Neverova et al. 2016, arXiv 1501.00102). Values are macro means over the classes and means over the seeds, with 95 %
-intervals by {bootstrap} resamples of the test videos. A difference counts if its interval over the same resamples,
-widened for the number of comparisons of a task (Bonferroni), and Welch's interval over the seeds both exclude 0.
+intervals by {bootstrap} resamples of the test videos’ groups (artists). A difference counts if its interval over the
+same resamples, widened for the number of comparisons of a task (Bonferroni), and Welch's interval over the seeds both
+exclude 0.
 """
 
 

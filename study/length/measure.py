@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from config.cli import parser, run
 from config.model import Config, read
-from study.answer import Answer, write_answer
+from eval.bootstrap import few_groups
+from study.answer import Answer, sentences, write_answer
 from study.length.tables import EQUAL, differences, readings, retrieval, rows
 from study.length.text import findings, limits, method
 from study.length.train import load_variants
@@ -30,7 +31,8 @@ def answer(config: Config) -> Answer:
         "or with more of them?",
         findings=findings(settings, ranked, probed, tested, len(variants.names)),
         method=method(config, variants),
-        limits=limits(config, variants, len(tested)),
+        limits=limits(config, variants, len(tested))
+        + sentences(few_groups(int(variants.groups.max()) + 1, "the part of the collection that was extracted again")),
         random_weights=variants.random_weights,
         seeds=config.study.seeds,
         command=f"python -m study.length.measure --config {config.paths.config}",

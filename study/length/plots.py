@@ -21,7 +21,7 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
 
 
 def _lines(rows: list[Row], measure: str, name: str, label: str, folder: Path) -> Plot:
-    """Draw a line for each segment length with intervals over videos, shifted slightly so that none hides another."""
+    """Draw a line for each segment length with intervals over groups, shifted slightly so that none hides another."""
     selected = [row for row in rows if row["measure"] == measure]
     # Answers of before a variant could say where segments start have no such column.
     lengths = sorted({(row["seconds"], row.get("start", "")) for row in selected})

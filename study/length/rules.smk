@@ -136,7 +136,7 @@ rule study_length:
     output:
         PATHS.study("length"),
     params:
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
         render=CONFIG.render and CONFIG.render.model_dump(),
     log:
         LOGS / "study" / "length" / "measure.log",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations, product
 
 import numpy as np
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control, t
 
 from config.cli import UserError
 from config.model import Config
@@ -34,7 +34,6 @@ EQUAL = ", equal training"
 """Appended to the names of measures by heads that were fitted on equally many pairs at all lengths."""
 STARTS = {"": "", "random": " at random", "keyframe": " at keyframes"}
 LEVEL = 0.05
-Z = float(norm.isf(LEVEL / 2))
 
 
 @dataclass(frozen=True, order=True)
@@ -53,10 +52,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure: its value with each seed, and float64 [resamples] in each bootstrap resample (mean over the seeds)."""
+    """A measure: its value with each seed, and float64 [resamples] in each bootstrap resample (mean over the seeds).
+
+    `groups` were resampled.
+    """
 
     seeds: list[float]
     resampled: np.ndarray
+    groups: int
     chance: float
 
     @property
@@ -67,9 +70,9 @@ class Measured:
 Measures = dict[str, dict[Key, Measured]]
 
 
-def bounds(values: np.ndarray) -> dict[str, float]:
-    """Compute the 95 % percentile interval of resampled values."""
-    low, high = percentile_interval(values)
+def bounds(measured: Measured) -> dict[str, float]:
+    """Compute the 95 % percentile interval of a measure."""
+    low, high = percentile_interval(measured.resampled, measured.groups)
     return {"low": low, "high": high}
 
 
@@ -81,7 +84,7 @@ def over_seeds(values: list[float]) -> dict[str, float | None]:
 
 def retrieval(config: Config, variants: Variants) -> Measures:
     """Measure the ranks of whole videos, each among the videos of its fold, as means over both directions."""
-    settings, videos = config.study.length, len(variants.names)
+    settings, videos, groups = config.study.length, len(variants.names), variants.groups
     by_chance, measures = chance(round(videos / settings.folds)), Measures()
     for variant in settings.variants:
         path = trained_path(config, variant)
@@ -97,13 +100,13 @@ def retrieval(config: Config, variants: Variants) -> Measures:
             for seed in config.study.seeds:
                 audio, video = (tensors[f"{kind}/{count}/{seed}/{name}"].numpy() for name in ("audio", "video"))
                 both = _ranks(audio, video, folds(variants.groups, settings.folds, seed))
-                values += [resampled(rank, np.arange(videos), config.eval.bootstrap, config.eval.seed) for rank in both]
+                values += [resampled(rank, groups, config.eval.bootstrap, config.eval.seed) for rank in both]
                 seeds.append([summary(rank) for rank in both])
             for name, key in RANKS.items():
                 by_seed = [float(np.mean([direction[key] for direction in pair])) for pair in seeds]
                 spread = np.mean(values, axis=0)[:, list(METRICS).index(key)]
                 by_key = measures.setdefault(name + (EQUAL if kind == "equal" else ""), {})
-                by_key[Key.of(variant, count)] = Measured(by_seed, spread, by_chance[key])
+                by_key[Key.of(variant, count)] = Measured(by_seed, spread, int(groups.max()) + 1, by_chance[key])
     return measures
 
 
@@ -118,7 +121,8 @@ def _ranks(audio: np.ndarray, video: np.ndarray, fold: np.ndarray) -> np.ndarray
 def readings(config: Config, variants: Variants) -> Measures:
     """Score linear probes of each backbone's features, averaged over the drawn segments."""
     settings, videos = config.study.length, len(variants.names)
-    times = resamples(videos, np.arange(videos), config.eval.bootstrap, config.eval.seed)
+    groups = int(variants.groups.max()) + 1
+    times = resamples(groups, variants.groups, config.eval.bootstrap, config.eval.seed)
     once = np.ones((videos, 1), np.float32)
     measures: Measures = {}
     for side, backbone, features in (
@@ -139,7 +143,7 @@ def readings(config: Config, variants: Variants) -> Measures:
                     ]
                     values = np.mean([score(predictions, target, times) for predictions in all_predictions], axis=0)
                     by_seed = [float(score(predictions, target, once)[0]) for predictions in all_predictions]
-                    by_key[Key.of(variant, count)] = Measured(by_seed, values, target.chance)
+                    by_key[Key.of(variant, count)] = Measured(by_seed, values, groups, target.chance)
     return measures
 
 
@@ -157,7 +161,7 @@ def rows(measures: Measures) -> list[Row]:
     """Make one row for each measure, length and number."""
     return [
         {"measure": name, **asdict(key), "seconds_a_video": key.seconds * key.count, "value": m.value}
-        | {**bounds(m.resampled), **over_seeds(m.seeds), "chance": m.chance}
+        | {**bounds(m), **over_seeds(m.seeds), "chance": m.chance}
         for name, by_key in measures.items()
         for key, m in sorted(by_key.items())
     ]
@@ -196,29 +200,31 @@ def differences(settings: Length, measures: Measures) -> list[Row]:
     """Make one row for each measure and comparison: `other` - `one`, with its intervals.
 
     Trainings of different folds share videos, so a difference varies more than its resamples: their variance is
-    multiplied by 1 + k / (k - 1) for k folds (Nadeau & Bengio 2003, Machine Learning 52(3)). `low` and `high` are the
-    normal interval, `p` is two-sided, `q` is corrected for all rows (Benjamini & Hochberg 1995). `shown`: q < 0.05 and
-    all seeds agree in sign.
+    multiplied by 1 + k / (k - 1) for k folds (Nadeau & Bengio 2003, Machine Learning 52(3)), and by n / (n - 1) for n
+    groups. `low` and `high` are the interval of Student's t with n - 1 degrees of freedom, `p` is two-sided, `q` is
+    corrected for all rows (Benjamini & Hochberg 1995). `shown`: q < 0.05 and all seeds agree in sign.
     """
     wider = (1 + settings.folds / (settings.folds - 1)) ** 0.5
     lines: list[Row] = []
     for name, by_key in measures.items():
         for kind, amount, first, second in compared(settings):
             a, b = by_key[first], by_key[second]
-            value, spread = b.value - a.value, wider * float((b.resampled - a.resampled).std())
+            freedom = a.groups - 1
+            spread = wider * float((b.resampled - a.resampled).std()) * (a.groups / freedom) ** 0.5
+            value, reach = b.value - a.value, float(t.isf(LEVEL / 2, freedom)) * spread
             seeds = [y - x for x, y in zip(a.seeds, b.seeds, strict=True)]
             row: Row = {"measure": name, "comparison": kind, "at": amount, "one": words(first), "other": words(second)}
-            row |= {"value": value, "low": value - Z * spread, "high": value + Z * spread, **over_seeds(seeds)}
-            lines.append(row | {"p": _p(value, spread), "agree": len(set(np.sign(seeds))) == 1})
+            row |= {"value": value, "low": value - reach, "high": value + reach, **over_seeds(seeds)}
+            lines.append(row | {"p": _p(value, spread, freedom), "agree": len(set(np.sign(seeds))) == 1})
     adjusted = false_discovery_control([row["p"] for row in lines])
     for row, q in zip(lines, adjusted, strict=True):
         row |= {"q": float(q), "shown": bool(q < LEVEL and row.pop("agree"))}
     return lines
 
 
-def _p(value: float, spread: float) -> float:
-    """Two-sided p of a difference that is normal with this spread."""
-    return float(2 * norm.sf(abs(value) / spread)) if spread > 0 else float(value == 0)
+def _p(value: float, spread: float, freedom: int) -> float:
+    """Two-sided p of a difference with this spread, by Student's t."""
+    return float(2 * t.sf(abs(value) / spread, freedom)) if spread > 0 else float(value == 0)
 
 
 def words(key: Key) -> str:

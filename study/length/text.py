@@ -43,7 +43,7 @@ def findings(settings: Length, ranked: Measures, probed: Measures, tested: list[
             sentences.append(
                 Finding(
                     f"{start}: {verdict}. Median rank of the positive among {gallery}: {values}.",
-                    f"mean ranks {means}; {videos} videos; brackets are 95 % bootstrap intervals over videos. "
+                    f"mean ranks {means}; {videos} videos; brackets are 95 % bootstrap intervals over groups. "
                     f"{_tests(tested, 'mean rank' + more, how)}",
                 )
             )
@@ -95,14 +95,14 @@ def _other_starts(tested: list[Row]) -> list[Finding]:
     return [
         Finding(
             f"Where segments start: {verdict}. Changes with {one['other']} instead of {one['one']}: {changes}.",
-            "brackets are 95 % intervals over videos; all numbers of segments are in `differences`, as `starts`.",
+            "brackets are 95 % intervals over groups; all numbers of segments are in `differences`, as `starts`.",
         )
     ]
 
 
 def _value(measures: Measures, name: str, key: Key) -> str:
     m = measures[name][key]
-    ends = bounds(m.resampled)
+    ends = bounds(m)
     return f"{m.value:.3g} [{ends['low']:.3g}, {ends['high']:.3g}]"
 
 
@@ -130,7 +130,7 @@ def _difference(row: Row) -> str:
     )
     q = f"q = {row['q']:.2g}" if row["q"] >= 0.001 else "q < 0.001"
     return (
-        f"paired difference {_signed(row['value'])}, 95 % interval over videos "
+        f"paired difference {_signed(row['value'])}, 95 % interval over groups "
         f"[{_signed(row['low'])}, {_signed(row['high'])}]{seeds}; {q}"
     )
 
@@ -157,11 +157,11 @@ def method(config: Config, variants: Variants) -> str:
         f"{settings.components} whitened principal components of each modality, directions weighted by their "
         "correlation; Hotelling 1936, Gong et al. 2014) was fitted on these segments (`equal training`: on "
         f"{settings.least} of each video at all lengths) of all but one of {settings.folds} folds, which keep the "
-        "videos of an artist together. It ranked the left-out videos, each the mean of its segments, among themselves: "
-        "true ranks, ties in the middle, means over both directions. A ridge regression probed each backbone’s mean "
-        "features in the same folds. Both clip left-out features to the range that they were fitted on. Seeds change "
-        "folds and drawn segments, alike for all lengths, so that differences are paired: "
-        f"{config.eval.bootstrap} bootstrap resamples of the videos, Student’s t over the seeds. The variance of a "
+        "videos of a group (an artist) together. It ranked the left-out videos, each the mean of its segments, among "
+        "themselves: true ranks, ties in the middle, means over both directions. A ridge regression probed each "
+        "backbone’s mean features in the same folds. Both clip left-out features to the range that they were fitted "
+        "on. Seeds change folds and drawn segments, alike for all lengths, so that differences are paired: "
+        f"{config.eval.bootstrap} bootstrap resamples of the groups, Student’s t over the seeds. The variance of a "
         "difference is multiplied by 1 + k/(k − 1) for the k folds, whose trainings share videos (Nadeau & Bengio "
         "2003). A difference is called shown if its q (Benjamini–Hochberg over all rows of `differences`) is below "
         "0.05 and it has the same sign with every seed."

@@ -16,8 +16,8 @@ import numpy as np
 
 from config.cli import UserError, parser, run
 from config.model import Config, read
-from data.groups import group_numbers
-from eval.bootstrap import percentile_interval
+from data.groups import group_numbers, renumbered
+from eval.similarity import interval
 from pipeline.backbones.descriptors import BIN_SECONDS, BINS, DESCRIPTORS
 from pipeline.computing import computing
 from pipeline.features import Features, open_features
@@ -107,7 +107,7 @@ def sampled_tables(
     chosen = np.arange(len(described.rows))
     if len(chosen) > settings.videos:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, settings.videos, replace=False))
-    rows, groups = described.rows[chosen], _numbered(groups[chosen])
+    rows, groups = described.rows[chosen], renumbered(groups[chosen])
     table = {name: values[chosen] for name, values in (described.audio | described.video).items()}
     # Heads have memorised the training videos: only test videos show what they have learned.
     tested = np.isin(rows, features.rows("test"))
@@ -136,26 +136,17 @@ def sampled_tables(
     return {"readable": readable, "neighbours": neighbour_rows}
 
 
-def _numbered(groups: np.ndarray) -> np.ndarray:
-    """The groups of some videos, numbered from 0."""
-    return np.unique(groups, return_inverse=True)[1]
-
-
 def synchrony(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> Row:
     """Compare the mean of `Described.synchrony` with re-paired videos: the difference and its 95 % interval.
 
     `groups` int64 [videos]: the artists, who are resampled as a whole.
     """
     known = np.isfinite(values).all(axis=0)
-    values, groups = values[:, known].astype(np.float64), _numbered(groups[known])
+    values, groups = values[:, known].astype(np.float64), renumbered(groups[known])
     true, repaired = values[0], values[1:]
     gain = true - repaired.mean(axis=0)
-    sums, sizes = np.bincount(groups, gain), np.bincount(groups)
-    rng = np.random.default_rng(seed)
-    # One resample at a time: those of a large cache do not fit into memory together.
-    resampled = (rng.integers(len(sizes), size=len(sizes)) for _ in range(resamples))
-    low, high = percentile_interval(np.array([sums[artists].sum() / sizes[artists].sum() for artists in resampled]))
-    row: Row = {"videos": len(gain), "artists": len(sizes), "synchrony": float(true.mean())}
+    low, high = interval(gain, groups, resamples, seed)
+    row: Row = {"videos": len(gain), "artists": int(groups.max()) + 1, "synchrony": float(true.mean())}
     row |= {"chance": float(repaired.mean()), "chance_high": float(repaired.mean(axis=1).max())}
     row["repairings"] = len(repaired)
     return row | {"gain": float(gain.mean()), "low": low, "high": high}

@@ -10,7 +10,7 @@ rule study_relations:
     params:
         relations=CONFIG.study.relations.model_dump(),
         tests="of whole artists",  # what was made with others is made again
-        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
+        eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap, *UNITS.values()],
         render=CONFIG.render and CONFIG.render.model_dump(),
         backbones=list(CONFIG.backbones),
         sides=[CONFIG.heads.audio, CONFIG.heads.video],

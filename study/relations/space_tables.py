@@ -104,7 +104,7 @@ def neighbours(
     rows = []
     for first, second in pairs:
         shares = mutual(near[first], near[second])
-        low, high = percentile_interval(counts @ shares)
+        low, high = percentile_interval(counts @ shares, videos)
         chance = np.array([mutual_repaired(near[first], near[second], order) for order in orders])
         row = {"first": first, "second": second, "artists": videos, "k": k, "shared": float(shares.mean())}
         row |= {"low": low, "high": high, "chance": float(chance.mean())}

@@ -15,7 +15,7 @@ from config.cli import UserError
 from config.files import write_json
 from config.model import Config
 from config.paths import Paths
-from eval.bootstrap import resampled
+from eval.bootstrap import quantiles, resampled
 from eval.compare import compare, difference
 from eval.ranks import ranks
 from eval.retrieval import load_test, retrieval
@@ -71,9 +71,10 @@ def test_values_are_means_over_seeds_with_both_intervals(three: Config) -> None:
         assert metric["seeds"] == pytest.approx(seeds) and len(set(seeds)) > 1
         assert metric["value"] == pytest.approx(np.mean(seeds))
         assert (metric["seeds_low"], metric["seeds_high"]) == pytest.approx(mean_interval(seeds))
-    medians = np.mean([resampled(rank, owner, 200, three.eval.seed)[:, 0] for rank in by_seed], axis=0)
-    median = result["metrics"]["median"]
-    assert (median["low"], median["high"]) == pytest.approx(tuple(np.percentile(medians, [2.5, 97.5])))
+    medians = np.mean([resampled(rank, test.groups[owner], 200, three.eval.seed)[:, 0] for rank in by_seed], axis=0)
+    median, ends = result["metrics"]["median"], np.array(quantiles(len(set(test.groups))))
+    assert (median["low"], median["high"]) == pytest.approx(tuple(np.quantile(medians, ends)))
+    assert ends == pytest.approx([0.025, 0.975], abs=0.01)
     assert sum(result["histogram"]) == pytest.approx(result["queries"])
 
 

@@ -175,6 +175,13 @@ def test_signs_of_known_vectors() -> None:
     assert apart["separability"] > 0.99 and apart["distance"] > 2 * apart["spread"]
     assert none["separability"] == pytest.approx(0.5, abs=0.05) and none["distance"] < 0.1
     labels = np.arange(400) % 4
-    agreement, chance = label_agreement(unit_rows(np.eye(4)[labels] + 0.01 * rng.normal(size=(400, 4))), labels)
-    assert agreement.mean() == 1 and chance == pytest.approx(99 / 399)
-    assert label_agreement(wide[:400], labels)[0].mean() == pytest.approx(0.25, abs=0.05)
+    alone, near = np.arange(400), unit_rows(np.eye(4)[labels] + 0.01 * rng.normal(size=(400, 4)))
+    agreement, chance = label_agreement(near, labels, alone)
+    assert agreement.mean() == 1 and chance == pytest.approx(np.full(400, 99 / 399))
+    assert label_agreement(wide[:400], labels, alone)[0].mean() == pytest.approx(0.25, abs=0.05)
+    # Videos of ten artists, of one genre each, that know their artist alone: they are no evidence of genres.
+    artists = np.arange(400) % 40
+    known = unit_rows(rng.normal(size=(40, 16))[artists] + 0.01 * rng.normal(size=(400, 16)))
+    assert label_agreement(known, labels, alone)[0].mean() == 1
+    assert label_agreement(known, labels, artists)[0].mean() == pytest.approx(0.25, abs=0.2)
+    assert np.isnan(label_agreement(near, labels, np.zeros(400))[0]).all()

@@ -31,7 +31,7 @@ def items(videos: int = 40, segments: int = 3, likeness: float = 0.0, seed: int 
         own, common = units(videos * segments, 16, seed=seed + modality), units(videos, 16, seed=seed + modality + 10)
         mixed = own * (1 - likeness) + likeness * np.repeat(common, segments, axis=0)
         vectors.append((mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32))
-    return Items(vectors[0], vectors[1], np.repeat(np.arange(videos), segments), True)
+    return Items(vectors[0], vectors[1], np.repeat(np.arange(videos), segments), np.arange(videos), True)
 
 
 @pytest.mark.parametrize("by", ["audio", "video", "both", "audio_to_video", "video_to_audio"])
@@ -58,7 +58,7 @@ def test_neighbours_are_those_of_a_slow_search(by: str, leave_out: str) -> None:
 def test_items_that_keep_their_lengths_are_compared_by_dot_products_across_only() -> None:
     scaled = items()
     longer = scaled.audio * np.linspace(1, 9, len(scaled.audio), dtype=np.float32)[:, None]
-    kept = Items(longer, scaled.video, scaled.owner, True, (False, True))
+    kept = Items(longer, scaled.video, scaled.owner, scaled.groups, True, (False, True))
     query = np.arange(20)
     for by in ("audio", "video", "both"):
         np.testing.assert_allclose(kept.similar(query, by), scaled.similar(query, by), atol=1e-6)
@@ -83,7 +83,7 @@ def test_agreement_finds_labels_that_are_there_and_none_that_are_not() -> None:
     centre = units(4, 16, seed=3)
     near = centre[genre] + 1.2 * units(200, 16, seed=4)
     audio = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
-    searched = Items(audio, units(200, 16, seed=5), np.arange(200), True)
+    searched = Items(audio, units(200, 16, seed=5), np.arange(200), np.arange(200), True)
     label = Label("genre", list("abcd"), np.eye(4, dtype=bool)[genre])
     by_audio, by_video = (agreement(searched, label, by, 3, 500, 0) for by in ("audio", "video"))
     same = np.mean([genre[i] == genre[j] for i, j in itertools.permutations(range(200), 2)])

@@ -102,7 +102,7 @@ def test_thresholds_come_from_the_validation_split_alone() -> None:
     validation = (truth + rng.normal(size=truth.shape)).astype(np.float32)
     thresholds = best_thresholds(validation, truth)
     shifted = Scores(validation[None] + np.float32(5), thresholds[None], [1], 1)  # another world than validation
-    result = measure(shifted, truth, ["a"], np.array([True]), resamples(500, np.arange(500), 100, 0), single=False)
+    result = measure(shifted, truth, ["a"], np.array([True]), resamples(500, np.arange(500), 100, 0), 500, False)
     everything = 2 * truth.sum() / (truth.sum() + 500)
     assert result.entry["metrics"]["f1"]["value"] == pytest.approx(everything)
     assert result.entry["thresholds"] == [thresholds.tolist()]
@@ -160,7 +160,7 @@ def test_one_label_a_video_is_a_softmax_over_the_classes() -> None:
     assert abs((scores.argmax(axis=1) == right).mean() - best) < 3 * math.sqrt(best * (1 - best) / 1000)
     whole = Scores(scores[None], np.full((1, 4), 0.5), [fitted.epoch], 6)
     result = measure(
-        whole, splits[2].truth, list("abcd"), np.ones(4, dtype=bool), np.ones((1000, 100), np.float32), True
+        whole, splits[2].truth, list("abcd"), np.ones(4, dtype=bool), np.ones((1000, 100), np.float32), 9, True
     )
     counts = np.array(result.entry["confusion"]["counts"])
     assert result.entry["metrics"]["accuracy"]["value"] == pytest.approx(accuracy_score(right, scores.argmax(axis=1)))
@@ -240,7 +240,7 @@ def test_intervals_over_seeds() -> None:
 def test_what_is_not_defined_is_none_in_json() -> None:
     truth = np.eye(4, dtype=bool)[:, :1]
     scores = Scores(np.random.default_rng(0).random((2, 4, 1), np.float32), np.full((2, 1), np.nan), [1, 1], 3)
-    result = measure(scores, truth, ["a"], np.array([True]), resamples(4, np.arange(4), 100, 0), single=False)
+    result = measure(scores, truth, ["a"], np.array([True]), resamples(4, np.arange(4), 100, 0), 4, False)
     json.dumps(result.entry, allow_nan=False)
     f1s = result.entry["metrics"]["f1"]
     assert [f1s[key] for key in ("value", "low", "high", "seeds_low")] == [None] * 4 and f1s["seeds"] == [None, None]

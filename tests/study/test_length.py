@@ -269,8 +269,8 @@ def test_readings_recover_what_was_planted() -> None:
 def test_differences_are_corrected_for_their_number() -> None:
     settings = Length(variants=[Variant(seconds=3, count=1), Variant(seconds=5, count=1)], counts=[1], totals=[])
     rng = np.random.default_rng(0)
-    base = Measured([5.0, 5.0], 5 + 0.1 * rng.standard_normal(500), 10)
-    better = Measured([4.44, 4.46], 4.45 + 0.1 * rng.standard_normal(500), 10)
+    base = Measured([5.0, 5.0], 5 + 0.1 * rng.standard_normal(500), 200, 10)
+    better = Measured([4.44, 4.46], 4.45 + 0.1 * rng.standard_normal(500), 200, 10)
     same = {f"n{i}": {Key(3.0, 1): base, Key(5.0, 1): base} for i in range(40)}
     alone = differences(settings, {"x": {Key(3.0, 1): base, Key(5.0, 1): better}})
     assert [r["at"] for r in alone] == [1] and len(compared(settings)) == 1 and alone[0]["shown"]

@@ -177,7 +177,7 @@ def test_distances_are_those_of_all_pairs() -> None:
     apart = expected[1][~np.eye(7, dtype=bool)].reshape(7, 6)
     known = [i for i in range(7) if i != 3]
     between = expected[1][np.ix_(known, known)][~np.eye(6, dtype=bool)].mean()
-    result = inconsistency.ratio(*distances, count=200, seed=0)
+    result = inconsistency.ratio(*distances, np.arange(7), count=200, seed=0)
     assert result["ratio"] == pytest.approx(np.nanmean(expected[0]) / between) and result["videos"] == 6
     assert result["low"] < result["ratio"] < result["high"] and apart.shape == (7, 6)
 
@@ -188,9 +188,9 @@ def test_the_ratio_of_planted_variances(own: float, expected: float) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(150, 1, 40)) + own * rng.normal(size=(150, 4, 40))
     good = np.ones((150, 4), bool)
-    assert inconsistency.ratio(*inconsistency.distances(features, good), 100, 0)["ratio"] == pytest.approx(
-        expected, abs=0.03
-    )
+    assert inconsistency.ratio(*inconsistency.distances(features, good), np.arange(150), 100, 0)[
+        "ratio"
+    ] == pytest.approx(expected, abs=0.03)
     within, between = inconsistency.cosines(features, good)
     assert within == pytest.approx(1 - expected, abs=0.03) and between == pytest.approx(0, abs=0.02)
 
@@ -200,12 +200,14 @@ def test_spearman_is_scipys_and_its_interval_covers() -> None:
     x = rng.integers(9, size=80).astype(float)
     y = x + rng.normal(0, 4, 80)
     x[5] = np.nan
-    result = inconsistency.spearman(x, y, 500, 0)
+    result = inconsistency.spearman(x, y, np.arange(80), 500, 0)
     known = ~np.isnan(x)
     assert result["spearman"] == pytest.approx(spearmanr(x[known], y[known]).statistic)
     assert result["low"] < result["spearman"] < result["high"]
     covered = 0
     for seed in range(100):
-        interval = inconsistency.spearman(*np.random.default_rng(seed + 1).normal(size=(2, 60)), 200, seed)
+        interval = inconsistency.spearman(
+            *np.random.default_rng(seed + 1).normal(size=(2, 60)), np.arange(60), 200, seed
+        )
         covered += interval["low"] <= 0 <= interval["high"]
     assert 85 <= covered <= 99

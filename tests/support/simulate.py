@@ -41,6 +41,7 @@ def simulate(
     damaged: Sequence[tuple[int, int]] = (),
     keys: tuple[str, str] = ("a" * 64, "b" * 64),
     names: tuple[str, str] = ("musicnn", "r2plus1d"),
+    artists: Sequence[int] | None = None,
     **settings: Any,
 ) -> Config:
     """Write the results folder; returns its configuration. `settings` go to Config.
@@ -48,6 +49,8 @@ def simulate(
     With `render` the videos bear the names of rendered ones.
 
     `unreadable` rows have no video features, `damaged` (row, segment) ones have none there, as with `decoding.partial`.
+
+    `artists` are numbers of each video's artist, whose videos are alike; by default videos have none.
 
     With other `keys` on the same folder the features are replaced as by a new extraction.
     """
@@ -65,11 +68,13 @@ def simulate(
     ids = [video_id(i) if config.render else f"v{i:04d}" for i in range(videos)]
     genres = ["rock" if i % 2 else None for i in range(videos)]
     table = pa.table({"video_id": ids, "path": [f"/media/{name}.mp4" for name in ids], "genre": genres})
+    if artists is not None:
+        table = table.append_column("artist", pa.array([f"Artist {number:04d}" for number in artists]))
     write_manifest(paths, merge(None, table, config.splits))
     planted = Planted(
         dict(zip(names, dims, strict=True)), dict(zip(names, keys, strict=True)), correlation, factors, seed=seed
     )
-    common = video_factors(planted, np.full(videos, -1))
+    common = video_factors(planted, np.full(videos, -1) if artists is None else np.array(artists))
     failed = ({}, {}, dict.fromkeys(unreadable, "no_video_stream"))
     cache = Cache(config, planted, ids, common, failed, tuple(damaged))
     plan = cache.create()
