@@ -119,6 +119,8 @@ class Config(Section):
             self.check_relations()
         if "paper_code" in asked:
             self.study.paper_code.check_clone()
+        if "sources" in asked:
+            self.check_sources()
 
     def check_relations(self) -> None:
         """Raise UserError if `study.relations` lacks its backbones, or has too few permutations for significance."""
@@ -134,6 +136,15 @@ class Config(Section):
                 + " and ".join(f"`{name}: {{weights: none}}`" for name in missing)
                 + " to `backbones`"
             )
+
+    def check_sources(self) -> None:
+        """Raise UserError if `study.sources.others` names a backbone that is not there."""
+        for pair in self.study.sources.others:
+            if missing := [name for name in pair if name not in self.backbones]:
+                raise UserError(
+                    f"study.sources.others: {pair} names {missing[0]}, which is not in `backbones`; there are "
+                    + ", ".join(self.backbones)
+                )
 
     def experiment(self, name: str) -> Experiment:
         """Return the named experiment. Raises UserError with the names that exist if there is none."""

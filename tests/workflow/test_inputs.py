@@ -35,6 +35,10 @@ STUDY = {
     "aggregation": {"recipe": {"max_epochs": 2, "batch": 16}, "replaced": [0]},
     "fusion": {"max_epochs": 2, "batch": 16, "components": 4},
     "relations": {"permutations": 19, "null_seeds": 1},
+    "sources": {
+        **{"folds": 2, "inner_folds": 2, "repeats": 1, "permutations": 19, "secondary_permutations": 19},
+        **{"recipe": {"max_epochs": 2, "batch": 8}, "power_runs": 2},
+    },
 }
 
 # Files that a rule need not declare by name, because a record that it declares says what is in them: another content

@@ -1,0 +1,224 @@
+"""Measure `sources`: do audio and video of real clips go together beyond the look and the sound of their sources?
+
+    python -m study.sources.measure --config RESULTS/config.json [--threads 2]
+
+Reads the cache, the manifest and study/sources/trained.safetensors; writes study/sources.json. The protocol, with its
+one primary analysis, is in study/sources/text.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from config.cli import parser, progress, run
+from config.model import Config, read
+from config.processes import parallel
+from eval.bootstrap import percentile_bounds, percentile_interval
+from study.answer import Answer, Row, write_answer
+from study.correlation.permutation_test import rank_matrices
+from study.groups import one_each, resampled
+from study.sources.collection import Collection, load, pairs_of
+from study.sources.linear import Pair, freely, inside, p_value
+from study.sources.simulated import simulate
+from study.sources.text import LEVEL, LIMITS, METHOD, QUESTION, TITLE, findings
+from study.trainings import Trained, read_trained
+
+log = logging.getLogger("sources")
+POWER_PERMUTATIONS = 39
+"""Permutations of each simulated collection, which has one assignment to folds."""
+PERCENT = 100.0
+ENDS = ("low", "high")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Places of positives: `shares` float64 [videos] of the true pairing, 0 first to 1 last, and the mean over videos
+    for the true pairing and after it for every random one, `means` float64 [1 + permutations]."""
+
+    shares: np.ndarray
+    means: np.ndarray
+
+
+def ranked(pair: Pair, units: np.ndarray, pairings: np.ndarray, config: Config) -> Measured:
+    """Rank a pair of backbones out of fold, by the true and by random pairings."""
+    seeds = [config.eval.seed + repeat for repeat in range(config.study.sources.repeats)]
+    shares = pair.shares(units, pairings, seeds)
+    return Measured(shares[0], shares.mean(axis=1))
+
+
+def row_of(name: str, measured: Measured, sources: np.ndarray, config: Config, **about: object) -> Row:
+    """Return an analysis as a row of the table: places in percent of the gallery; the interval is over sources."""
+    times = resampled(np.unique(sources, return_inverse=True)[1], config.eval.bootstrap, config.eval.seed)
+    count = len(np.unique(sources))
+    low, high = percentile_interval(times @ measured.shares / times.sum(axis=1), count)
+    by_chance = measured.means[1:]
+    several = np.bincount(sources)[sources] > 1
+    row: Row = {"analysis": name, **about}
+    row |= {"videos": len(sources), "sources": count}
+    row |= {"videos_with_siblings": int(several.sum())}
+    row |= {"rank_percent": PERCENT * float(measured.shares.mean())}
+    row |= {"rank_percent_low": PERCENT * low, "rank_percent_high": PERCENT * high}
+    row |= {"permuted_percent": PERCENT * float(by_chance.mean())}
+    ends = percentile_bounds(by_chance)
+    row |= {f"permuted_percent_{end}": PERCENT * float(value) for end, value in zip(ENDS, ends, strict=True)}
+    return row | {"permutations": len(by_chance), "p": p_value(measured.means)}
+
+
+def pair_rows(config: Config, collection: Collection) -> list[Row]:
+    """Rank every pair of backbones with the linear head on held-out sources: the primary analysis first."""
+    settings, sources, rows = config.study.sources, collection.sources, []
+    for number, (audio, video) in enumerate(pairs_of(config)):
+        count = settings.secondary_permutations if number else settings.permutations
+        pair = Pair(collection.means[audio], collection.means[video], settings)
+        pairings = inside(sources, count, np.random.default_rng(config.eval.seed))
+        about = {"primary": not number, "audio": audio, "video": video, "head": "linear"}
+        about |= {"folds": "sources", "permuted": "inside sources"}
+        name = "primary" if not number else "other backbones"
+        rows.append(row_of(name, ranked(pair, sources, pairings, config), sources, config, **about))
+        log.info("%s and %s", audio, video)
+    return rows
+
+
+def part_rows(config: Config, collection: Collection) -> list[Row]:
+    """Rank the primary pair on a part of the videos: those with the tag, and one of each source."""
+    settings, sources, seed = config.study.sources, collection.sources, config.eval.seed
+    audio, video = pairs_of(config)[0]
+    parts: list[tuple[str, np.ndarray]] = []
+    if settings.tag is not None:
+        parts.append((f"tag {settings.tag}", np.flatnonzero([settings.tag in tags for tags in collection.tags])))
+    parts.append(("one video a source", one_each(sources, np.random.default_rng(seed))))
+    rows = []
+    for name, chosen in parts:
+        units = np.unique(sources[chosen], return_inverse=True)[1]
+        if not len(units) or units.max() + 1 < settings.folds * settings.inner_folds:
+            log.warning("%s: left out, because these videos are of too few sources", name)
+            continue
+        rng, alone = np.random.default_rng(seed), len(np.unique(units)) == len(units)
+        count = settings.secondary_permutations
+        pairings = freely(len(units), count, rng) if alone else inside(units, count, rng)
+        pair = Pair(collection.means[audio][chosen], collection.means[video][chosen], settings)
+        about = {"primary": False, "audio": audio, "video": video, "head": "linear", "folds": "sources"}
+        about |= {"permuted": "freely" if alone else "inside sources"}
+        rows.append(row_of(name, ranked(pair, units, pairings, config), units, config, **about))
+    return rows
+
+
+def naive_rows(config: Config, collection: Collection) -> list[Row]:
+    """Rank the primary pair as it is often done: folds split sources, and permutations are free; and what of that is
+    left when videos are permuted inside their sources."""
+    settings, sources = config.study.sources, collection.sources
+    audio, video = pairs_of(config)[0]
+    rows = []
+    for permuted in ("freely", "inside sources"):
+        rng, count = np.random.default_rng(config.eval.seed), settings.secondary_permutations
+        pairings = freely(len(sources), count, rng) if permuted == "freely" else inside(sources, count, rng)
+        pair = Pair(collection.means[audio], collection.means[video], settings)
+        about = {"primary": False, "audio": audio, "video": video, "head": "linear"}
+        about |= {"folds": "videos", "permuted": permuted}
+        measured = ranked(pair, np.arange(len(sources)), pairings, config)
+        rows.append(row_of("naive", measured, sources, config, **about))
+        log.info("folds that split sources, permuted %s", permuted)
+    return rows
+
+
+def heads_row(config: Config, collection: Collection, trained: Trained) -> Row:
+    """Rank the primary pair by the trained heads, the mean over their seeds.
+
+    Permuted without new trainings: each fold is tested given the heads of the other folds.
+    """
+    settings, sources, seeds = config.study.sources, collection.sources, config.study.seeds
+    pairings = inside(sources, settings.secondary_permutations, np.random.default_rng(config.eval.seed))
+    shares = np.zeros(pairings.shape)
+    position = {row: i for i, row in enumerate(collection.rows.tolist())}
+    for name, facts in trained.facts.items():
+        test = np.array([position[row] for row in facts["rows"]])
+        audio, video = (trained.tensors[f"{name}/{modality}"].numpy() for modality in ("audio", "video"))
+        places = (rank_matrices(audio, video).mean(axis=0) - 1) / (len(test) - 1)
+        within = np.empty(len(sources), np.int64)
+        within[test] = np.arange(len(test))
+        shares[:, test] += places[np.arange(len(test)), within[pairings[:, test]]] / len(seeds)
+    about = {"primary": False, "audio": config.heads.audio, "video": config.heads.video, "head": "trained"}
+    about |= {"folds": "sources", "permuted": "inside sources, heads as they are"}
+    return row_of("trained heads", Measured(shares[0], shares.mean(axis=1)), sources, config, **about)
+
+
+def identity_row(naive: list[Row]) -> Row:
+    """Return how much of the naive gain over chance stays when videos are permuted inside their sources."""
+    observed, kept = naive[0]["rank_percent"], naive[1]["permuted_percent"]
+    gain = 50 - observed
+    share = (50 - kept) / gain if gain > 0 else None
+    return {"naive_percent": observed, "permuted_inside_percent": kept, "naive_gain": gain, "share_of_source": share}
+
+
+def power_rows(config: Config, sources: np.ndarray, threads: int) -> list[Row]:
+    """Estimate the power of the primary test with these sources, on simulated videos (study/sources/simulated.py)."""
+    settings, rows = config.study.sources, []
+    for correlation in sorted({0.0, *settings.power}):
+        runs = [(correlation, seed) for seed in range(settings.power_runs)]
+        tested = parallel(_simulated_p, runs, threads, _take, config, sources)
+        values = [p for _, p in progress(tested, len(runs), f"power at {correlation:g}", "collections")]
+        found = sum(p <= LEVEL for p in values)
+        rows.append({"correlation": correlation, "power": found / len(values), "runs": len(values)})
+    return rows
+
+
+_given: tuple[Config, np.ndarray]
+
+
+def _take(config: Config, sources: np.ndarray) -> None:
+    global _given
+    threadpool_limits(1)
+    _given = config, sources
+
+
+def _simulated_p(drawn: tuple[float, int]) -> float:
+    config, sources = _given
+    return simulated_p(config, sources, *drawn)
+
+
+def simulated_p(config: Config, sources: np.ndarray, correlation: float, seed: int) -> float:
+    """Return the p of the primary test on one simulated collection, with one assignment to folds."""
+    rng = np.random.default_rng([seed, round(1000 * correlation)])
+    pair = Pair(*simulate(sources, correlation, rng), config.study.sources)
+    return p_value(pair.shares(sources, inside(sources, POWER_PERMUTATIONS, rng), [seed]).mean(axis=1))
+
+
+def answer(config: Config, threads: int = 1) -> Answer:
+    """Measure everything and return the answer."""
+    config.check_sources()
+    collection = load(config)
+    with threadpool_limits(1):  # matrices this small gain nothing from more threads
+        analyses = pair_rows(config, collection)
+        naive = naive_rows(config, collection)
+        analyses += [*part_rows(config, collection), heads_row(config, collection, read_trained(config, "sources"))]
+    tables = {"analyses": analyses + naive, "identity": [identity_row(naive)]}
+    tables["power"] = power_rows(config, collection.sources, threads)
+    if collection.left_out:
+        tables["near_duplicates"] = collection.left_out
+    return Answer(
+        part="sources",
+        title=TITLE,
+        question=QUESTION,
+        findings=findings(tables, config),
+        method=METHOD,
+        limits=LIMITS,
+        random_weights=collection.random_weights,
+        seeds=list(config.study.seeds),
+        command="python -m study.sources.measure --config RESULTS/config.json",
+        tables=tables,
+    )
+
+
+def main() -> None:
+    """Command line."""
+    args = parser(__doc__, "study.sources.measure", "cores to use").parse_args()
+    config = read(args.config)
+    write_answer(config.paths, answer(config, args.threads))
+
+
+if __name__ == "__main__":
+    run(main)

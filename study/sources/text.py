@@ -1,0 +1,126 @@
+"""The protocol of `sources` and the sentences of its answer; every number in them is in a table. Reads and writes
+nothing.
+
+The protocol was fixed before it was run on real clips. What it calls primary is the one test of the question.
+"""
+
+from __future__ import annotations
+
+from config.model import Config
+from study.answer import Finding, Row
+
+LEVEL = 0.05
+"""Significance level of the primary test, one-sided."""
+
+TITLE = "A small collection of real videos, by whole sources"
+QUESTION = (
+    "One source of videos (a channel, an artist, a repository) has one look and one sound. Do audio and video go "
+    "together beyond that, and how much of what is usually measured is the source?"
+)
+METHOD = (
+    "Fixed before it was run. Features of a video are the means over its segments. Near-duplicates are left out "
+    "first: the later of two videos whose standardised features have a cosine of `study.sources.near_duplicate` or "
+    "more in either modality. Folds hold out whole sources (the groups of the table of videos). The primary analysis: "
+    "the backbones `heads.audio` and `heads.video`, a linear head (canonical correlation analysis on principal "
+    "components with shrunk covariances, the shrinkage chosen by folds of whole sources inside the training sources; "
+    "study/sources/linear.py), and one statistic: where the positive stands in the gallery, in percent, the mean of "
+    "both directions, of all held-out videos and of `study.sources.repeats` assignments of sources to folds. A "
+    "gallery is the videos of one fold, because embeddings of different fits cannot be compared. 0 % is first, 50 % "
+    "chance. Its test permutes videos' frames inside their sources and repeats all fits for each permutation; a "
+    "source with one video adds nothing to it. The 95 % interval resamples whole sources, with the fits as they are. "
+    "All else is secondary, each at its own level without correction: other backbones; videos with the tag "
+    "`study.sources.tag`; one video a source, where a free permutation is a valid test; projection heads trained on "
+    "the same folds, permuted without new trainings, the mean over `study.seeds`. The naive analysis is what is often "
+    "done: folds that split sources and a free permutation. What of its gain over chance is left when frames are "
+    "permuted inside their sources is the source's identity. Power is estimated on simulated videos of the same "
+    "sources, whose look and sound make half of the variance (study/sources/simulated.py), with one assignment to "
+    "folds and 39 permutations."
+)
+LIMITS = [
+    "Sources are as the table of videos names them; sources that belong together unseen would be split by folds.",
+    "The interval does not contain how fits differ, so it is somewhat too narrow.",
+    "A permutation inside sources needs sources with several videos; what sources with one video show is not in its p.",
+    "Heads are permuted without new trainings, so that their p is conditional on the heads.",
+    "Secondary analyses are not corrected for their number.",
+]
+
+
+def findings(tables: dict[str, list[Row]], config: Config) -> list[Finding]:
+    """Return the findings, the primary one first."""
+    rows = tables["analyses"]
+    naive = [row for row in rows if row["analysis"] == "naive"]
+    secondary = [row for row in rows if row["analysis"] != "naive" and not row["primary"]]
+    duplicates = len(tables.get("near_duplicates", []))
+    return [
+        _primary(rows[0], duplicates),
+        _naive(naive, tables["identity"][0]),
+        _secondary(secondary),
+        _power(tables["power"], rows[0]),
+    ]
+
+
+def _primary(row: Row, duplicates: int) -> Finding:
+    together = row["p"] <= LEVEL
+    claim = (
+        f"With whole sources held out, the positive stands at {row['rank_percent']:.1f} % of the gallery (chance: "
+        f"50 %); with frames permuted inside their sources at {row['permuted_percent']:.1f} %. That audio and video "
+        f"go together beyond their source is {'shown' if together else 'not shown'} (p = {row['p']:.2g})."
+    )
+    sure = (
+        f"95 % interval over sources {row['rank_percent_low']:.1f} to {row['rank_percent_high']:.1f} %; "
+        f"{row['videos']} videos of {row['sources']} sources, {duplicates} near-duplicates left out; "
+        f"{row['audio']} and {row['video']}, linear head; {row['permutations']} permutations."
+    )
+    return Finding(claim, sure)
+
+
+def _naive(rows: list[Row], identity: Row) -> Finding:
+    free, kept = rows
+    claim = (
+        f"Folds that split sources put the positive at {free['rank_percent']:.1f} % (p = {free['p']:.2g} by a free "
+        "permutation)"
+    )
+    share = identity["share_of_source"]
+    if share is None:
+        return Finding(claim + ", which is no gain over chance.", "Nothing to divide.")
+    claim += (
+        f". {share:.0%} of that gain over chance stays when frames are permuted inside their sources: it is the "
+        "source's identity."
+    )
+    sure = (
+        f"Permuted inside sources {kept['permuted_percent']:.1f} % (95 % of the permutations from "
+        f"{kept['permuted_percent_low']:.1f} to {kept['permuted_percent_high']:.1f} %); p = {kept['p']:.2g} inside "
+        "sources."
+    )
+    return Finding(claim, sure)
+
+
+def _secondary(rows: list[Row]) -> Finding:
+    parts = [f"{label(row)} {row['rank_percent']:.1f} % (p = {row['p']:.2g})" for row in rows]
+    below = [row for row in rows if row["p"] <= LEVEL]
+    claim = "Secondary, with whole sources held out: " + "; ".join(parts) + "."
+    sure = f"{len(below)} of {len(rows)} have p ≤ {LEVEL:g}, uncorrected; intervals and permutations in `analyses`."
+    return Finding(claim, sure)
+
+
+def _power(rows: list[Row], primary: Row) -> Finding:
+    parts = ", ".join(f"{row['correlation']:g}: {row['power']:.0%}" for row in rows if row["correlation"] > 0)
+    nothing = next(row for row in rows if row["correlation"] == 0)
+    claim = (
+        "Power of the primary test with these sources, by the correlation of simulated audio and video inside sources: "
+        f"{parts}; without any, {nothing['power']:.0%} are found."
+    )
+    sure = (
+        f"{nothing['runs']} simulated collections each; {primary['videos_with_siblings']} of {primary['videos']} "
+        "videos have another one of their source."
+    )
+    return Finding(claim, sure)
+
+
+def label(row: Row) -> str:
+    """Return what an analysis is of, in words."""
+    if row["analysis"] in ("primary", "other backbones"):
+        return f"{row['audio']} × {row['video']}".replace("_", " ")
+    if row["analysis"] == "naive":
+        return "naive" if row["permuted"] == "freely" else "naive, permuted inside sources"
+    return str(row["analysis"])

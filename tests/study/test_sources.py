@@ -1,0 +1,174 @@
+"""The protocol for small real collections: what it finds where nothing is, and where something was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from config.cli import UserError
+from config.study import Sources
+from data.manifest import read_manifest, write_manifest
+from study.groups import folds
+from study.sources.collection import load, near_duplicates
+from study.sources.linear import CHANCE, Pair, basis, freely, inside, p_value, stand
+from study.sources.measure import answer, identity_row
+from study.sources.simulated import simulate
+from study.sources.train import splits, train
+from tests.support.simulate import simulate as simulated_cache
+
+SMALL = Sources(folds=3, inner_folds=2, shrinkages=[0.3, 0.9], components=8, dimensions=4)
+SIZES = [1] * 8 + [2] * 8 + [3] * 4 + [5, 6, 7]
+SOURCES = np.repeat(np.arange(len(SIZES)), SIZES)
+NUMBERS = np.arange(len(SOURCES))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they bring for matrices this small."""
+    with threadpool_limits(1):
+        yield
+
+
+def p_values(correlation: float, runs: int, naive: bool = False) -> np.ndarray:
+    """p of the test inside held-out sources, or of the naive one, in simulated collections."""
+    values = []
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        pair = Pair(*simulate(SOURCES, correlation, rng), SMALL)
+        pairings = freely(len(SOURCES), 19, rng) if naive else inside(SOURCES, 19, rng)
+        values.append(p_value(pair.shares(NUMBERS if naive else SOURCES, pairings, [seed]).mean(axis=1)))
+    return np.array(values)
+
+
+def test_without_pairing_the_test_inside_sources_is_at_its_level() -> None:
+    """5 % of 200 runs are 10; more than 18 or fewer than 3 have a probability of 0.7 % by chance."""
+    assert 3 <= (p_values(0.0, runs=200) <= 0.05).sum() <= 18
+
+
+def test_without_pairing_the_naive_test_finds_the_sources() -> None:
+    """At its level, 15 or more of 60 runs would have a probability below 1e-6."""
+    assert (p_values(0.0, runs=60, naive=True) <= 0.05).sum() >= 15
+
+
+def test_a_planted_pairing_inside_sources_is_found() -> None:
+    assert (p_values(0.9, runs=20) <= 0.05).mean() >= 0.8
+
+
+def test_permutations_inside_sources_stay_there_and_are_all_different() -> None:
+    pairings = inside(SOURCES, 200, np.random.default_rng(0))
+    assert pairings.shape == (201, len(SOURCES)) and (pairings[0] == np.arange(len(SOURCES))).all()
+    assert (SOURCES[pairings] == SOURCES).all() and (np.sort(pairings, axis=1) == np.arange(len(SOURCES))).all()
+    alone = np.bincount(SOURCES)[SOURCES] == 1
+    assert (pairings[:, alone] == np.flatnonzero(alone)).all()
+    first = np.flatnonzero(SOURCES == 8)  # a source of two: both orders, equally often
+    assert 60 < (pairings[1:, first[0]] == first[0]).sum() < 140
+
+
+def test_stand_is_the_place_in_both_directions_and_ties_count_half() -> None:
+    similar = np.array([[0.9, 0.1, 0.2], [0.3, 0.2, 0.8], [0.5, 0.5, 0.5]])
+    # audio 1: last of 3 (1.0); video 1: second of 3 (0.5); audio 2: tied with both (0.5); video 2: second (0.5).
+    assert stand(similar).tolist() == [0.0, 0.75, 0.5]
+    rng = np.random.default_rng(0)
+    assert abs(stand(rng.normal(size=(500, 20, 20))).mean() - CHANCE) < 0.01
+    assert stand(np.ones((4, 4))).tolist() == [CHANCE] * 4
+
+
+def test_many_pairings_give_what_each_gives_alone() -> None:
+    rng = np.random.default_rng(1)
+    features = simulate(SOURCES, 0.5, rng)
+    pairings = np.concatenate([inside(SOURCES, 3, rng), freely(len(SOURCES), 3, rng)[1:]])
+    together = Pair(*features, SMALL).shares(NUMBERS, pairings, [0, 1])
+    for shares, pairing in zip(together, pairings, strict=True):
+        alone = Pair(features[0], features[1][pairing], SMALL)
+        expected = alone.shares(NUMBERS, NUMBERS[None], [0, 1])
+        assert np.allclose(shares, expected[0])
+
+
+def test_a_held_out_video_changes_no_fit() -> None:
+    rng = np.random.default_rng(2)
+    features, train = rng.normal(size=(30, 50)), np.arange(20)
+    features[:, 7] = 3.0  # a constant column
+    changed = features.copy()
+    changed[20:] = 1e6 * rng.normal(size=(10, 50))
+    first, second = basis(features, train, 8), basis(changed, train, 8)
+    assert np.array_equal(first.scores[train], second.scores[train]) and np.isfinite(second.scores).all()
+    white = first.white(1e-9)[train]
+    assert np.allclose(white.T @ white / 20, np.eye(8), atol=1e-6)
+
+
+def test_folds_and_validation_never_split_a_source() -> None:
+    for seed in range(5):
+        fold = folds(SOURCES, 5, seed)
+        for number in range(5):
+            parts = splits(SOURCES, fold, number, seed)
+            together = np.concatenate(list(parts.values()))
+            assert np.array_equal(np.sort(together), np.arange(len(SOURCES)))
+            held = [set(SOURCES[videos]) for videos in parts.values()]
+            assert all(held) and not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+
+
+def test_of_near_duplicates_in_either_modality_the_later_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    audio, video = rng.normal(size=(40, 20)), rng.normal(size=(40, 12))
+    audio[30] = audio[4] + 0.01 * rng.normal(size=20)
+    video[21] = video[33] + 0.01 * rng.normal(size=12)
+    expected = near_duplicates([audio, video], 0.95)
+    assert {later: earlier for later, (earlier, _) in expected.items()} == {30: 4, 33: 21}
+    assert expected[30][1][0] > 0.95 > expected[30][1][1]
+    monkeypatch.setattr("study.sources.collection.BLOCK", 7)
+    assert near_duplicates([audio, video], 0.95) == expected
+    assert near_duplicates([audio, video], 1.0) == {}
+
+
+def test_the_share_of_the_source() -> None:
+    rows = [{"rank_percent": 30.0}, {"permuted_percent": 34.0}]
+    assert identity_row(rows)["share_of_source"] == pytest.approx(0.8)
+    assert identity_row([{"rank_percent": 51.0}, rows[1]])["share_of_source"] is None
+
+
+@pytest.mark.workflow
+def test_the_answer_on_a_cache(tmp_path: Path) -> None:
+    settings = {
+        **SMALL.model_dump(include={"folds", "inner_folds", "shrinkages", "components", "dimensions"}),
+        "repeats": 2,
+        "permutations": 19,
+        "secondary_permutations": 19,
+        "power": [0.9],
+        "power_runs": 3,
+        "tag": "original",
+        "recipe": {"batch": 16, "max_epochs": 2, "embedding": 16, "hidden": [16]},
+    }
+    config = simulated_cache(
+        tmp_path,
+        correlation=1.0,
+        videos=72,
+        unreadable=[3],
+        damaged=[(5, 1)],
+        study={"questions": ["sources"], "seeds": [0, 1], "sources": settings},
+        eval={"bootstrap": 100},
+    )
+    table = read_manifest(config.paths.manifest)
+    lines = table.to_pylist()
+    for i, line in enumerate(lines):
+        line["group"], line["tags"] = f"source {i // 3}", ["original"] if i % 2 else ["unknown"]
+    write_manifest(config.paths, type(table).from_pylist(lines, table.schema))
+    collection = load(config)
+    assert len(collection.rows) == 71 and collection.sources.max() == 23 and not collection.left_out
+    train(config, 1)
+    written = answer(config)
+    rows = {(row["analysis"], row["folds"], row["permuted"]): row for row in written.tables["analyses"]}
+    primary = rows["primary", "sources", "inside sources"]
+    assert [row["primary"] for row in written.tables["analyses"]] == [True] + [False] * (len(rows) - 1)
+    assert {name for name, *_ in rows} == {"primary", "naive", "tag original", "one video a source", "trained heads"}
+    assert primary["p"] == 0.05 and primary["rank_percent"] < 25 < primary["permuted_percent"]
+    for row in rows.values():
+        assert row["rank_percent_low"] <= row["rank_percent"] <= row["rank_percent_high"]
+    assert rows["one video a source", "sources", "freely"]["videos"] == 24
+    assert len(written.findings) == 4 and "is shown (p = 0.05)" in written.findings[0].claim
+    with pytest.raises(UserError, match="24 sources can be used; 30 sources are needed"):
+        many = config.study.model_copy(update={"sources": Sources(folds=5, inner_folds=3)})
+        load(config.model_copy(update={"study": many}))
