@@ -121,6 +121,8 @@ class Config(Section):
             self.study.paper_code.check_clone()
         if "sources" in asked:
             self.check_sources()
+        if "ablation" in asked:
+            self.check_ablation()
 
     def check_relations(self) -> None:
         """Raise UserError if `study.relations` lacks its backbones, or has too few permutations for significance."""
@@ -144,6 +146,28 @@ class Config(Section):
                 raise UserError(
                     f"study.sources.others: {pair} names {missing[0]}, which is not in `backbones`; there are "
                     + ", ".join(self.backbones)
+                )
+
+    def check_ablation(self) -> None:
+        """Raise UserError if `study.ablation` names experiments or backbones that there are not."""
+        a = self.study.ablation
+        for key, name in (("first", a.first), ("last", a.last)):
+            if name not in self.heads.experiments:
+                raise UserError(
+                    f"study.ablation.{key}: '{name}' is no experiment; there are {sorted(self.heads.experiments)}. Add "
+                    "it to `heads.experiments` (config/paper.yaml has both), or name another one"
+                )
+            settings = self.heads.experiments[name]
+            if settings.backbones("audio") or settings.backbones("video"):
+                raise UserError(
+                    f"study.ablation.{key}: '{name}' reads backbones of its own; the ablation compares experiments on "
+                    "`heads.audio` and `heads.video`"
+                )
+        named = {} if a.train_mode is None else a.train_mode.model_dump(exclude_none=True)
+        for key, name in named.items():
+            if name not in self.backbones:
+                raise UserError(
+                    f"study.ablation.train_mode.{key}: '{name}' is no backbone; there are {sorted(self.backbones)}"
                 )
 
     def experiment(self, name: str) -> Experiment:

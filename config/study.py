@@ -15,11 +15,11 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from config.cli import UserError
 from config.heads import Experiment, Seeds
 from config.labels import Classifier
-from config.section import PathText, Section
+from config.section import PathText, Section, Width
 
 Correlations = list[Annotated[float, Field(ge=0, le=1)]]
 TENTHS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
-Question = Literal["correlation", "length", "aggregation", "fusion", "relations", "paper_code", "sources"]
+Question = Literal["correlation", "length", "aggregation", "fusion", "relations", "ablation", "paper_code", "sources"]
 """All questions, in the page's order; each has a folder in study/ and a field of its name in `Study`."""
 RELATED_BACKBONES = ("sound_descriptors", "picture_descriptors")
 """The backbones of named descriptors, which `relations` needs."""
@@ -344,6 +344,48 @@ class Sources(Section):
     """Simulated collections for each correlation, and for none."""
 
 
+class TrainMode(Section):
+    """Backbones whose features were extracted in training mode, beside the same ones in evaluation mode."""
+
+    audio: str | None = None
+    """Name in `backbones` of the audio backbone in training mode."""
+    video: str | None = None
+    """Name in `backbones` of the video backbone in training mode, such as one of kind `timm` with `mode: train`."""
+
+
+class Ablation(Section):
+    """From the published code to another recipe, one change at a time (study/ablation/train.py)."""
+
+    first: str = "paper_code"
+    """Name in `heads.experiments` of the experiment where the chain of changes begins."""
+    last: str = "recommended"
+    """Name in `heads.experiments` of the experiment where it ends."""
+    seeds: Seeds = Field([0, 1, 2, 3, 4], min_length=2)
+    """Random seeds of the trainings, of the simulated features and of the pairings of rendered videos."""
+    steps: int = Field(2000, ge=1)
+    """Optimiser steps of every training."""
+    checks: int = Field(20, ge=1)
+    """Number of validations in a training, equally spaced; the weights with the lowest validation loss are kept."""
+    simulated: Correlations = Field([0.25, 0.5])
+    """Correlations of simulated features (`study.correlation.simulated` has their factors and noise)."""
+    videos: int = Field(5000, ge=10)
+    """Simulated training videos; an eighth as many are for validation."""
+    gallery: int = Field(1000, ge=10)
+    """Simulated test videos; each is ranked against all."""
+    dims: tuple[Width, Width] | None = None
+    """Widths of simulated features, audio and video. Default: those of the cache."""
+    rendered: Correlations = Field([0.5], min_length=1)
+    """Correlations at which rendered videos are paired anew. Other videos are used as they are."""
+    train_mode: TrainMode | None = None
+    """Features of backbones in training mode, as in the published code: where the chain begins. Default: none."""
+
+    @model_validator(mode="after")
+    def _checks_are_steps(self) -> Ablation:
+        if self.checks > self.steps:
+            raise ValueError(f"checks ({self.checks}) are more than steps ({self.steps})")
+        return self
+
+
 class Study(Section):
     """What `snakemake study` runs. Every question reads the cache of this results folder."""
 
@@ -361,6 +403,8 @@ class Study(Section):
     """Genre and tags from both modalities together."""
     relations: Relations = Relations()
     """Which relations between audio and video exist."""
+    ablation: Ablation = Ablation()
+    """From the published code to the recommended recipe, one change at a time."""
     paper_code: PaperCode = PaperCode()
     """What the authors' own code measures. Asked only where `questions` names it."""
     sources: Sources = Sources()

@@ -99,12 +99,12 @@ class Training:
         if e.initialisation == "autoencoder":
             initialise(
                 self.heads,
-                lambda epoch: self.data["train"].batches(e.segment_policy, e.batch, self.seed, self._drawn(epoch)),
+                lambda epoch: self.data["train"].batches(e.segment_policy, e.batch, self.seed, self.drawn(epoch)),
                 e,
                 derived_seed(self.seed, 0, 1),
             )
 
-    def _drawn(self, epoch: int) -> int:
+    def drawn(self, epoch: int) -> int:
         """Return the epoch whose segments and batches an epoch of training has."""
         return 1 if self.experiment.shuffle == "once" else epoch
 
@@ -120,14 +120,18 @@ class Training:
         # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
         ahead = chain(rates, repeat(rates[-1]))
         self.heads.train()
-        train = self._pass("train", e.segment_policy, self._drawn(number), lambda loss: self._step(loss, next(ahead)))
+        train = self._pass("train", e.segment_policy, self.drawn(number), lambda loss: self.step(loss, next(ahead)))
+        validation, temperature = self.validate(), self.loss.temperature()
+        return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
+
+    def validate(self) -> dict[str, float]:
+        """Return the validation loss, its value at chance, the lowest possible one, and the number of pairs."""
         self.heads.eval()
         # Every segment, where an epoch of training may see one a video: the loss that stops the training is less noisy.
-        policy: SegmentPolicy = e.segment_policy if e.segment_policy in ("first", "mean") else "all"
+        own = self.experiment.segment_policy
+        policy: SegmentPolicy = own if own in ("first", "mean") else "all"
         with torch.no_grad():
-            validation = self._pass("validation", policy, 0, lambda loss: None)
-        temperature = self.loss.temperature()
-        return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
+            return self._pass("validation", policy, 0, lambda loss: None)
 
     def _pass(self, split: str, policy: SegmentPolicy, number: int, then: Callable[[Tensor], None]) -> dict[str, float]:
         """Return the mean loss over an epoch's pairs, its value at chance and the lowest possible one."""
@@ -156,7 +160,8 @@ class Training:
         if self.experiment.repeat_step:
             self.optimiser.step()
 
-    def _step(self, loss: Tensor, learning_rate: float) -> None:
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """Take one optimiser step down the gradient of a batch's loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.zero_grad()

@@ -29,7 +29,7 @@ def make(experiment: Experiment, parameters: Iterable[nn.Parameter]) -> torch.op
     return kind(groups, lr=e.learning_rate, fused=True)
 
 
-def rate(experiment: Experiment, step: int, steps_an_epoch: int, total_steps: int) -> float:
+def rate(experiment: Experiment, step: int, steps_an_epoch: float, total_steps: int) -> float:
     """Return the learning rate of `step` (counted from 0, over all epochs) of a training of at most `total_steps`.
 
     With a warm-up of w steps, step s < w has (s+1)/w of what the schedule says. `exponential` changes between epochs

@@ -75,16 +75,19 @@ class Trained:
     same: dict[str, Any]
 
 
-def read_trained(config: Config, part: str) -> Trained:
-    """Read a question's trainings. Raises UserError if they are missing, damaged, or of other cache keys."""
-    paths = config.paths
+def read_trained(config: Config, part: str, backbones: Sequence[str] = ()) -> Trained:
+    """Read a question's trainings. Raises UserError if they are missing, damaged, or of other cache keys.
+
+    `backbones` are those that they were trained on; by default `heads.audio` and `heads.video`.
+    """
+    paths, backbones = config.paths, backbones or (config.heads.audio, config.heads.video)
     path = paths.study_work(part) / TRAINED
     try:
         tensors, metadata = read_tensors(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `snakemake study …`") from None
     view, same = open_features(paths), metadata["same"]
-    if same["keys"] != {name: view.key(name) for name in (config.heads.audio, config.heads.video)}:
+    if same["keys"] != {name: view.key(name) for name in backbones}:
         raise UserError(
             f"{path} was trained on other features than the cache has now; run `python -m study.{part}.train`"
         )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from config.cli import parser, progress, run
 from config.files import write_json
-from config.heads import Experiment
+from config.heads import Experiment, Sides
 from config.model import Config, read
 from config.processes import parallel
 from data.manifest import read_manifest
@@ -43,10 +43,11 @@ PART = "correlation"
 
 
 class Collection(NamedTuple):
-    """Rendered videos in memory: their features, and their latents by split."""
+    """Rendered videos in memory: their features, and by split their latents and their rows of the manifest."""
 
     features: PairedFeatures
     known: dict[str, Known]
+    rows: dict[str, np.ndarray]
 
 
 def left_out(config: Config) -> str | None:
@@ -63,24 +64,28 @@ def whole(split: Split) -> np.ndarray:
     return split.rows[split.good.all(axis=1)]
 
 
-def open_collection(config: Config) -> Collection:
-    """Load the videos whose segments are all valid in both modalities, split by split. UserError if too few."""
+def open_collection(config: Config, sides: Sides | None = None) -> Collection:
+    """Load the videos whose segments are all valid in both modalities, split by split. UserError if too few.
+
+    `sides` are the backbones of both modalities, by default `heads.audio` and `heads.video`.
+    """
     assert config.render is not None
-    features, table = load_features(config), read_manifest(config.paths.manifest, ["row", "video_id"])
+    features, table = load_features(config, sides), read_manifest(config.paths.manifest, ["row", "video_id"])
     numbers = {video_id(index): index for index in range(config.render.videos)}
     index = {row: numbers[name] for row, name in zip(*table.to_pydict().values(), strict=True)}
     rows: list[int] = []
-    splits, latents = {}, {}
+    splits, latents, by_split = {}, {}, {}
     for name, split in features.splits.items():
         kept = whole(split).tolist()
         positions = np.arange(len(rows), len(rows) + len(kept))
         splits[name] = Split(positions, np.ones((len(kept), features.segments), bool), split.total)
         latents[name] = known(config.render.seed, [index[row] for row in kept])
+        by_split[name] = np.array(kept)
         rows += kept
     audio, video = (InMemory(array.read(np.array(rows))) for array in features.arrays)
     held = dataclasses.replace(features, arrays=(audio, video), splits=splits, shard_videos=len(rows))
     held.check_enough()
-    return Collection(held, latents)
+    return Collection(held, latents, by_split)
 
 
 def paired(collection: Collection, kind: str, correlation: float, seed: int) -> tuple[PairedFeatures, dict[str, Any]]:

@@ -35,6 +35,10 @@ STUDY = {
     "aggregation": {"recipe": {"max_epochs": 2, "batch": 16}, "replaced": [0]},
     "fusion": {"max_epochs": 2, "batch": 16, "components": 4},
     "relations": {"permutations": 19, "null_seeds": 1},
+    "ablation": {
+        **{"first": "baseline", "last": "baseline", "seeds": [0, 1], "steps": 2, "checks": 1, "simulated": [0.5]},
+        **{"videos": 20, "gallery": 10, "rendered": [0.5]},
+    },
     "sources": {
         **{"folds": 2, "inner_folds": 2, "repeats": 1, "permutations": 19, "secondary_permutations": 19},
         **{"recipe": {"max_epochs": 2, "batch": 8}, "power_runs": 2},

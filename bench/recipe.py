@@ -1,0 +1,203 @@
+"""Search a recipe on validation videos, and compare it with the paper's baseline on test videos.
+
+    python -m bench.recipe --config RESULTS/config.json --work FOLDER [--candidates 30]
+
+Reads the cache of rendered videos (`config/study_demo.yaml`) and its configuration, whose experiments `baseline` and
+`recommended` are the reference; keeps finished trainings in FOLDER; writes bench/results/recipe.json. Data: rendered
+videos paired anew at ρ = 0.5, and simulated features at ρ = 0.25 and 0.5 (study/ablation/sources.py).
+
+1. Search: candidates drawn at random from GRID, and both references with each number of steps, seeds 0 and 1. The score
+   is the mean over the three kinds of data of log2(rank / gallery) of the true positive among the validation videos.
+2. Selection: the best candidates and both references again, with the seeds 2 to 6, on validation videos.
+3. Test: the one with the best score of 2, and both references, with the seeds 7 to 11, on test videos, which nothing
+   before has looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import measure
+from config.cli import parser
+from config.heads import Experiment
+from config.model import Config, read
+from eval.ranks import ranks
+from heads.checkpoint import read_tensors
+from study.ablation.differences import MEASURES, difference, value
+from study.ablation.differences import measure as measure_arm
+from study.ablation.sources import EVAL, Opened, Source
+from study.ablation.train import embedded, fit_heads
+from study.trainings import TRAINED, Outcome, work_off
+
+BASE: dict[str, Any] = {
+    "output": "linear",
+    "learned_temperature": True,
+    "optimiser": "adamw",
+    "schedule": "cosine",
+    "warmup": 2,
+    "batch": 128,
+    "segment_policy": "all",
+    "max_epochs": 30,
+}
+GRID: dict[str, list[Any]] = {
+    "standardise": [False, True],
+    "temperature": [0.05, 0.07, 0.1, 0.2, 0.4],
+    "dropout": [0.1, 0.3, 0.5],
+    "hidden": [[256], [512], [1024]],
+    "weight_decay": [0.01, 0.1, 1.0],
+    "learning_rate": [0.0003, 0.001, 0.003],
+    "steps": [100, 200, 400],
+}
+"""Fields of an experiment, and optimiser steps of a training."""
+REFERENCES = ("baseline", "recommended")
+"""Of the configuration; each with every number of steps of GRID, of which the search keeps the best."""
+SOURCES = (Source("rendered", 0.5), Source("simulated", 0.25), Source("simulated", 0.5))
+SEARCHED, SELECTED, TESTED = range(2), range(2, 7), range(7, 12)
+KEPT = 4
+"""Candidates that are trained again after the search."""
+VIDEOS, GALLERY, CHECKS = 1000, 500, 20
+
+
+def drawn(count: int) -> list[dict[str, Any]]:
+    """Return `count` different combinations of GRID, drawn at random, always the same."""
+    every = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+    chosen = np.random.default_rng(0).choice(len(every), count, replace=False)
+    return [every[number] for number in chosen]
+
+
+class RecipeTrainer:
+    """Train the recipe of a name on a kind of data and return its ranks in a split."""
+
+    def __init__(self, given: tuple[Config, dict[str, tuple[dict[str, Any], int]], str]) -> None:
+        self.config, self.recipes, self.split = given
+        self.opened = Opened(self.config)
+        self.sources = {source.name: source for source in SOURCES}
+        self.last: tuple[tuple[str, int], Any] | None = None
+
+    def __call__(self, name: str) -> Outcome:
+        """Return the ranks float32 [2, videos] of the training SOURCE-RECIPE-SEED."""
+        source, recipe, number = name.split("-")
+        seed = int(number)
+        if self.last is None or self.last[0] != (source, seed):
+            self.last = (source, seed), self.opened.draw(self.sources[source], seed).features[EVAL]
+        features = self.last[1]
+        keys, steps = self.recipes[recipe]
+        experiment = Experiment.model_validate(keys)
+        heads, facts = fit_heads(self.config, features, experiment, seed, steps)
+        audio, video = embedded(heads, features, self.split, experiment.unit)
+        ranked = np.stack(ranks(audio, video, unit=experiment.unit))
+        return Outcome({"ranks": torch.tensor(ranked, dtype=torch.float32)}, facts)
+
+
+def trained(
+    config: Config, work: Path, recipes: dict[str, tuple[dict[str, Any], int]], seeds: range, split: str, threads: int
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Return by recipe and kind of data the ranks float32 [2, videos] of each seed."""
+    names = [f"{s.name}-{recipe}-{seed}" for s in SOURCES for seed in seeds for recipe in recipes]
+    same = json.loads(json.dumps({"recipes": recipes, "split": split, "grid": GRID, "base": BASE}))
+    path = work / TRAINED
+    if not path.exists() or read_tensors(path)[1]["same"] != same:
+        work_off(work, names, same, RecipeTrainer, (config, recipes, split), threads)
+    tensors, _ = read_tensors(path)
+    return {
+        recipe: {s.name: [tensors[f"{s.name}-{recipe}-{seed}/ranks"].numpy() for seed in seeds] for s in SOURCES}
+        for recipe in recipes
+    }
+
+
+def score(by_source: dict[str, list[np.ndarray]]) -> float:
+    """Return the mean over the kinds of data of log2(rank / gallery); random ranks have -1.44, lower is better."""
+    logs = [[np.log2(rank / rank.shape[1]).mean() for rank in of_seeds] for of_seeds in by_source.values()]
+    return float(np.mean(logs))
+
+
+def medians(by_source: dict[str, list[np.ndarray]]) -> dict[str, float]:
+    """Return by kind of data the mean over seeds of the median rank, in percent of the gallery."""
+    return {
+        name: round(float(np.mean([np.median(rank) / rank.shape[1] * 100 for rank in of_seeds])), 2)
+        for name, of_seeds in by_source.items()
+    }
+
+
+def search(config: Config, work: Path, count: int, threads: int) -> dict[str, Any]:
+    """Run the three stages; return what the result file has."""
+    recipes = {
+        f"{name}_{steps}": (config.experiment(name).model_dump(), steps)
+        for name in REFERENCES
+        for steps in GRID["steps"]
+    }
+    references = list(recipes)
+    for number, keys in enumerate(drawn(count)):
+        experiment = Experiment.model_validate(BASE | {key: v for key, v in keys.items() if key != "steps"})
+        recipes[f"c{number}"] = experiment.model_dump(), keys["steps"]
+    ranked = trained(config, work / "search", recipes, SEARCHED, "validation", threads)
+    searched = sorted(recipes, key=lambda name: score(ranked[name]))
+    kept = [name for name in searched if name not in references][:KEPT]
+    of_reference = {kind: next(name for name in searched if name.startswith(kind)) for kind in REFERENCES}
+    again = {name: recipes[name] for name in (*of_reference.values(), *kept)}
+    selection = trained(config, work / "selection", again, SELECTED, "validation", threads)
+    best = min(kept, key=lambda name: score(selection[name]))
+    final = {name: recipes[name] for name in (*of_reference.values(), best)}
+    test = trained(config, work / "test", final, TESTED, "test", threads)
+    opened = Opened(config)
+    baseline, recommended = of_reference.values()
+    rows, comparisons = [], []
+    for source in SOURCES:
+        groups = opened.draw(source, TESTED[0]).groups
+        arms = {
+            name: measure_arm(test[name][source.name], groups, config.eval.bootstrap, config.eval.seed)
+            for name in final
+        }
+        for name, arm in arms.items():
+            rows.append(
+                {"source": source.name, "recipe": name, "gallery": arm.gallery}
+                | value(arm, "mrr")
+                | value(arm, "median")
+            )
+        for name, base in ((best, baseline), (best, recommended), (recommended, baseline)):
+            for metric in MEASURES:
+                line = difference(arms[name], arms[base], metric)
+                comparisons.append({"source": source.name, "recipe": name, "against": base, "metric": metric} | line)
+    keys = dict(zip((f"c{number}" for number in range(count)), drawn(count), strict=True))
+    return {
+        "grid": GRID,
+        "base": BASE,
+        "videos": {"simulated": VIDEOS, "simulated_gallery": GALLERY, "rendered_test": len(opened.rows)},
+        "search": [
+            {"recipe": name, **keys.get(name, {}), "score": score(ranked[name]), "median": medians(ranked[name])}
+            for name in searched
+        ],
+        "selection": [
+            {"recipe": name, "score": score(selection[name]), "median": medians(selection[name])}
+            for name in sorted(again, key=lambda name: score(selection[name]))
+        ],
+        "best": {"recipe": best, **keys[best]},
+        "test": rows,
+        "comparisons": comparisons,
+    }
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "bench.recipe", "trainings at a time, one core each")
+    p.add_argument("--work", type=Path, required=True, help="folder of finished trainings")
+    p.add_argument("--candidates", type=int, default=30)
+    args = p.parse_args()
+    config = read(args.config)
+    settings = config.study.ablation.model_copy(
+        update={"videos": VIDEOS, "gallery": GALLERY, "checks": CHECKS, "dims": None, "train_mode": None}
+    )
+    config = config.model_copy(update={"study": config.study.model_copy(update={"ablation": settings})})
+    result = search(config, args.work, args.candidates, args.threads)
+    command = "python -m bench.recipe --config results/study/config.json --work FOLDER"
+    measure.save("recipe", command, result)
+
+
+if __name__ == "__main__":
+    measure.start(main)
