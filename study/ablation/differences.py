@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
+from scipy.special import ndtri, stdtr
 
 from eval.bootstrap import metric_intervals, resampled
 from eval.seeds import mean_interval
@@ -26,12 +26,14 @@ COLUMNS = {name: number for number, name in enumerate(METRICS)}
 class Measured:
     """One arm on one source: for each seed the metrics by name, and all resamples' means over seeds and directions.
 
-    `values` is float64 [resamples, metrics] in the order of METRICS, `gallery` the number of test videos.
+    `values` is float64 [resamples, metrics] in the order of METRICS; `gallery` counts the test videos, `groups` their
+    groups.
     """
 
     seeds: list[dict[str, float]]
     values: np.ndarray
     gallery: int
+    groups: int
 
     def of_seeds(self, metric: str) -> list[float]:
         """Return a metric's value for each seed."""
@@ -49,13 +51,13 @@ def measure(ranks: Sequence[np.ndarray], groups: np.ndarray, resamples: int, see
     for of_seed in ranks:
         audio, video = (summary(direction) for direction in of_seed)
         summaries.append({name: (audio[name] + video[name]) / 2 for name in METRICS})
-    return Measured(summaries, np.mean(drawn, axis=(0, 1)), ranks[0].shape[1])
+    return Measured(summaries, np.mean(drawn, axis=(0, 1)), ranks[0].shape[1], len(np.unique(groups)))
 
 
 def value(arm: Measured, metric: str) -> dict[str, float | None]:
     """Return a metric's mean over the seeds with both intervals: `…`, `…_low`, `…_high`, `…_seeds_low`, `…_high`."""
     scale, column = arm.scale(metric), COLUMNS[metric]
-    low, high = metric_intervals(arm.values[:, [column]] * scale, names=[metric])[metric]
+    low, high = metric_intervals(arm.values[:, [column]] * scale, arm.groups, names=[metric])[metric]
     seeds = [number * scale for number in arm.of_seeds(metric)]
     seeds_low, seeds_high = mean_interval(seeds) or (None, None)
     return {
@@ -72,7 +74,7 @@ def difference(arm: Measured, base: Measured, metric: str) -> dict[str, float | 
     scale, column = arm.scale(metric), COLUMNS[metric]
     drawn = (arm.values[:, column] - base.values[:, column]) * scale
     seeds = [(a - b) * scale for a, b in zip(arm.of_seeds(metric), base.of_seeds(metric), strict=True)]
-    low, high = metric_intervals(drawn[:, None], names=[metric])[metric]
+    low, high = metric_intervals(drawn[:, None], arm.groups, names=[metric])[metric]
     seeds_low, seeds_high = mean_interval(seeds) or (None, None)
     return {
         "difference": float(np.mean(seeds)),
@@ -80,14 +82,20 @@ def difference(arm: Measured, base: Measured, metric: str) -> dict[str, float | 
         "high": high,
         "seeds_low": seeds_low,
         "seeds_high": seeds_high,
-        "p": max(bootstrap_p(drawn), seeds_p(seeds)),
+        "p": max(bootstrap_p(drawn, arm.groups), seeds_p(seeds)),
     }
 
 
-def bootstrap_p(drawn: np.ndarray) -> float:
-    """Return the two-sided p-value of resampled differences: twice the share on the far side of 0, never 0 itself."""
-    smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return min(1.0, 2 * (1 + smaller) / (1 + len(drawn)))
+def bootstrap_p(drawn: np.ndarray, groups: int) -> float:
+    """Return the two-sided p-value of resampled differences: the level at which their interval just contains 0.
+
+    The interval is that of `eval.bootstrap.quantiles` for so many groups; for many groups this is twice the share of
+    the resamples on the far side of 0. At least one resample counts as being there.
+    """
+    share = (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (1 + len(drawn))
+    if groups < 2 or share >= 0.5:
+        return 1.0
+    return float(2 * stdtr(groups - 1, ndtri(share) * ((groups - 1) / groups) ** 0.5))
 
 
 def seeds_p(differences: Sequence[float]) -> float:

@@ -14,11 +14,11 @@ import numpy as np
 from config.heads import Sides
 from config.model import Config
 from config.paths import Paths
-from data.groups import group_numbers
 from heads.features import InMemory, PairedFeatures, load_features
 from pipeline.features import open_features
 from study.correlation.simulated import simulate
 from study.correlation.train import Collection, left_out, open_collection, paired
+from study.groups import groups_of_rows
 
 EVAL, TRAIN = "eval", "train"
 REAL = "real"
@@ -112,8 +112,7 @@ class Opened:
             assert self.collection is not None
             features, reached = paired(self.collection, "all", source.correlation, seed)
         by_mode = {mode: _with_columns(features, *columns) for mode, columns in self.columns.items()}
-        groups = group_numbers(open_features(self.config.paths).labels(self.rows))
-        return Drawn(by_mode, groups, reached)
+        return Drawn(by_mode, groups_of_rows(self.config.paths, self.rows), reached)
 
     def test_videos(self, source: Source) -> int:
         """Return the number of a source's test videos."""

@@ -47,7 +47,11 @@ def test_the_study_at_full_size_is_the_defaults():
     paper, study = (yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()) for name in ("paper", "study"))
     plain = load(paper | {"videos": "videos.csv"})
     whole = load(paper | study | {"videos": "videos.csv", "backbones": paper["backbones"] | study["backbones"]})
-    assert whole.study == plain.study and set(whole.backbones) - set(plain.backbones) == set(study["backbones"])
+    asked = {"questions": whole.study.questions}
+    assert set(whole.study.questions) == {*plain.study.questions, "ablation"}
+    assert whole.study == plain.study.model_copy(update=asked) and set(whole.backbones) - set(plain.backbones) == set(
+        study["backbones"]
+    )
 
 
 @pytest.mark.parametrize(

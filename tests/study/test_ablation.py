@@ -13,6 +13,7 @@ from scipy.stats import ttest_1samp
 from config.cli import UserError
 from config.heads import Experiment
 from config.model import Config
+from eval.bootstrap import metric_intervals
 from eval.published import published_formula
 from eval.ranks import ranks
 from heads.checkpoint import About
@@ -133,9 +134,16 @@ def test_p_values_are_those_of_their_tests() -> None:
     differences = rng.normal(0.3, 1, 6).tolist()
     assert seeds_p(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue)
     assert seeds_p([1.0]) == seeds_p([2.0, 2.0]) == 1.0
-    assert bootstrap_p(np.array([1.0] * 99)) == 2 / 100
-    assert bootstrap_p(np.array([-1.0] * 10 + [1.0] * 89)) == pytest.approx(22 / 100)
-    assert bootstrap_p(np.zeros(50)) == 1.0
+    many = 10**7
+    assert bootstrap_p(np.array([1.0] * 99), many) == pytest.approx(2 / 100, rel=1e-5)
+    assert bootstrap_p(np.array([-1.0] * 10 + [1.0] * 89), many) == pytest.approx(22 / 100, rel=1e-5)
+    assert bootstrap_p(np.zeros(50), many) == bootstrap_p(np.array([1.0] * 99), 1) == 1.0
+    # The level at which the interval of the same resamples just reaches 0.
+    drawn = np.sort(rng.normal(1.3, 1, 99_999))
+    for groups in (8, 40):
+        p = bootstrap_p(drawn, groups)
+        low, _ = metric_intervals(drawn[:, None], groups, 1 - p, ["mrr"])["mrr"]
+        assert abs(low) < 0.01
     # Holm's own procedure: compare the smallest with α/3, the next with α/2, the last with α.
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
