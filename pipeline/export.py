@@ -1,116 +1,134 @@
-"""Write a selection of the cache to one HDF5 or Parquet file, for programs that do not read Zarr.
+"""Write a selection of the cache in another format, for programs that do not read Zarr.
 
-    python -m pipeline.export RESULTS FILE.h5|FILE.parquet [--backbone NAME …] [--split train|validation|test] [--all]
+    python -m pipeline.export RESULTS audio.h5 --backbone musicnn --split test
+    python -m pipeline.export RESULTS FOLDER --format webdataset
 
-Reads a finished cache; writes FILE, which must not exist yet, with the videos that have features of every chosen
-backbone, in the order of their rows: the manifest's columns (`row` among them) and the features, float16.
+A file, by its ending:
+  .h5, .hdf5   HDF5: a dataset a column, features [videos, segments, dim]
+  .parquet     Parquet: features are lists of segments · dim numbers, the shape is in the column's metadata
+A folder, by --format, with its card croissant.json (networks, weights and their licences, counts, digests):
+  npy          BACKBONE.npy [videos, segments, dim] and rows.csv, in the same order
+  webdataset   SPLIT-000000.tar … of ID.BACKBONE.npy [segments, dim] and ID.json
+  hf           Parquet files by split that datasets.load_dataset("FOLDER") opens
 
-HDF5: a dataset a column; features are [videos, segments, dim]; `tags` is text with `|` between tags. Parquet: features
-are fixed-size lists of segments · dim numbers, segment by segment; the shape is in the metadata of the column's field.
+Reads a finished cache; writes FILE or FOLDER, which must not exist yet, with the videos that have features of every
+chosen backbone, in the order of their rows: the manifest's columns (`row` among them) and the features, float16.
+Nothing is pickled. An export that was interrupted leaves nothing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from config.cli import UserError, parser, progress, run
+from config.cli import UserError, parser, run
 from config.files import replacing
+from pipeline.exports.croissant import write_card
+from pipeline.exports.folders import to_hf, to_npy, to_webdataset
+from pipeline.exports.selection import Selection
+from pipeline.exports.single import to_hdf5, to_parquet
 from pipeline.features import Features, open_features
 
-BLOCK = 1000
-"""Videos in memory at a time, and a row group of the Parquet file."""
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its function, its name in words, and the endings of its files; a folder has none."""
+
+    write: Callable[[Path, Selection], None]
+    words: str
+    endings: tuple[str, ...] = ()
 
 
-def blocks(
-    features: Features, backbones: list[str], rows: np.ndarray
-) -> Iterator[tuple[slice, pa.Table, dict[str, np.ndarray]]]:
-    """Yield (slice of the selection, labels, {backbone: float16 [videos, segments, dim]}), BLOCK videos at a time."""
-    labels = features.labels(rows)
-    starts = range(0, len(rows), BLOCK)
-    for start in progress(starts, len(starts), "export", "blocks"):
-        part = slice(start, min(start + BLOCK, len(rows)))
-        read = {name: features.numpy(name, rows[part]) for name in backbones}
-        yield part, labels.slice(start, part.stop - start), read
+FORMATS = {
+    "hdf5": Format(to_hdf5, "HDF5", (".h5", ".hdf5")),
+    "parquet": Format(to_parquet, "Parquet", (".parquet",)),
+    "npy": Format(to_npy, "NumPy arrays"),
+    "webdataset": Format(to_webdataset, "WebDataset"),
+    "hf": Format(to_hf, "Parquet files for the library datasets"),
+}
+"""Every format by its name in `--format`."""
 
 
-def to_hdf5(path: Path, features: Features, backbones: list[str], rows: np.ndarray) -> None:
-    """Write an HDF5 file; every chunk of features has a checksum (Fletcher-32)."""
-    with h5py.File(path, "w") as file:
-        for name in backbones:
-            shape = (len(rows), features.segments, features.dim(name))
-            data = file.create_dataset(name, shape, np.float16, chunks=(1, *shape[1:]), fletcher32=True)
-            data.attrs.update({"key": features.key(name), "random_weights": features.random_weights(name)})
-        for part, labels, read in blocks(features, backbones, rows):
-            for name, block in read.items():
-                file[name][part] = block
-            for name in labels.column_names:
-                values = labels[name].to_pylist()
-                if name == "row":
-                    column: Any = np.array(values, np.int64)
-                else:
-                    column = ["|".join(v) if isinstance(v, list) else v or "" for v in values]
-                kind = np.dtype(np.int64) if name == "row" else h5py.string_dtype()
-                file.require_dataset(name, (len(rows),), kind)[part] = column
+def format_of(path: Path, name: str | None) -> str:
+    """Return the name of the format for a path and what `--format` says, if anything. UserError if they do not fit."""
+    by_ending = next((n for n, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
+    if name is None and by_ending is None:
+        files = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
+        folders = ", ".join(n for n, known in FORMATS.items() if not known.endings)
+        raise UserError(f"{path}: the ending names the format of a file ({files}), --format a folder's ({folders})")
+    if name is not None and by_ending is not None and name != by_ending:
+        raise UserError(f"{path}: --format {name} is no file ending in {path.suffix}; leave --format or the ending out")
+    chosen = name or by_ending
+    assert chosen is not None
+    if FORMATS[chosen].endings and by_ending is None:
+        raise UserError(f"{path}: a file of --format {chosen} ends in {' or '.join(FORMATS[chosen].endings)}")
+    return chosen
 
 
-def to_parquet(path: Path, features: Features, backbones: list[str], rows: np.ndarray) -> None:
-    """Write a Parquet file; not compressed, for there is little to gain."""
-    fields = list(features.labels(rows[:0]).schema)
-    for name in backbones:
-        shape = [features.segments, features.dim(name)]
-        about = {"shape": json.dumps(shape), "key": features.key(name)}
-        fields.append(pa.field(name, pa.list_(pa.float16(), shape[0] * shape[1]), metadata=about))
-    schema = pa.schema(fields)
-    with pq.ParquetWriter(path.absolute(), schema, compression="none", use_dictionary=False) as writer:
-        for _, labels, read in blocks(features, backbones, rows):
-            columns = labels.columns
-            for block in read.values():
-                columns.append(pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), block[0].size))
-            writer.write_table(pa.table(columns, schema=schema))
+def export(
+    features: Features,
+    path: Path,
+    backbones: list[str],
+    split: Any = None,
+    everything: bool = False,
+    name: str | None = None,
+) -> int:
+    """Write the file or folder; return the number of videos. `everything`: also videos without features, as NaN.
 
-
-WRITERS = {".h5": to_hdf5, ".hdf5": to_hdf5, ".parquet": to_parquet}
-
-
-def export(features: Features, path: Path, backbones: list[str], split: Any = None, everything: bool = False) -> int:
-    """Write the file; return the number of videos. `everything`: also videos without features, as NaN.
-
-    UserError for an unknown ending or backbone, an empty selection, and a file that exists.
+    `name`: a format of FORMATS; None: by the path's ending. UserError for a format that does not fit the path, an
+    unknown backbone, an empty selection, and a path that exists.
     """
-    if path.suffix not in WRITERS:
-        raise UserError(f"{path}: the ending says the format; there are {', '.join(WRITERS)}")
-    for name in backbones:
-        if name not in features.backbones:
-            raise UserError(f"--backbone {name}: the cache has {features.backbones}")
+    chosen = FORMATS[format_of(path, name)]
+    for backbone in backbones:
+        if backbone not in features.backbones:
+            raise UserError(f"--backbone {backbone}: the cache has {features.backbones}")
     if path.exists():
         raise UserError(f"{path} exists; delete it, or choose another name")
     rows = features.rows(split, valid=() if everything else backbones)
     if not len(rows):
         raise UserError(f"{features.folder} has no video with features of {backbones} in the split '{split}'")
-    with replacing(path) as temporary:
-        WRITERS[path.suffix](temporary, features, backbones, rows)
+    selection = Selection(features, backbones, rows)
+    if chosen.endings:
+        with replacing(path) as temporary:
+            chosen.write(temporary, selection)
+    else:
+        _write_folder(path.absolute(), chosen, selection)
     return len(rows)
+
+
+def _write_folder(path: Path, chosen: Format, selection: Selection) -> None:
+    """Write a folder beside its place, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name inside stays: the page of a folder says how it is opened.
+    unfinished = path.parent / f".{path.name}.{os.getpid()}"
+    unfinished.mkdir()
+    try:
+        inside = unfinished / path.name
+        inside.mkdir()
+        chosen.write(inside, selection)
+        write_card(inside, path.name, selection, f"as {chosen.words}")
+        os.rename(inside, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.export", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
-    p.add_argument("file", type=Path, metavar="FILE", help="the file to write: .h5, .hdf5 or .parquet")
+    p.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
+    p.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE")
     p.add_argument("--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)")
     p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
     p.add_argument("--all", action="store_true", help="videos without features too, as NaN")
     arguments = p.parse_args()
     features = open_features(arguments.results)
-    count = export(features, arguments.file, arguments.backbone or features.backbones, arguments.split, arguments.all)
+    backbones = arguments.backbone or features.backbones
+    count = export(features, arguments.file, backbones, arguments.split, arguments.all, arguments.format)
     print(f"wrote {count} videos to {arguments.file}")
 
 

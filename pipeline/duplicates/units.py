@@ -54,7 +54,7 @@ def write_groups(path: Path, manifest: pa.Table, units: Units) -> int:
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("video_id", "group"))
-        writer.writerows((ids[row], f"with {ids[int(units.first[row])]}") for row in rows)
+        writer.writerows((ids[row], f"same as row {int(units.first[row])}") for row in rows)
     return len(rows)
 
 

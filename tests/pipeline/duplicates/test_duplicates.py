@@ -120,7 +120,9 @@ def test_groups_keep_copies_and_their_artists_in_one_split(tmp_path):
         groups = {line["video_id"]: line["group"] for line in csv.DictReader(opened)}
     # 3 and 7 bring their artists' other videos; 90 and 40 have no artist. Every fifth video has none.
     assert {int(name[1:]) for name in groups} == {1, 2, 3, 4, 6, 7, 90, 40, 41, 42, 43}
-    assert groups["v0090"] == groups["v0003"] == groups["v0006"] == "with v0001" and groups["v0041"] == "with v0040"
+    assert (
+        groups["v0090"] == groups["v0003"] == groups["v0006"] == "same as row 1" and groups["v0041"] == "same as row 40"
+    )
     ids = table["video_id"].to_pylist()
     with_groups = table.append_column("group", [[groups.get(name) for name in ids]])
     for share in (0.3, 0.5, 0.7):

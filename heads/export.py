@@ -1,0 +1,121 @@
+"""Write an experiment's embeddings as a FAISS index, which finds the nearest embeddings of a query.
+
+    python -m heads.export RESULTS audio.faiss --experiment baseline --modality audio
+    python -m heads.export RESULTS segments.faiss --experiment baseline --modality video --level segment --split test
+
+Reads the manifest and the embeddings (heads/embed.py) of the first of `heads.seeds`; writes FILE, which must not exist
+yet: a flat index (exact search) of inner products of unit vectors, which are cosines, under ids: a video's `row` in the
+manifest, or for segments row · segments + segment. Videos without an embedding are left out.
+
+    index = faiss.read_index("audio.faiss")            # pip install faiss-cpu; not needed to write the file
+    cosines, rows = index.search(queries, 10)          # queries: float32 [n, embedding], of unit length
+
+Audio and video of one experiment share a space: search one modality's index with the other's embeddings.
+Format: FAISS 1.15, faiss/impl/index_write.cpp (`IndexIDMap` of `IndexFlatIP`), little-endian (Douze et al. 2024,
+"The Faiss library").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import zarr
+
+from config.cli import UserError, parser, progress, run
+from config.files import read_json, replacing
+from config.model import read
+from config.paths import Paths
+from heads.runs import runs
+from pipeline.features import good_segments, open_features, segment_mean
+
+BLOCK = 4096
+"""Videos in memory at a time."""
+INNER_PRODUCT = 0
+
+
+def embeddings(array: zarr.Array[Any], rows: np.ndarray, level: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield ids (int64 [n]) and unit vectors (float32 [n, embedding]) of a block of videos, by level."""
+    segments = array.shape[1]
+    for start in progress(range(0, len(rows), BLOCK), -(-len(rows) // BLOCK), "export", "blocks"):
+        part = rows[start : start + BLOCK]
+        block = np.asarray(array.oindex[part]).astype(np.float32)
+        good = good_segments(block)
+        block[good] = _unit(block[good])
+        if level == "segment":
+            video, segment = np.nonzero(good)
+            yield part[video] * segments + segment, block[good]
+        else:
+            some = good.any(axis=1)
+            yield part[some], _unit(segment_mean(block[some], good[some]))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
+def write_index(file: BinaryIO, width: int, vectors: Iterator[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Write an index of ids and float32 vectors [n, width], given block by block; return their number.
+
+    The number stands before the vectors, so it is written again at the end: `file` must be seekable.
+    """
+    file.write(b"IxMp" + _header(width, 0) + b"IxFI" + _header(width, 0) + struct.pack("<Q", 0))
+    ids, count = [], 0
+    for numbers, block in vectors:
+        file.write(np.ascontiguousarray(block, "<f4").tobytes())
+        ids.append(numbers)
+        count += len(numbers)
+    file.write(struct.pack("<Q", count))
+    for numbers in ids:
+        file.write(numbers.astype("<i8").tobytes())
+    file.seek(0)
+    file.write(b"IxMp" + _header(width, count) + b"IxFI" + _header(width, count) + struct.pack("<Q", count * width))
+    return count
+
+
+def _header(width: int, count: int) -> bytes:
+    """Return what every index begins with: width, number, two unused numbers, whether it is trained, metric."""
+    return struct.pack("<iqqq?i", width, count, 1 << 20, 1 << 20, True, INNER_PRODUCT)
+
+
+def export(results: Path, path: Path, experiment: str, modality: str, level: str, split: str | None) -> int:
+    """Write the index; return the number of its vectors. UserError if embeddings are missing, or `path` is there."""
+    if path.suffix != ".faiss":
+        raise UserError(f"{path}: the name of an index ends in .faiss")
+    if path.exists():
+        raise UserError(f"{path} exists; delete it, or choose another name")
+    config, features = read(Paths(results).config), open_features(results)
+    training = runs(config, experiment)[0]
+    record = read_json(training.folder / "embeddings.json")
+    if record is None:
+        raise UserError(f"{training.folder / 'embeddings.json'} does not exist; run `snakemake train …`")
+    for backbone, key in record["keys"].items():
+        if backbone not in features.backbones or features.key(backbone) != key:
+            raise UserError(f"{training.folder}: embeddings of an earlier cache of {backbone}; run `snakemake train …`")
+    array = zarr.open_array(training.folder / "embeddings.zarr" / modality, mode="r", zarr_format=3)
+    backbones = config.sides(experiment)
+    rows = features.rows(split, valid=getattr(backbones, modality))  # type: ignore[arg-type]
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        return write_index(file, array.shape[2], embeddings(array, rows, level))
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "heads.export", config=False)
+    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
+    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    p.add_argument("--modality", required=True, choices=("audio", "video"), help="whose embeddings")
+    p.add_argument("--level", choices=("video", "segment"), default="video", help="means of videos (default), or all")
+    p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
+    a = p.parse_args()
+    count = export(a.results, a.file, a.experiment, a.modality, a.level, a.split)
+    print(f"wrote {count} vectors to {a.file}")
+
+
+if __name__ == "__main__":
+    run(main)
