@@ -14,30 +14,41 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bench import measure
 from bench.copies import KINDS, write_copy
-from config.pipeline import Render
+from config.cli import parser
+from config.pipeline import Duplicates, Render
 from config.processes import parallel
 from data.render import plan
 from data.render.__main__ import render_all
-from pipeline.duplicates.search import by_means, by_segments
-from pipeline.duplicates.space import Stored, blocks, fit
+from pipeline.duplicates.report import groups_of, similarity
+from pipeline.duplicates.search import TILE, search
+from pipeline.duplicates.space import WHITENING, Stored, fit
 from pipeline.features import open_features
 
 BACKBONES = {"audio": "musicnn", "video": "lite"}
 ON = {"audio": ("audio",), "video": ("video",), "both": ("audio", "video")}
+WHITENINGS = (0.0, 0.5, 1.0)
 THRESHOLDS = [round(0.5 + 0.05 * step, 2) for step in range(10)]
+HARD = ("half", "other_pictures")
+"""Kinds that are no copies by both modalities, or by no right: they are left out of shares of all kinds."""
+EASY = ("encoded", "container", "smaller")
 THREADS = 2
+BARE_TILES = 200
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,9 @@ class Set:
 
 
 SETS = (
-    Set("short", 600, (20.0, 40.0), 48, tuple(KINDS)),
+    Set("short", 400, (20.0, 40.0), 24, tuple(KINDS)),
     Set(
-        "long", 100, (180.0, 240.0), 16,
+        "long", 80, (120.0, 150.0), 10,
         ("same_bytes", "encoded", "cropped", "pitched_up", "trimmed", "half", "other_pictures"),
     ),
 )  # fmt: skip
@@ -102,44 +113,191 @@ def _copy(media: Path, names: list[str], work: tuple[str, int]) -> str:
     return f"copies/{path.name}"
 
 
-def similarities(spaces: list[Stored], pairs: np.ndarray) -> np.ndarray:
-    """Return what is compared with the threshold, for pairs int64 [n, 2]: float32 [n]."""
-    means = np.concatenate([by_means(spaces, pairs[start:stop]) for start, stop in blocks(len(pairs), 10_000)])
-    alike: np.ndarray = np.minimum(means, by_segments(spaces, pairs))
-    return alike
-
-
 def found_and_merged(results: Path, chosen: Set) -> dict[str, Any]:
     """Measure one set: of each kind of copy how many are alike at each threshold, and pairs of different videos."""
     features = open_features(results)
     rows = features.rows(valid=list(BACKBONES.values()))
-    position = {name: at for at, name in enumerate(features.labels(rows)["video_id"].to_pylist())}
-    originals = np.array([at for name, at in position.items() if name.startswith("original-")])
+    position = {name: place for place, name in enumerate(features.labels(rows)["video_id"].to_pylist())}
+    originals = np.array([place for name, place in position.items() if name.startswith("original-")])
     different = originals[np.stack(np.triu_indices(len(originals), 1), axis=1)]
-    with tempfile.TemporaryDirectory() as folder:
-        stored = {
-            modality: Stored.write(Path(folder), features, fit(features, name, rows), rows)
-            for modality, name in BACKBONES.items()
-        }
-        measured: dict[str, Any] = {}
-        for on, modalities in ON.items():
-            spaces = [stored[modality] for modality in modalities]
-            wrong = similarities(spaces, different)
-            lines = {}
-            for kind in chosen.kinds:
-                pairs = [(f"original-{i:05d}", f"{kind}-{i:05d}") for i in range(chosen.copied)]
-                known = np.array([[position[name] for name in pair] for pair in pairs if position.keys() >= {*pair}])
-                alike = similarities(spaces, known)
-                lines[kind] = {
-                    "copies": len(pairs),
-                    "readable": len(known),
-                    "found": [int((alike >= np.float32(t)).sum()) for t in THRESHOLDS],
-                    "similarity": measure.summary(alike.tolist()),
-                }
-            measured[on] = {
-                "kinds": lines,
-                "false": [int((wrong >= np.float32(t)).sum()) for t in THRESHOLDS],
-                "largest_false": round(float(wrong.max()), 3),
+    pairs = {}
+    for kind in chosen.kinds:
+        names = [(f"original-{i:05d}", f"{kind}-{i:05d}") for i in range(chosen.copied)]
+        pairs[kind] = np.array([[position[name] for name in pair] for pair in names if position.keys() >= {*pair}])
+    measured = {}
+    for whitening in WHITENINGS:
+        with tempfile.TemporaryDirectory() as folder:
+            stored = {
+                modality: Stored.write(Path(folder), features, fit(features, name, rows, whitening), rows)
+                for modality, name in BACKBONES.items()
+            }
+            measured[f"{whitening:g}"] = {
+                on: _of_pairs([stored[modality] for modality in modalities], pairs, different)
+                for on, modalities in ON.items()
             }
     about = {"videos": len(originals), "seconds": chosen.seconds, "different_pairs": len(different)}
-    return about | {"components": {s.backbone: s.components for s in stored.values()}, "on": measured}
+    about |= {"copies": chosen.copied, "readable": {kind: len(known) for kind, known in pairs.items()}}
+    return about | {"whitening": measured}
+
+
+def _of_pairs(spaces: list[Stored], pairs: dict[str, np.ndarray], different: np.ndarray) -> dict[str, Any]:
+    """Count copies and pairs of different videos that are alike, at each threshold and without any false merge."""
+    wrong = similarity(spaces, different)
+    lines = {}
+    for kind, known in pairs.items():
+        alike = similarity(spaces, known)
+        lines[kind] = {
+            "found": [int((alike >= np.float32(t)).sum()) for t in THRESHOLDS],
+            "found_without_false": int((alike > wrong.max()).sum()),
+            "similarity": measure.summary(alike.tolist()),
+        }
+    return {
+        "kinds": lines,
+        "false": [int((wrong >= np.float32(t)).sum()) for t in THRESHOLDS],
+        "largest_false": round(float(wrong.max()), 3),
+    }
+
+
+def at_full_size(cache: str) -> dict[str, Any]:
+    """Measure the whole search over a cache, in this process: both modalities, at the default threshold."""
+    features = open_features(cache, THREADS)
+    names = ["musicnn", "r2plus1d"]
+    rows = features.rows(valid=names)
+    with tempfile.TemporaryDirectory(dir=Path(cache) / "work") as folder:
+
+        def space(name: str) -> Stored:
+            return Stored.write(Path(folder), features, fit(features, name, rows), rows)
+
+        spaces, reading = measure.timed(lambda: [space(name) for name in names])
+        before = bare(spaces[0])
+        (firsts, alike_means), searching = measure.timed(lambda: search(spaces, Duplicates().threshold, THREADS))
+        after = bare(spaces[0])
+        size = sum(path.stat().st_size for path in Path(folder).iterdir())
+    tiles = -(-len(rows) // TILE)
+    total = tiles * (tiles + 1) // 2
+    return {
+        "videos": len(rows),
+        "components": [space.components for space in spaces],
+        "reading": reading,
+        "searching": searching,
+        "bare": min(before, after) * total / BARE_TILES,
+        "bare_spread": [before, after],
+        "bare_tiles": BARE_TILES,
+        "tiles": total,
+        "alike_means": alike_means,
+        "groups": len(groups_of(firsts)),
+        "files": size,
+        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def bare(space: Stored) -> float:
+    """Return the seconds of BARE_TILES products of blocks of mean vectors that are in memory, on THREADS threads."""
+    a, b = space.block(0, TILE), space.block(TILE, 2 * TILE)
+    clock = time.perf_counter()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda _: a @ b.T, range(BARE_TILES)))
+    return time.perf_counter() - clock
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return what is found of each kind of copy at the default threshold, as Markdown."""
+    threshold = Duplicates().threshold
+    place, whitening = THRESHOLDS.index(threshold), f"{WHITENING:g}"
+    header = ["copy"]
+    columns: list[tuple[dict[str, Any], str]] = []
+    for name, of_set in result["sets"].items():
+        header += [f"{name}: {on}" for on in ON]
+        columns += [(of_set, on) for on in ON]
+    rows = []
+    for kind, about in KINDS.items():
+        cells = []
+        for of_set, on in columns:
+            line = of_set["whitening"][whitening][on]["kinds"].get(kind)
+            cells.append(f"{line['found'][place]} of {of_set['readable'][kind]}" if line else "")
+        rows.append([about.words, *cells])
+    wrong = [f"{s['whitening'][whitening][on]['false'][place]} of {s['different_pairs']:,}" for s, on in columns]
+    rows.append(["*pairs of different videos: false merges*", *(f"*{cell}*" for cell in wrong)])
+    return measure.markdown(header, rows)
+
+
+def thresholds_table(result: dict[str, Any]) -> str:
+    """Return found copies and false merges at each threshold, and what whitening does, as Markdown."""
+    rows = []
+    for place, threshold in enumerate(THRESHOLDS):
+        cells = []
+        for of_set in result["sets"].values():
+            for on in ON:
+                line = of_set["whitening"][f"{WHITENING:g}"][on]
+                found = sum(line["kinds"][kind]["found"][place] for kind in line["kinds"] if kind not in HARD)
+                of = sum(of_set["readable"][kind] for kind in line["kinds"] if kind not in HARD)
+                cells.append(f"{100 * found / of:.0f} %, {line['false'][place]}")
+        rows.append([f"{threshold:g}", *cells])
+    header = ["threshold", *(f"{name}: {on}" for name in result["sets"] for on in ON)]
+    words = []
+    for whitening in WHITENINGS:
+        shares = []
+        for of_set in result["sets"].values():
+            lines = of_set["whitening"][f"{whitening:g}"]["both"]["kinds"]
+            kinds = [kind for kind in lines if kind not in HARD]
+            found = sum(lines[kind]["found_without_false"] for kind in kinds)
+            shares.append(f"{100 * found / sum(of_set['readable'][kind] for kind in kinds):.0f} %")
+        words.append(f"{whitening:g}: {' and '.join(shares)}")
+    return (
+        f"{measure.markdown(header, rows)}\n\nFound at the lowest threshold without a false merge, by both, by the "
+        f"power of the whitening (short and long videos): {'; '.join(words)}."
+    )
+
+
+def cost_words(result: dict[str, Any]) -> str:
+    """Return time and memory at full size as a sentence."""
+    full = result["full"]
+    return (
+        f"{full['videos']:,} videos, both modalities, {THREADS} cores: reading and reducing the features "
+        f"{full['reading'] / 60:.1f} minutes, all {full['videos'] * (full['videos'] - 1) // 2:,} pairs "
+        f"{full['searching'] / 60:.1f} minutes; the bare products of {full['bare_tiles']} of the "
+        f"{full['tiles']:,} blocks, times the number of blocks, {full['bare'] / 60:.1f} minutes. Peak memory {full['rss'] / 1e9:.2f} GB, files "
+        f"while it runs {full['files'] / 1e9:.2f} GB."
+    )
+
+
+def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the result's bars."""
+    place, lines = THRESHOLDS.index(Duplicates().threshold), []
+    for name, of_set in result["sets"].items():
+        both = of_set["whitening"][f"{WHITENING:g}"]["both"]
+        known = {kind: line["found"][place] / of_set["readable"][kind] for kind, line in both["kinds"].items()}
+        least = min(share for kind, share in known.items() if kind in EASY)
+        lines.append(measure.bar(f"copies encoded again, {name} videos: found by both", least, at_least=0.9))
+        share = both["false"][place] / of_set["different_pairs"]
+        lines.append(measure.bar(f"false merges by both, {name} videos (share of the pairs)", share, at_most=1e-4))
+    if "full" in result:
+        full = result["full"]
+        of_bare = full["bare"] / full["searching"]
+        lines.append(measure.bar("near-duplicates of 550,000, share of the bare product's rate", of_bare, at_least=0.5))
+        lines.append(measure.bar("near-duplicates of 550,000, peak RSS (GB)", full["rss"] / 1e9, at_most=2))
+    return lines
+
+
+def main() -> None:
+    """Command line."""
+    p = parser(__doc__, "bench.duplicates", config=False)
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="where the videos are kept")
+    p.add_argument("--cache", metavar="CACHE", help="a results folder that bench.fill made")
+    arguments = p.parse_args()
+    result: dict[str, Any] = {
+        "thresholds": THRESHOLDS,
+        "threads": THREADS,
+        "sets": {chosen.name: found_and_merged(prepare(arguments.folder, chosen), chosen) for chosen in SETS},
+    }
+    known = measure.load("duplicates") or {}
+    if arguments.cache is not None:
+        result["full"] = measure.child("bench.duplicates", arguments.cache)
+    elif "full" in known:
+        result["full"] = known["full"]
+    command = "python -m bench.duplicates FOLDER --cache CACHE"
+    measure.save("duplicates", command, {**result, "bars": bars(result)})
+
+
+if __name__ == "__main__":
+    measure.start(main, at_full_size)

@@ -16,6 +16,7 @@ from typing import Any
 from bench import (
     decode,
     demo,
+    duplicates,
     extract,
     images,
     keyframes,
@@ -59,6 +60,9 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store-growth": ("store", store.growth_words),
     "ranks": ("ranks", ranks.table),
     "moments": ("moments", moments.table),
+    "copies": ("duplicates", duplicates.table),
+    "copies-thresholds": ("duplicates", duplicates.thresholds_table),
+    "copies-cost": ("duplicates", duplicates.cost_words),
     "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
     "training": ("training", train.table),

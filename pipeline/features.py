@@ -67,7 +67,7 @@ class Features:
         return self._plan.backbones[backbone].dim
 
     def modality(self, backbone: str) -> str:
-        """Return `audio` or `video`."""
+        """Return `audio` or `video`; "" for a cache of before this was recorded."""
         return self._plan.backbones[backbone].modality
 
     def key(self, backbone: str) -> str:

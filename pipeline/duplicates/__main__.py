@@ -49,8 +49,8 @@ def duplicates(
         refuse_existing(groups_file)
     paths, features = Paths(results), open_features(results, threads)
     for modality, name in backbones.items():
-        if name not in features.backbones or features.modality(name) != modality:
-            there = [other for other in features.backbones if features.modality(other) == modality]
+        if name not in features.backbones or features.modality(name) not in (modality, ""):
+            there = [other for other in features.backbones if features.modality(other) in (modality, "")]
             raise UserError(f"--{modality} {name}: the cache's backbones of {modality} are {there}")
     rows = features.rows(valid=list(backbones.values()))
     if len(rows) < 2:

@@ -123,7 +123,7 @@ def write(
 
 def words(written: dict[str, Any], table: Path) -> list[str]:
     """Return what the JSON says as lines for people; `table`: the CSV file."""
-    what = {"both": "sound and picture", "audio": "sound", "video": "picture"}[written["on"]]
+    what = {"both": "audio and video", "audio": "audio", "video": "video"}[written["on"]]
     lines = [
         f"{written['compared']} videos compared by {what}: {written['groups']} groups of {written['videos']} videos "
         f"that are the same (similarity {written['threshold']:g} or more), the largest of {written['largest']}",

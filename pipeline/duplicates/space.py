@@ -57,7 +57,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def fit(features: Features, backbone: str, rows: np.ndarray) -> Space:
+def fit(features: Features, backbone: str, rows: np.ndarray, whitening: float = WHITENING) -> Space:
     """Return the space of a backbone, computed of up to `SAMPLE` segments of the videos `rows` (int64, ascending).
 
     UserError for fewer than two undamaged segments, and for features that are the same everywhere.
@@ -79,7 +79,7 @@ def fit(features: Features, backbone: str, rows: np.ndarray) -> Space:
     variances, directions = np.linalg.eigh(sample.T @ sample / len(sample))
     # Directions of less than a millionth of the variance are rounding.
     kept = np.flatnonzero(variances > variances.sum() * 1e-6)[::-1][:COMPONENTS]
-    axes = directions[:, kept] * variances[kept] ** (-WHITENING / 2)
+    axes = directions[:, kept] * variances[kept] ** (-whitening / 2)
     return Space(backbone, mean.astype(np.float32), (scale[:, None] * axes).astype(np.float32))
 
 

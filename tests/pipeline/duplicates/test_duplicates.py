@@ -245,7 +245,7 @@ def test_command_line(cache, tmp_path):
     file = tmp_path / "groups.csv"
     done = execute([*command, "--on", "audio", "--write-groups", str(file), "--threads", "1"])
     assert done.returncode == 0, done.stderr
-    assert "3 groups of 7 videos" in done.stderr and "by sound" in done.stderr
+    assert "3 groups of 7 videos" in done.stderr and "by audio:" in done.stderr
     assert len(file.read_text().splitlines()) == 8
     for more, words in (
         (["--write-groups", str(file)], "groups.csv: the file exists"),
