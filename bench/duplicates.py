@@ -256,8 +256,8 @@ def cost_words(result: dict[str, Any]) -> str:
         f"{full['videos']:,} videos, both modalities, {THREADS} cores: reading and reducing the features "
         f"{full['reading'] / 60:.1f} minutes, all {full['videos'] * (full['videos'] - 1) // 2:,} pairs "
         f"{full['searching'] / 60:.1f} minutes; the bare products of {full['bare_tiles']} of the "
-        f"{full['tiles']:,} blocks, times the number of blocks, {full['bare'] / 60:.1f} minutes. Peak memory {full['rss'] / 1e9:.2f} GB, files "
-        f"while it runs {full['files'] / 1e9:.2f} GB."
+        f"{full['tiles']:,} blocks, times the number of blocks, {full['bare'] / 60:.1f} minutes. Peak memory "
+        f"{full['rss'] / 1e9:.2f} GB, files while it runs {full['files'] / 1e9:.2f} GB."
     )
 
 
