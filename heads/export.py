@@ -5,7 +5,8 @@
 
 Reads the manifest and the embeddings (heads/embed.py) of the first of `heads.seeds`; writes FILE, which must not exist
 yet: a flat index (exact search) of inner products of unit vectors, which are cosines, under ids: a video's `row` in the
-manifest, or for segments row · segments + segment. Videos without an embedding are left out.
+manifest, or for segments row · segments + segment. Videos without an embedding are left out. The lengths of embeddings
+with `normalise: false` are lost.
 
     index = faiss.read_index("audio.faiss")            # pip install faiss-cpu; not needed to write the file
     cosines, rows = index.search(queries, 10)          # queries: float32 [n, embedding], of unit length
@@ -20,29 +21,30 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import zarr
 
 from config.cli import UserError, parser, progress, run
-from config.files import read_json, replacing
+from config.files import replacing
 from config.model import read
 from config.paths import Paths
+from heads.embed import embeddings_record, open_embeddings
+from heads.features import Source
 from heads.runs import runs
-from pipeline.features import good_segments, open_features, segment_mean
+from pipeline.features import Split, good_segments, open_features, segment_mean
 
 BLOCK = 4096
 """Videos in memory at a time."""
 INNER_PRODUCT = 0
 
 
-def embeddings(array: zarr.Array[Any], rows: np.ndarray, level: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def vectors(source: Source, rows: np.ndarray, level: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ids (int64 [n]) and unit vectors (float32 [n, embedding]) of a block of videos, by level."""
-    segments = array.shape[1]
+    segments = source.shape[1]
     for start in progress(range(0, len(rows), BLOCK), -(-len(rows) // BLOCK), "export", "blocks"):
         part = rows[start : start + BLOCK]
-        block = np.asarray(array.oindex[part]).astype(np.float32)
+        block = source.read(part).astype(np.float32)
         good = good_segments(block)
         block[good] = _unit(block[good])
         if level == "segment":
@@ -58,14 +60,14 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def write_index(file: BinaryIO, width: int, vectors: Iterator[tuple[np.ndarray, np.ndarray]]) -> int:
+def write_index(file: BinaryIO, width: int, blocks: Iterator[tuple[np.ndarray, np.ndarray]]) -> int:
     """Write an index of ids and float32 vectors [n, width], given block by block; return their number.
 
     The number stands before the vectors, so it is written again at the end: `file` must be seekable.
     """
     file.write(b"IxMp" + _header(width, 0) + b"IxFI" + _header(width, 0) + struct.pack("<Q", 0))
     ids, count = [], 0
-    for numbers, block in vectors:
+    for numbers, block in blocks:
         file.write(np.ascontiguousarray(block, "<f4").tobytes())
         ids.append(numbers)
         count += len(numbers)
@@ -82,25 +84,23 @@ def _header(width: int, count: int) -> bytes:
     return struct.pack("<iqqq?i", width, count, 1 << 20, 1 << 20, True, INNER_PRODUCT)
 
 
-def export(results: Path, path: Path, experiment: str, modality: str, level: str, split: str | None) -> int:
-    """Write the index; return the number of its vectors. UserError if embeddings are missing, or `path` is there."""
+def export(results: Path, path: Path, experiment: str, modality: str, level: str, split: Split | None) -> int:
+    """Write the index; return the number of its vectors.
+
+    UserError if the embeddings are missing or of other cache keys, for another ending, and for a `path` that exists.
+    """
     if path.suffix != ".faiss":
         raise UserError(f"{path}: the name of an index ends in .faiss")
     if path.exists():
         raise UserError(f"{path} exists; delete it, or choose another name")
     config, features = read(Paths(results).config), open_features(results)
-    training = runs(config, experiment)[0]
-    record = read_json(training.folder / "embeddings.json")
-    if record is None:
-        raise UserError(f"{training.folder / 'embeddings.json'} does not exist; run `snakemake train …`")
-    for backbone, key in record["keys"].items():
-        if backbone not in features.backbones or features.key(backbone) != key:
-            raise UserError(f"{training.folder}: embeddings of an earlier cache of {backbone}; run `snakemake train …`")
-    array = zarr.open_array(training.folder / "embeddings.zarr" / modality, mode="r", zarr_format=3)
-    backbones = config.sides(experiment)
-    rows = features.rows(split, valid=getattr(backbones, modality))  # type: ignore[arg-type]
+    training, sides = runs(config, experiment)[0], config.sides(experiment)
+    embeddings_record(training, {backbone: features.key(backbone) for backbone in sides.backbones})
+    source = open_embeddings(training, modality)
+    backbones = sides.audio if modality == "audio" else sides.video
+    rows = features.rows(split, valid=backbones)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        return write_index(file, array.shape[2], embeddings(array, rows, level))
+        return write_index(file, source.shape[2], vectors(source, rows, level))
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def test_mistakes_are_named(results, tmp_path):
     kept = read_json(record)
     try:
         write_json(record, {"keys": kept["keys"] | {"musicnn": "other"}})
-        with pytest.raises(UserError, match="embeddings of an earlier cache of musicnn"):
+        with pytest.raises(UserError, match="the embeddings are of the cache keys"):
             export(results, tmp_path / "x.faiss", "baseline", "audio", "video", None)
         record.unlink()
         with pytest.raises(UserError, match="embeddings.json does not exist; run `snakemake train"):
