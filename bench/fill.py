@@ -137,7 +137,7 @@ def planned(config: Config, planted: Planted, videos: int) -> Plan:
                 key=planted.keys[name],
                 dim=dim,
                 modality=modality,
-                weights={"source": "planted"},
+                weights={"source": "planted", "sha256": "0" * 64},
                 random_weights=name == "r2plus1d",
                 preprocessing={},
             )

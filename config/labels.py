@@ -51,6 +51,10 @@ class Labels(Section):
     """Path of the Million Song Dataset's `msd_summary_file.h5`, which matches videos without `msd_track_id` by artist
     and title. Default: match by `msd_track_id` alone."""
 
+    musicnn_training_list: PathText | None = None
+    """Path of `train_gt_msd.tsv`, the tracks that MusicNN's weights `wheel` were trained on. With it, probes of labels
+    of the Million Song Dataset say how many of their tracks are among them. Default: they say that there are some."""
+
     def task(self, name: str) -> GenreLabels | TagLabels:
         """Return the settings of a task; UserError if it does not exist or is left out."""
         settings = {"genre": self.genre, "tagging": self.tagging}.get(name)
@@ -72,6 +76,7 @@ class Labels(Section):
             f"labels.{name}.source": source,
             f"labels.{name}.tracks": task.tracks,
             "labels.msd_summary": self.msd_summary if needs_tracks else None,
+            "labels.musicnn_training_list": self.musicnn_training_list if needs_tracks else None,
         }
         return {key: path for key, path in paths.items() if path is not None}
 

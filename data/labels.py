@@ -2,7 +2,8 @@
 
 Reads the manifest and, where the configuration names them, the Million Song Dataset's files (data/msd/). Writes
   labels/TASK.parquet  row, video_id, labels (list of text), msd_track_id and matched (`manifest`, `msd_track_id` or
-                       `artist_title`: how the video was matched); one line per labelled video, ascending by row
+                       `artist_title`: how the video was matched); one line per labelled video, ascending by row;
+                       with `labels.musicnn_training_list` also `musicnn_trained`: whether its track is in that list
   labels/TASK.json     last: classes with their counts in each split, how videos were matched, what was dropped
 A video without known labels is left out; one with other tags than the chosen ones stays, with an empty list.
 """
@@ -43,6 +44,10 @@ SCHEMA = pa.schema(
         ("matched", pa.string()),
     ]
 )
+
+
+TRAINED = pa.field("musicnn_trained", pa.bool_())
+"""Column of labels/TASK.parquet, where there is a list of MusicNN's training tracks."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,7 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
         for v, f in zip(manifest.select(["row", "video_id"]).to_pylist(), labels, strict=True)
         if f
     ]
+    trained = _musicnn_trained(settings.files(name), lines)
     split = dict(zip(manifest["row"].to_pylist(), manifest["split"].to_pylist(), strict=True))
     counts = Counter((label, split[line["row"]]) for line in lines for label in line["labels"])
     record = {
@@ -212,21 +218,42 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
         "classes": [{"name": c, **{s: counts[c, s] for s in NAMES}} for c in classes],
         "alike": alike(classes, labels),
     }
+    schema = SCHEMA
+    if trained is not None:
+        schema = SCHEMA.append(TRAINED)
+        seen = Counter(split[line["row"]] for line, one in zip(lines, trained, strict=True) if one)
+        record["musicnn_trained"] = {s: seen[s] for s in NAMES}
+        lines = [line | {TRAINED.name: one} for line, one in zip(lines, trained, strict=True)]
     table = paths.labels(name)
     with replacing(table) as temporary:
-        pq.write_table(pa.Table.from_pylist(lines, SCHEMA), temporary)
+        pq.write_table(pa.Table.from_pylist(lines, schema), temporary)
     write_json(paths.labels_record(name), record)
     return record
 
 
+def _musicnn_trained(files: dict[str, str], lines: list[dict[str, Any]]) -> list[bool] | None:
+    """Whether each line's track is in the list of MusicNN's training tracks; None without that list."""
+    path = files.get("labels.musicnn_training_list")
+    if path is None:
+        return None
+    trained = read_tracks(Path(path))
+    return [line["msd_track_id"] in trained for line in lines]
+
+
 @dataclass(frozen=True)
 class LabelTable:
-    """Labels as numbers: `rows` int64 [videos] of the manifest, ascending; `values` bool [videos, classes]."""
+    """Labels as numbers: `rows` int64 [videos] of the manifest, ascending; `values` bool [videos, classes].
+
+    `of_msd`: whether videos were matched with tracks of the Million Song Dataset; `musicnn_trained` bool [videos]:
+    which of these tracks are in the list of MusicNN's training tracks, None without that list.
+    """
 
     rows: np.ndarray
     classes: list[str]
     values: np.ndarray
     record: dict[str, Any]
+    of_msd: bool = False
+    musicnn_trained: np.ndarray | None = None
 
 
 def read_labels(paths: Paths, name: str) -> LabelTable:
@@ -240,7 +267,9 @@ def read_labels(paths: Paths, name: str) -> LabelTable:
     values = np.zeros((table.num_rows, len(classes)), dtype=bool)
     for i, labels in enumerate(table["labels"].to_pylist()):
         values[i, [columns[label] for label in labels]] = True
-    return LabelTable(table["row"].to_numpy(), classes, values, record)
+    of_msd = table["msd_track_id"].null_count < table.num_rows
+    trained = table[TRAINED.name].to_numpy() if TRAINED.name in table.column_names else None
+    return LabelTable(table["row"].to_numpy(), classes, values, record, of_msd, trained)
 
 
 def main() -> None:

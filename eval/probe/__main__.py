@@ -165,7 +165,7 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
     measured: dict[Kind, MeasuredProbe] = {}
     tensors: dict[str, np.ndarray] = {"rows": task.rows}
     baselines: dict[Kind, MeasuredProbe] = {}
-    notes = []
+    notes = [*task.notes]
     if task.evaluated.any() and (task.split == "validation").any():
         measured, tensors = evaluate(config, sides, task, representations)
         notes += few_groups(len(np.unique(task.test_groups)), "the test split")

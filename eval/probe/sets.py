@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from data.manifest import read_manifest
 from eval.probe.fit import ProbeSplit
 from heads.embed import load_embeddings
 from heads.runs import runs
+from pipeline.backbones.musicnn_weights import trained_on_msd
 from pipeline.features import good_segments, open_features, segment_mean
 
 SPLITS = ("train", "validation", "test")
@@ -57,6 +58,8 @@ class ProbeTask:
     unvalidated: list[str]
     keys: dict[str, str]
     random_weights: dict[str, bool]
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the scores must know of these labels with these features."""
 
     def digest(self) -> str:
         """Return the sha256 of the videos, their groups, segments, splits and labels: equal digests mean comparable
@@ -114,6 +117,8 @@ def load_task(config: Config, name: str, sides: Sides) -> tuple[ProbeTask, dict[
         {backbone: view.key(backbone) for backbone in sides.backbones},
         {backbone: view.random_weights(backbone) for backbone in sides.backbones},
     )
+    seen = [backbone for backbone in sides.backbones if trained_on_msd(view.weights(backbone))]
+    task = replace(task, notes=seen_in_training(task, labels, seen))
     kept = np.isin(rows, task.rows)
     audio, video = audio[kept], video[kept]
     return task, {
@@ -121,6 +126,22 @@ def load_task(config: Config, name: str, sides: Sides) -> tuple[ProbeTask, dict[
         "video": lambda seed: video,
         "audio_video": lambda seed: np.concatenate([audio, video], axis=2),
     }
+
+
+def seen_in_training(task: ProbeTask, labels: LabelTable, backbones: list[str]) -> list[str]:
+    """Return a sentence if labels of the Million Song Dataset are probed on features of `backbones` whose weights were
+    trained on its tracks and tags, with the number of these tracks where their list is known; otherwise none."""
+    if not backbones or not labels.of_msd:
+        return []
+    sentence = (
+        f"the weights of {' and '.join(backbones)} were trained on tracks of the Million Song Dataset with their tags, "
+        "so scores on labels of that dataset are too good"
+    )
+    if labels.musicnn_trained is None:
+        return [sentence + "; labels.musicnn_training_list names the list of these tracks, which are then counted"]
+    trained = labels.musicnn_trained[np.searchsorted(labels.rows, task.rows)]
+    parts = ", ".join(f"{int(trained[task.split == s].sum())} of {int((task.split == s).sum())} in {s}" for s in SPLITS)
+    return [sentence + f": {int(trained.sum())} of {len(trained)} probed tracks are in their training list ({parts})"]
 
 
 def _task(

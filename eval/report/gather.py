@@ -138,6 +138,10 @@ class Run:
         """The probed tasks."""
         return list(self.features.probes) if self.features else []
 
+    def notes(self, task: str) -> list[str]:
+        """Return what must be known of a task's probes, in any space, each once."""
+        return list(dict.fromkeys(note for space in self.spaces for note in space.probes[task]["notes"]))
+
 
 def gather(config: Config) -> Run:
     """Read a finished run. UserError names the stage whose output is missing."""

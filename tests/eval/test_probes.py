@@ -16,12 +16,14 @@ from sklearn.metrics import roc_auc_score
 from config.cli import UserError
 from config.model import Config, load
 from data.labels import write_labels
-from data.manifest import read_manifest
+from data.manifest import read_manifest, write_manifest
 from eval.probe.__main__ import AGAINST, probe
 from eval.probe.sets import load_task
 from heads.embed import embed
 from heads.train import train
+from pipeline.backbones.musicnn_weights import MSD_SHA256
 from tests.support.commands import execute
+from tests.support.msd_files import track_id, write_lastfm
 from tests.support.simulate import label_by_audio, simulate
 
 
@@ -142,6 +144,50 @@ def test_too_few_labels_are_said_not_hidden(tmp_path: Path) -> None:
     written = probe(config, "genre")
     assert written["results"] == [] and "nothing was measured" in written["notes"][0]
     assert set(written["left_out"]) == {"rock"}
+
+
+def probed_labels_of_msd(folder: Path, sha256: str, **labels: Any) -> dict[str, Any]:
+    """Probe Last.fm's tags of 60 tracks on features whose weights have this digest; return what is written."""
+    tracks = [track_id(i) for i in range(60)]
+    pairs: list[tuple[object, object, object]] = [(i + 1, 1 + i % 2, 100.0) for i in range(60)]
+    database = write_lastfm(folder / "lastfm_tags.db", tracks, ["rock", "pop"], pairs)
+    (folder / "train_gt_msd.tsv").write_text("".join(f"{track}\t[0, 1]\n" for track in tracks[:20]))
+    config = simulate(
+        folder / "results",
+        videos=60,
+        labels={"genre": None, "tagging": {"source": str(database)}, **labels},
+        probes={"hidden": [8], "max_epochs": 1},
+        eval={"bootstrap": 100},
+    )
+    manifest = read_manifest(config.paths.manifest)
+    column = manifest.schema.get_field_index("msd_track_id")
+    write_manifest(config.paths, manifest.set_column(column, "msd_track_id", [tracks]))
+    plan = json.loads(config.paths.plan.read_text())
+    plan["backbones"]["musicnn"]["weights"] |= {"source": "a test", "sha256": sha256}
+    config.paths.plan.write_text(json.dumps(plan))
+    write_labels(config, "tagging")
+    return probe(config, "tagging")
+
+
+def test_weights_that_have_seen_the_probed_tracks_are_named(tmp_path: Path) -> None:
+    said = "the weights of musicnn were trained on tracks of the Million Song Dataset with their tags"
+    for name in ("plain", "counted", "other"):
+        (tmp_path / name).mkdir()
+    note, *_ = probed_labels_of_msd(tmp_path / "plain", MSD_SHA256)["notes"]
+    assert note.startswith(said) and "labels.musicnn_training_list names the list" in note
+    listed = {"musicnn_training_list": str(tmp_path / "counted" / "train_gt_msd.tsv")}
+    note, *_ = probed_labels_of_msd(tmp_path / "counted", MSD_SHA256, **listed)["notes"]
+    assert note.startswith(said) and "20 of 60 probed tracks are in their training list" in note
+    config = load({"results": str(tmp_path / "counted" / "results"), "videos": "videos.csv"})
+    record = json.loads(config.paths.labels_record("tagging").read_text())
+    counts = record["musicnn_trained"]
+    assert sum(counts.values()) == 20 and record["files"]["labels.musicnn_training_list"]["path"]
+    assert all(f"{counts[split]} of " in note for split in ("train", "validation", "test"))
+    assert not any("weights" in note for note in probed_labels_of_msd(tmp_path / "other", "0" * 64)["notes"])
+
+
+def test_labels_of_the_manifest_need_no_such_note(ready: Config) -> None:
+    assert not any("weights" in note for note in result(ready, "features", "tagging")["notes"])
 
 
 @pytest.mark.workflow
