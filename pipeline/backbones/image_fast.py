@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeGuard
 
 import torch
@@ -26,15 +26,17 @@ PADDED = "Conv2dSame"
 
 Run = Callable[[nn.Module], torch.Tensor]
 """A forward pass of a network on some image: [1, d]."""
+Rewriting = Callable[[nn.Module, Run], nn.Module | None]
+"""`folded` or `with_one_dnn`: a network and a pass to a rewritten copy, or None."""
 
 
-def faster(net: nn.Module, run: Run, on_cpu: bool) -> nn.Module:
+def faster(net: nn.Module, run: Run, rewritings: Sequence[Rewriting]) -> nn.Module:
     """Return the network, which is in eval mode, rewritten for its device.
 
     Each rewriting is kept only if `run` gives the same before and after; a network that it does not suit stays as it
     was.
     """
-    for rewritten in (folded, with_one_dnn) if on_cpu else (folded,):
+    for rewritten in rewritings:
         candidate = rewritten(net, run)
         if candidate is not None and _same(net, candidate, run, rewritten.__name__):
             net = candidate

@@ -2,6 +2,10 @@
 
 A frame gives what the network's classifier would get; a segment the mean of its frames, their maximum, or both. Frames
 are scaled, cropped and normalised as the network's weights were trained. Importing this module does not import torch.
+
+With `mode: train` batch norm uses the statistics of the segment's own frames instead of those that it was trained to
+use, as the paper's published code did by leaving its networks in training mode. There the statistics were those of
+whatever was in a batch; here a segment's features depend on that segment alone. Dropout stays off.
 """
 
 from __future__ import annotations
@@ -13,7 +17,16 @@ import numpy as np
 
 from config.memory import LARGEST, keep_freed_memory
 from pipeline.backbones.base import Backbone, Source
-from pipeline.backbones.timm_models import build, check_name, frames_of, is_trained, pooled, pooled_width
+from pipeline.backbones.timm_models import (
+    build,
+    check_batch_norm,
+    check_name,
+    frames_of,
+    is_trained,
+    own_statistics,
+    pooled,
+    pooled_width,
+)
 from pipeline.readers import VideoRequest
 
 if TYPE_CHECKING:
@@ -33,7 +46,7 @@ class TimmImages(Backbone):
         from safetensors.torch import load_file
 
         from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
-        from pipeline.backbones.image_fast import faster
+        from pipeline.backbones.image_fast import faster, folded, with_one_dnn
 
         self.options, self.dim = options, self.width(options)
         self.device = pick_device(device)
@@ -49,14 +62,21 @@ class TimmImages(Backbone):
         if self.device.type == "cpu":
             keep_freed_memory(LARGEST)
         net = freeze(_loaded(options["model"], load_file(weights)), self.device, threads)
-        net = faster(net, self._run, on_cpu=self.device.type == "cpu").requires_grad_(False)
+        self._train = options["mode"] == "train"
+        if self._train:
+            own_statistics(net)
+        # What normalises by its input's own statistics is no constant that a convolution could hold.
+        rewritings = [*([] if self._train else [folded]), *([with_one_dnn] if self.device.type == "cpu" else [])]
+        net = faster(net, self._run, rewritings).requires_grad_(False)
         if half:
             self._dtype = torch.bfloat16
         self.net = net.to(self._dtype)
 
     @classmethod
     def width(cls, options: dict[str, Any]) -> int:
-        """See the base. UserError for a model without a pooled feature."""
+        """See the base. UserError for a model without a pooled feature, or `mode: train` of one without batch norm."""
+        if options["mode"] == "train":
+            check_batch_norm(options["model"])
         return pooled_width(options["model"]) * (2 if options["pool"] == "mean_max" else 1)
 
     @staticmethod
@@ -79,7 +99,8 @@ class TimmImages(Backbone):
         under the same key.
         """
         frames = frames_of(options["model"], options["crop"])
-        return {
+        mode = {} if options["mode"] == "eval" else {"mode": options["mode"]}
+        return mode | {
             "extractor": 1,
             "architecture": check_name(options["model"]),
             "fps": options["fps"],
@@ -113,7 +134,9 @@ class TimmImages(Backbone):
             return np.empty((0, self.dim), np.float32)
         images = segments.reshape(-1, *shape[2:])
         with frozen(self.net):
-            batches = torch.split(upload(images, self.device), AT_ONCE[self.device.type])
+            # In training mode a pass is a segment, so that its features depend on nothing beside it.
+            at_once = shape[1] if self._train else AT_ONCE[self.device.type]
+            batches = torch.split(upload(images, self.device), at_once)
             rows = torch.cat([pooled(self.net, self._normalised(batch)).float() for batch in batches])
             frames = rows.view(*shape[:2], -1)
             over_time = {"mean": frames.mean(1), "max": frames.amax(1)}

@@ -139,6 +139,29 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items() if is_trained(key, value)}
 
 
+@lru_cache(maxsize=8)
+def check_batch_norm(name: str) -> None:
+    """Raise UserError for a model without batch normalisation, which training mode would leave as it is."""
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    architecture = check_name(name)
+    with torch.device("meta"):
+        if not any(isinstance(module, _BatchNorm) for module in build(name).modules()):
+            raise UserError(
+                f"options.mode: '{architecture}' has no batch normalisation, so that `train` changes nothing"
+            )
+
+
+def own_statistics(net: nn.Module) -> None:
+    """Let batch normalisations use the statistics of each pass, in place: those that they were trained to use go."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
 def is_trained(name: str, value: torch.Tensor) -> bool:
     """Return whether a tensor of a state dict is trained, rather than counted or computed when the network is built."""
     return value.is_floating_point() and not name.endswith(COUNTER)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.backbones.image_fast import faster, folded, with_one_dnn
+from pipeline.backbones.image_fast import Rewriting, faster, folded, with_one_dnn
 from pipeline.backbones.timm_models import build, pooled
 
 IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -54,11 +54,11 @@ def run(net: nn.Module) -> torch.Tensor:
     return net(IMAGE)
 
 
-@pytest.mark.parametrize("on_cpu", [False, True])
+@pytest.mark.parametrize("rewritings", [(folded,), (folded, with_one_dnn)])
 @pytest.mark.parametrize("make", [Shortcut, Twice])
-def test_what_cannot_be_folded_stays_as_it_is(make: Callable[[], nn.Module], on_cpu: bool) -> None:
+def test_what_cannot_be_folded_stays_as_it_is(make: Callable[[], nn.Module], rewritings: tuple[Rewriting, ...]) -> None:
     net = ready(make())
-    rewritten = faster(net, run, on_cpu)
+    rewritten = faster(net, run, rewritings)
     assert (run(rewritten) - run(net)).norm() <= 1e-5 * run(net).norm()
     assert norms(rewritten) == norms(net)
 
@@ -83,7 +83,7 @@ class Asks(nn.Module):
 
 def test_a_network_that_looks_into_its_convolutions_stays_as_it_is() -> None:
     net = ready(Asks())
-    assert faster(net, run, on_cpu=True) is net
+    assert faster(net, run, (folded, with_one_dnn)) is net
 
 
 class Padded(nn.Module):
@@ -119,7 +119,7 @@ def test_rewriting_is_exact_to_rounding(model: str, left: int) -> None:
         torch.manual_seed(0)
         net = ready(build(model))
     before, state = pooled(net, IMAGE), {name: value.clone() for name, value in net.state_dict().items()}
-    rewritten = faster(net, lambda network: pooled(network, IMAGE), on_cpu=True)
+    rewritten = faster(net, lambda network: pooled(network, IMAGE), (folded, with_one_dnn))
     assert (pooled(rewritten, IMAGE) - before).norm() <= 1e-5 * before.norm()
     assert norms(rewritten) == left and not any(module.training for module in rewritten.modules())
     assert not any(isinstance(module, nn.Conv2d) for module in rewritten.modules())

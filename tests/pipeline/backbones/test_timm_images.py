@@ -14,13 +14,14 @@ from efficientnet_lite_pytorch import EfficientNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 
 from config.cli import UserError
 from config.paths import Paths
 from pipeline.backbones import chosen, resolve_options
 from pipeline.backbones.frozen import check_bfloat16
 from pipeline.backbones.timm_images import TimmImages
-from pipeline.backbones.timm_models import timm
+from pipeline.backbones.timm_models import build, pooled, timm
 from pipeline.backbones.timm_weights import WHEELS
 from pipeline.backbones.torchvision_import import import_torchvision
 from pipeline.readers import VideoRequest
@@ -181,6 +182,41 @@ def test_training_mode_is_refused(lite: TimmImages, segments: np.ndarray) -> Non
     with pytest.raises(RuntimeError, match="training mode"):
         lite.features(segments)
     lite.net.eval()
+
+
+def test_in_training_mode_batch_norm_sees_the_frames_of_one_segment(weights: Path, segments: np.ndarray) -> None:
+    """Against timm's network whose normalisations alone are in training mode, a segment at a time."""
+    trained = TimmImages(weights, options(mode="train"), "cpu", 1)
+    with torch.random.fork_rng(devices=[]):
+        net = build(LITE)
+    net.load_state_dict(load_file(weights), strict=False)
+    net.eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train()
+    expected = []
+    for segment in segments:
+        images = (torch.from_numpy(segment).permute(0, 3, 1, 2).float() - 127) / 128
+        with torch.no_grad():
+            expected.append(pooled(net, images).mean(0).numpy())
+    rows = trained.features(segments)
+    assert relative(rows, np.stack(expected)) <= 1e-4
+    # Other segments beside it change nothing, and the network learns nothing from what it sees.
+    alone = np.concatenate([trained.features(segment[None]) for segment in segments[::-1]])[::-1]
+    assert relative(alone, rows) <= 1e-5
+    assert not any(module.training for module in trained.net.modules())
+    assert relative(rows, TimmImages(weights, options(), "cpu", 1).features(segments)) > 0.1
+
+
+def test_the_mode_is_in_the_key_only_where_it_is_no_default(tmp_path: Path) -> None:
+    ours = TimmImages.preprocessing(options())
+    assert "mode" not in ours and TimmImages.preprocessing(options(mode="train")) == {**ours, "mode": "train"}
+    for mode in ("eval", "train"):
+        given = {"model": LITE, "mode": mode}
+        backbone = chosen(config_of(tmp_path, "lite", "random", kind="timm", options=given), "lite")
+        assert ("mode" in backbone.identity) == (mode == "train")
+    with pytest.raises(UserError, match=r"options\.mode: 'test_vit' has no batch normalisation"):
+        TimmImages.width(options("test_vit", mode="train"))
 
 
 @pytest.mark.parametrize(
