@@ -1,7 +1,9 @@
 """The paper's own results, for comparison (Veldkamp et al. 2023, arXiv 2309.00347). Reads and writes nothing.
 
 Experiment 1: median rank of the positive among 1,000 segments. What the published evaluation code computes under that
-name is not a rank (eval/published.py); whether the published table was made by that code is not known.
+name is not a rank and is half the gallery for any model (eval/published.py). As it stands (commit 06bf64b), that code
+cannot have made the table: it logs one number for both directions, and all six rows have two. Which code did cannot be
+known from what is published. study/paper_code/ runs that code.
 Experiments 2 and 3: probes. Tagging: the ten most frequent tags on 9,416 tracks of the Million Song Dataset; genre:
 about 30 genres, a private set. The published genre head takes its softmax over the batch instead of the classes, and
 its backbones were in training mode.

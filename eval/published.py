@@ -15,7 +15,8 @@ def published_formula(queries: np.ndarray, candidates: np.ndarray, block: int = 
     Row i of `argsort` lists the *candidates* from the least to the most similar to query i. Its element i is
     therefore the index of the candidate at position i, not the position of candidate i (that would need a second
     argsort). For a good model and for noise alike that is an arbitrary candidate, and the median over all queries is
-    near n/2: tests/eval/test_ranks.py has a perfect model with n/2 by this formula and 1 by true ranks.
+    near n/2: tests/eval/test_ranks.py has a perfect model with n/2 by this formula and 1 by true ranks. The published
+    code itself takes the values of video → audio for both directions; study/paper_code/ runs it.
 
     `queries` and `candidates` are [n, d] embeddings in any float type, compared by dot products.
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import NullLocator
 
 from eval.report.plots.base import CHANCE, COLOURS, PAPER, Plot, figure, save, styled
 from study.answer import Answer, Row
@@ -19,10 +20,14 @@ SIZE = (3.6, 8.4)
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Draw the figure into `folder`."""
-    rows = answer.tables["code"]
-    code = {name: rows[0][name] for name in ("commit", "changed")}
-    code["files"] = {row["file"]: row["sha256"] for row in rows}
-    return [draw(answer.tables["curves"], words(code), folder, "study-paper_code")]
+    code = words(code_of(answer.tables["code"]))
+    return [draw(answer.tables["curves"], code, folder, "study-paper_code")]
+
+
+def code_of(rows: list[Row]) -> dict[str, Any]:
+    """Return the identity of the code (study/paper_code/clone.py) from the table `code`."""
+    identity = {name: rows[0][name] for name in ("commit", "changed", "examined")}
+    return identity | {"files": {row["file"]: row["sha256"] for row in rows}}
 
 
 def draw(curves: list[Row], code: str, folder: Path, name: str) -> Plot:
@@ -37,7 +42,7 @@ def draw(curves: list[Row], code: str, folder: Path, name: str) -> Plot:
             x = [row["correlation"] for row in line]
             colour, marker = COLOURS[2 * number], "os"[number % 2]
             theirs = [row["theirs_percent"] for row in line]
-            style = {"color": PAPER, "marker": marker, "ms": 4, "ls": ":", "lw": 1.2, "mfc": "none"}
+            style = {"color": PAPER, "marker": marker, "ms": 4, "ls": ":", "lw": 1.6, "mfc": "none", "zorder": 3}
             left.plot(x, theirs, label=f"{title}: what their code logs", **style)
             _line(left, line, "true_percent", colour, marker, f"{title}: true median rank")
             _line(right, line, "best_validation_loss", colour, marker, None)
@@ -74,6 +79,6 @@ def _percent(axis: Axes, rows: list[Row]) -> None:
     lowest = min(row["true_percent"] for row in rows)
     axis.set_yscale("log")
     axis.set_ylim(lowest / 1.5, 100)
-    axis.set_yticks([tick for tick in TICKS if tick >= lowest / 1.5])
-    axis.yaxis.set_major_formatter(ScalarFormatter())
+    ticks = [tick for tick in TICKS if tick >= lowest / 1.5]
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.yaxis.set_minor_locator(NullLocator())
