@@ -4,6 +4,7 @@
 #   snakemake extract --cores 8 --configfile config/paper.yaml    up to a stage: manifest labels extract train embeddings
 #                                                                evaluate report
 #   snakemake duplicates --cores 8 --configfile …                 groups of videos that are the same by their features
+#   snakemake evaluate_duplicates --cores 8 --configfile …        retrieval with them counted as right answers
 #   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
 
 
@@ -25,6 +26,7 @@ localrules:
     evaluate,
     report,
     duplicates,
+    evaluate_duplicates,
     study,
 
 
@@ -84,6 +86,12 @@ rule report:
 rule duplicates:
     input:
         rules.find_duplicates.output,
+        PATHS.plan,
+
+
+rule evaluate_duplicates:
+    input:
+        [PATHS.eval(e) / "duplicates.json" for e in CONFIG.heads.experiments],
         PATHS.plan,
 
 

@@ -31,6 +31,29 @@ rule retrieval:
         "python -m eval.retrieval {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 
 
+# Not part of `all`: only where near-duplicates were asked for.
+rule retrieval_with_duplicates:
+    input:
+        rules.embed.output,
+        CACHE,
+        PATHS.duplicates,
+        PATHS.duplicates_table,
+    output:
+        PATHS.eval("{experiment}") / "duplicates.json",
+    params:
+        eval=CONFIG.eval.model_dump() | ALSO_READ | UNITS,
+        seeds=CONFIG.heads.seeds,
+    log:
+        LOGS / "retrieval_with_duplicates" / "{experiment}.log",
+    benchmark:
+        BENCHMARKS / "retrieval_with_duplicates" / "{experiment}.tsv"
+    threads: 2
+    message:
+        "ranking positives and their duplicates with '{wildcards.experiment}'"
+    shell:
+        "python -m eval.duplicates {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
+
+
 rule compare:
     input:
         [PATHS.eval(e) / f"retrieval.{kind}" for e in CONFIG.heads.experiments for kind in ("json", "safetensors")],

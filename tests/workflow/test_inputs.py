@@ -144,7 +144,7 @@ def test_what_is_opened_is_seen_whoever_opens_it(tmp_path):
         assert {str(path.relative_to(tmp_path)) for path in opened.read} == expected, script
 
 
-RULES = {"main": ["all", "duplicates"], "study": ["study"]}
+RULES = {"main": ["all", "duplicates", "evaluate_duplicates"], "study": ["study"]}
 
 
 @pytest.mark.parametrize("part", RULES)

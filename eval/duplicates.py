@@ -1,0 +1,161 @@
+"""Retrieval of whole videos with near-duplicates counted as right answers, beside the strict way, which counts them as
+wrong.
+
+Reads the manifest, the plan, duplicates/ (pipeline.duplicates) and an experiment's embeddings, one seed after the
+other. Writes eval/EXPERIMENT/duplicates.json: for both directions over all test videos, `strict` as in retrieval.json,
+and `with_duplicates`, where the positives of a query are its own video and every test video of its group of duplicates
+(heads/metrics.py says what each metric makes of several positives). Each metric has its value, mean over the seeds, its
+95 % interval over groups and its chance level. `videos` counts the test videos that have a duplicate in the test split:
+with none, both ways are the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from config.cli import UserError, experiment_parser, run
+from config.files import read_json, write_json
+from config.model import Config, read
+from eval.bootstrap import metric_intervals, resampled
+from eval.ranks import PAIRS, ranks, rows_on_grid
+from eval.retrieval import DIRECTIONS, load_test
+from heads.metrics import METRICS, chance, summary
+from heads.runs import runs
+
+log = logging.getLogger("duplicates")
+WAYS = ("strict", "with_duplicates")
+
+
+def read_groups(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Return the group of duplicates of each of these rows (int64 [n]), -1 - i for the i-th if it is in none: [n].
+
+    path: duplicates/duplicates.csv. UserError if it does not exist.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            of_row = {int(line["row"]): int(line["group"]) for line in csv.DictReader(file)}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run `snakemake duplicates …`") from None
+    return np.array([of_row.get(row, -1 - i) for i, row in enumerate(rows.tolist())], np.int64)
+
+
+def all_ranks(
+    queries: np.ndarray, candidates: np.ndarray, own: np.ndarray, group: np.ndarray, unit: tuple[bool, bool]
+) -> np.ndarray:
+    """Return the ranks of all positives of each query, float64 [n, most positives] as `heads.metrics.as_ranks` has it.
+
+    `queries` and `candidates` are [n, d]; `own` float64 [n] are the ranks of the candidates of the same number
+    (`eval.ranks`); candidates of the same `group` (int64 [n]) are positives too. `unit`: whether each is compared as
+    unit vectors. Ties share their middle rank, as in `eval.ranks`.
+    """
+    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
+    every = np.full((len(own), int(count.max())), np.inf)
+    every[:, 0] = own
+    several = np.flatnonzero(count[number] > 1)
+    q, c = rows_on_grid(queries, unit[0]), rows_on_grid(candidates, unit[1])
+    for start in range(0, len(several), max(PAIRS * PAIRS // len(own), 1)):
+        part = several[start : start + max(PAIRS * PAIRS // len(own), 1)]
+        for query, similar in zip(part.tolist(), q[part] @ c.T, strict=True):
+            ascending = np.sort(similar)
+            positives = similar[group == group[query]]
+            above = len(own) - np.searchsorted(ascending, positives, side="right")
+            equal = len(own) - above - np.searchsorted(ascending, positives, side="left")
+            every[query, : len(positives)] = np.sort(1 + above + (equal - 1) / 2)
+    return every
+
+
+def chance_levels(gallery: int, positives: np.ndarray) -> dict[str, float]:
+    """Return the chance level of every metric for queries with so many positives each, int64 [queries].
+
+    Means of metrics are means of the queries' chance levels; the median rank is that of the mixture of the first
+    positives' distributions, 1 - C(gallery - rank, positives) / C(gallery, positives) up to a rank.
+    """
+    sizes, count = np.unique(positives, return_counts=True)
+    share = count / count.sum()
+    levels = [chance(gallery, size) for size in sizes.tolist()]
+    expected = {name: float(sum(s * level[name] for s, level in zip(share, levels, strict=True))) for name in METRICS}
+    beyond = np.zeros(gallery)
+    rank = np.arange(1, gallery + 1)
+    for size, s in zip(sizes.tolist(), share, strict=True):
+        # C(gallery - rank, size) / C(gallery, size), each rank from the one before.
+        beyond += s * np.cumprod(np.maximum(gallery - rank + 1 - size, 0) / (gallery - rank + 1))
+    upto = 1 - beyond
+    middle = (int(np.argmax(upto >= 0.5 - 1e-12)) + int(np.argmax(upto > 0.5 + 1e-12))) / 2 + 1
+    return {name: middle if METRICS[name].aggregate == "median" else value for name, value in expected.items()}
+
+
+def evaluate(config: Config, name: str) -> dict[str, Any]:
+    """Measure one experiment both ways over all its seeds, write the JSON and return it."""
+    paths, e = config.paths, config.eval
+    found: dict[tuple[str, str], list[np.ndarray]] = {(d, way): [] for d in DIRECTIONS for way in WAYS}
+    for training in runs(config, name):
+        test, _ = load_test(config, name, training)
+        audio, video, _ = test.level("video")
+        group = read_groups(paths.duplicates_table, test.table["row"].to_numpy())
+        strict = ranks(audio, video, unit=test.unit)
+        sides = ((audio, video, test.unit), (video, audio, test.unit[::-1]))
+        for direction, own, (queries, candidates, unit) in zip(DIRECTIONS, strict, sides, strict=True):
+            found[direction, "strict"].append(own)
+            found[direction, "with_duplicates"].append(all_ranks(queries, candidates, own, group, unit))
+    size = test.table.num_rows
+    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
+    positives = count[number]
+    results = []
+    for direction in DIRECTIONS:
+        line: dict[str, Any] = {"direction": direction}
+        for way in WAYS:
+            levels = chance(size) if way == "strict" else chance_levels(size, positives)
+            line[way] = _metrics(found[direction, way], test.groups, levels, e.bootstrap, e.seed)
+        results.append(line)
+    record = read_json(paths.duplicates) or {}
+    written = {
+        "experiment": name,
+        "seeds": config.heads.seeds,
+        "on": record.get("on"),
+        "threshold": record.get("threshold"),
+        "duplicates": hashlib.sha256(paths.duplicates_table.read_bytes()).hexdigest(),
+        "gallery": size,
+        "videos": int((positives > 1).sum()),
+        "results": results,
+    }
+    write_json(paths.eval(name) / "duplicates.json", written)
+    return written
+
+
+def _metrics(
+    by_seed: list[np.ndarray], groups: np.ndarray, levels: dict[str, float], resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return every metric's mean over the seeds, with its interval over groups and its chance level."""
+    values = np.mean([resampled(rank, groups, resamples, seed) for rank in by_seed], axis=0)
+    interval = metric_intervals(values, len(np.unique(groups)))
+    summaries = [summary(rank) for rank in by_seed]
+    return {
+        name: {
+            "value": float(np.mean([of_seed[name] for of_seed in summaries])),
+            "low": interval[name][0],
+            "high": interval[name][1],
+            "chance": levels[name],
+        }
+        for name in METRICS
+    }
+
+
+def main() -> None:
+    args = experiment_parser(__doc__, "eval.duplicates").parse_args()
+    torch.set_num_threads(args.threads)
+    written = evaluate(read(args.config), args.experiment)
+    log.info("%d of %d test videos have a duplicate in the test split", written["videos"], written["gallery"])
+    for line in written["results"]:
+        strict, lenient = (line[way]["recall_at_10"]["value"] for way in WAYS)
+        log.info("%s: R@10 %.1f %%, with duplicates %.1f %%", line["direction"], 100 * strict, 100 * lenient)
+
+
+if __name__ == "__main__":
+    run(main)
