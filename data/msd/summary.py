@@ -6,7 +6,7 @@ and more), /analysis/songs (track_id S32 and more), /musicbrainz/songs (year). T
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import h5py
@@ -40,30 +40,44 @@ def find_songs(path: Path, songs: Collection[Song]) -> dict[Song, list[str]]:
     """
     matches: dict[Song, set[str]] = {}
     artists = {artist for artist, _ in songs}
+    artists_of: dict[bytes, str] = {}
+    for artist, title, track in _rows(path):
+        if artist not in artists_of:
+            artists_of[artist] = plain(_text(artist))
+        if artists_of[artist] in artists:
+            key = (artists_of[artist], plain(_text(title)))
+            if key in songs:
+                matches.setdefault(key, set()).add(_text(track))
+    return {key: sorted(tracks) for key, tracks in matches.items()}
+
+
+def find_tracks(path: Path, tracks: Collection[str]) -> dict[str, Song]:
+    """Return {track id: artist and title, as they are written} of those of `tracks` that are there.
+
+    Raises UserError for a file that is not the summary.
+    """
+    wanted = {track.encode(): track for track in tracks}
+    return {wanted[track]: (_text(artist), _text(title)) for artist, title, track in _rows(path) if track in wanted}
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield artist, title and track id of every row."""
     try:
         with h5py.File(path, "r") as file:
             names, ids = (_table(file, table) for table in FIELDS)
             if len(names) != len(ids):
                 raise ValueError(f"its tables have {len(names)} and {len(ids)} rows")
-            artists_of: dict[bytes, str] = {}
             for start in range(0, len(names), BLOCK):
                 block = slice(start, start + BLOCK)
-                rows = names.fields(["artist_name", "title"])[block]
-                tracks = ids.fields("track_id")[block]
-                for i, (artist, title) in enumerate(rows.tolist()):
-                    if artist not in artists_of:
-                        artists_of[artist] = plain(_text(artist))
-                    if artists_of[artist] in artists:
-                        key = (artists_of[artist], plain(_text(title)))
-                        if key in songs:
-                            matches.setdefault(key, set()).add(_text(tracks[i]))
+                rows = names.fields(["artist_name", "title"])[block].tolist()
+                for (artist, title), track in zip(rows, ids.fields("track_id")[block].tolist(), strict=True):
+                    yield artist, title, track
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path} is not the Million Song Dataset's summary ({error}); it should be `msd_summary_file.h5`"
         ) from None
-    return {key: sorted(tracks) for key, tracks in matches.items()}
 
 
 def _table(file: h5py.File, name: str) -> h5py.Dataset:
