@@ -82,7 +82,7 @@ REGISTRY: dict[str, Entry] = {
     "r2plus1d": Entry(
         "pipeline.backbones.r2plus1d:R2Plus1D",
         "video",
-        {"fps": 10.0, "precision": ("float32", "bfloat16")},
+        {"fps": 10.0, "precision": ("float32", "bfloat16"), "mode": ("eval", "train")},
         weights=("kinetics400", "random"),
     ),
     "sound_descriptors": Entry(

@@ -1,4 +1,8 @@
-"""Running a network that must not change: device, threads, eval mode, full float32. Reads and writes nothing."""
+"""Running a network that must not change: device, threads, eval mode, full float32. Reads and writes nothing.
+
+`mode: train` of a kind means eval mode with `own_statistics`: batch norm computes as in training mode, over one segment
+a pass, and nothing else is random or changes.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from config.cli import UserError
 
@@ -39,6 +44,13 @@ def freeze(net: nn.Module, device: torch.device, threads: int) -> nn.Module:
     """Move the network to the device in eval mode without gradients, and set the number of torch threads."""
     torch.set_num_threads(threads)
     return net.to(device).eval().requires_grad_(False)
+
+
+def own_statistics(net: nn.Module) -> None:
+    """Let batch normalisations use the statistics of each pass, in place: those that they were trained to use go."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
 @contextmanager

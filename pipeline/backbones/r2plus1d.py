@@ -39,7 +39,7 @@ class R2Plus1D(Backbone):
         import torch
         from safetensors.torch import load_file
 
-        from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
+        from pipeline.backbones.frozen import check_bfloat16, freeze, own_statistics, pick_device
         from pipeline.backbones.r2plus1d_fast import fold, on_cpu
 
         self.device = pick_device(device)
@@ -49,7 +49,12 @@ class R2Plus1D(Backbone):
         with torch.device("meta"):  # without memory and random numbers, so that a missing tensor is an error
             net = _network()
         net.load_state_dict(load_file(weights), strict=False, assign=True)
-        net = fold(net.eval())
+        # `mode: train` is for the question `ablation` alone: the published code left the network in training mode.
+        self._train = options.get("mode") == "train"
+        if self._train:
+            own_statistics(net.eval())
+        else:
+            net = fold(net.eval())
         self.net = freeze(on_cpu(net) if self.device.type == "cpu" else net, self.device, threads)
         # Not the default: three times as fast where the hardware has it, but the differences between videos keep a
         # cosine of only 0.999 (bench.modes).
@@ -90,7 +95,8 @@ class R2Plus1D(Backbone):
         size = {"resize": list(RESIZE), "crop": list(CROP)}
         # Only where it is not float32, so that the keys of all caches in float32 stay what they are.
         precision = {"precision": options["precision"]} if options.get("precision", "float32") != "float32" else {}
-        return {"extractor": 1, "fps": options["fps"], **size, "mean": list(MEAN), "std": list(STD), **precision}
+        later = precision | ({"mode": "train"} if options.get("mode") == "train" else {})
+        return {"extractor": 1, "fps": options["fps"], **size, "mean": list(MEAN), "std": list(STD), **later}
 
     @staticmethod
     def request(options: dict[str, Any]) -> VideoRequest:
@@ -107,8 +113,9 @@ class R2Plus1D(Backbone):
             raise ValueError(f"R(2+1)D takes uint8 [n, frames, 112, 112, 3], got {segments.dtype} {list(shape)}")
         if not len(segments):
             return np.empty((0, self.dim), np.float32)
-        # On a CPU one clip at a time is as fast as a batch, and needs less memory.
-        size = 1 if self.device.type == "cpu" else len(segments)
+        # On a CPU one clip at a time is as fast as a batch, and needs less memory. In training mode a clip is scaled
+        # by its own statistics, so that its features depend on nothing beside it.
+        size = 1 if self.device.type == "cpu" or self._train else len(segments)
         with frozen(self.net):
             rows = [self.net(self._normalised(batch)) for batch in torch.split(upload(segments, self.device), size)]
             return torch.cat(rows).float().cpu().numpy()

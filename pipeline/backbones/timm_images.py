@@ -23,7 +23,6 @@ from pipeline.backbones.timm_models import (
     check_name,
     frames_of,
     is_trained,
-    own_statistics,
     pooled,
     pooled_width,
 )
@@ -45,7 +44,7 @@ class TimmImages(Backbone):
         import torch
         from safetensors.torch import load_file
 
-        from pipeline.backbones.frozen import check_bfloat16, freeze, pick_device
+        from pipeline.backbones.frozen import check_bfloat16, freeze, own_statistics, pick_device
         from pipeline.backbones.image_fast import faster, folded, with_one_dnn
 
         self.options, self.dim = options, self.width(options)

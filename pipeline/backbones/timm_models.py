@@ -153,15 +153,6 @@ def check_batch_norm(name: str) -> None:
             )
 
 
-def own_statistics(net: nn.Module) -> None:
-    """Let batch normalisations use the statistics of each pass, in place: those that they were trained to use go."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    for module in net.modules():
-        if isinstance(module, _BatchNorm):
-            module.running_mean = module.running_var = module.num_batches_tracked = None
-
-
 def is_trained(name: str, value: torch.Tensor) -> bool:
     """Return whether a tensor of a state dict is trained, rather than counted or computed when the network is built."""
     return value.is_floating_point() and not name.endswith(COUNTER)

@@ -101,6 +101,25 @@ def test_training_mode_is_refused(net):
         net.net.eval()
 
 
+def test_in_training_mode_batch_norm_sees_one_clip(net, weights, state):
+    """Against torchvision's network in training mode, a clip at a time."""
+    trained = R2Plus1D(weights, OPTIONS | {"mode": "train"}, "cpu", 1)
+    theirs = import_torchvision().models.video.r2plus1d_18(weights=None)
+    theirs.load_state_dict(state)
+    theirs.fc = torch.nn.Identity()
+    theirs.train()
+    two = clips(2)
+    with torch.no_grad():
+        expected = np.concatenate([theirs(net._normalised(torch.from_numpy(clip[None]))).numpy() for clip in two])
+    rows = trained.features(two)
+    assert (np.linalg.norm(rows - expected, axis=1) <= 1e-4 * np.linalg.norm(expected, axis=1)).all()
+    alone = np.concatenate([trained.features(clip[None]) for clip in two[::-1]])[::-1]
+    np.testing.assert_allclose(alone, rows, rtol=1e-5, atol=1e-6)
+    assert np.linalg.norm(rows - net.features(two)) > 0.1 * np.linalg.norm(rows)
+    assert "mode" not in R2Plus1D.preprocessing(OPTIONS | {"mode": "eval"})
+    assert R2Plus1D.preprocessing(OPTIONS | {"mode": "train"})["mode"] == "train"
+
+
 def test_nothing_is_left_to_train(net):
     assert not any(parameter.requires_grad for parameter in net.net.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in net.net.modules())
