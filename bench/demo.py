@@ -36,6 +36,7 @@ def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
                             "direction": result["direction"],
                             "gallery": result["size"],
                             "median_rank": result["metrics"]["median"],
+                            "groups": retrieval["test_groups"],
                             "published_formula": result["published_formula"],
                         }
                     )
@@ -43,7 +44,10 @@ def rows_of(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return the README's table as Markdown: an experiment a line, both directions of each correlation side by side."""
+    """Return the README's table as Markdown: an experiment a line, both directions of each correlation side by side.
+
+    The published formula stands there once a correlation: the paper's code prints its video → audio for both.
+    """
     rows = {(row["correlation"], row["experiment"], row["direction"]): row for row in result["rows"]}
     correlations = list(dict.fromkeys(correlation for correlation, _, _ in rows))
     ways = [(c, way) for c in correlations for way in ("audio_to_video", "video_to_audio")]
@@ -54,11 +58,19 @@ def table(result: dict[str, Any]) -> str:
         cells = [rows[correlation, name, way] for correlation, way in ways]
         medians = [cell["median_rank"] for cell in cells]
         ranks = [f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in medians]
-        formula = [f"{cell['published_formula']:.0f}" for cell in cells]
+        formula = [f"{cell['published_formula']:.0f}" for cell in cells if cell["direction"] == "video_to_audio"]
         lines.append([name, *ranks, ", ".join(formula)])
     chances = [rows[correlation, lines[0][0], way] for correlation, way in ways]
     lines.append(["*chance*", *(f"*{row['median_rank']['chance']:g} of {row['gallery']}*" for row in chances), ""])
-    return measure.markdown([*header, "published formula"], lines)
+    # Rows without groups were measured when videos were resampled.
+    groups = {row.get("groups") for row in result["rows"]}
+    units = (
+        "videos"
+        if None in groups
+        else f"the {' and '.join(map(str, sorted(groups)))} groups (artists) of the test split"
+    )
+    both = ", ".join(f"ρ = {correlation:g}" for correlation in correlations)
+    return measure.markdown([*header, f"published formula: {both}"], lines) + f"\n\nIntervals are over {units}."
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from config.cli import UserError
 from config.heads import Experiment, Seeds
 from config.labels import Classifier
-from config.section import PathText, Section, Width
+from config.section import PathText, Section, Width, left_out
 
 Correlations = list[Annotated[float, Field(ge=0, le=1)]]
 TENTHS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
@@ -59,10 +59,18 @@ class Paired(Section):
 
     grid: Correlations = TENTHS
     """Correlations, 0 to 1, of all latent factors together. 0 is always included."""
+    own_frames: bool = False
+    """Whether audio may keep its own frames below ρ = 1. By default it does only where ρ cannot be reached
+    otherwise."""
     kinds: list[Literal["dance", "mood", "genre"]] = ["dance", "mood", "genre"]
     """Kinds of link that are studied besides, each through some of the latent factors or the genre."""
     kinds_grid: Correlations = TENTHS
     """Correlations of these kinds, 0 to 1."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `own_frames` at its default: studies that are older than it are not repeated for it."""
+        return left_out(handler(self), "own_frames", False)
 
 
 class Correlation(Section):

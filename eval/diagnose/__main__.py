@@ -31,7 +31,7 @@ from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_
 from eval.diagnose.signs import label_agreement
 from eval.ranks import UNIT, ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
-from eval.similarity import comparable, interval
+from eval.similarity import comparable, pair_interval
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs
@@ -138,7 +138,7 @@ def of_labels(units: np.ndarray, labels: list[str | None], groups: np.ndarray, c
     if compared.sum() < FEWEST:
         return finding("neighbours_without_labels", None, {"labelled": int(compared.sum()), "classes": len(names)})
     gain, units_of = (agreement - chance)[compared], groups[known][compared]
-    low, high = interval(gain, units_of, config.eval.bootstrap, config.eval.seed)
+    low, high = pair_interval(gain, units_of, config.eval.bootstrap, config.eval.seed)
     by_chance = float(chance[compared].mean())
     numbers = {"agreement": float(agreement[compared].mean()), "low": low + by_chance, "high": high + by_chance}
     return finding("neighbours_without_labels", not low > 0, numbers | {"chance": by_chance})

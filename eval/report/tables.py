@@ -42,6 +42,7 @@ def table_1(run: Run) -> list[Row]:
     """Return the paper's table 1: median rank of the positive, one row an experiment and direction.
 
     `share`, `share_low`, `share_high` and `formula_share` are in % of the gallery, `paper_share` in % of the paper's.
+    `published_formula` is that of video → audio; the paper's code prints it for both directions.
     """
     rows = []
     for e in run.experiments:
@@ -49,7 +50,7 @@ def table_1(run: Run) -> list[Row]:
             median, size = r["metrics"]["median"], r["size"]
             formula, paper = r["published_formula"], MEDIAN_RANKS.get(e.name, {}).get(r["direction"])
             rows.append(
-                {"experiment": e.name, "direction": r["direction"], "gallery": size}
+                {"experiment": e.name, "direction": r["direction"], "gallery": size, "draws": r["draws"]}
                 | _flat("median", median)
                 | _flat("recall_at_10", r["metrics"]["recall_at_10"])
                 | {"better_than_chance": r["better_than_chance"], "published_formula": formula, "paper": paper}
@@ -88,7 +89,7 @@ def differences(run: Run) -> list[Row]:
 
 
 def probes(run: Run) -> list[Row]:
-    """Return one row a probed representation: every metric with its interval over resampled videos, and the paper's."""
+    """Return one row a probed representation: every metric with its interval over resampled groups, and the paper's."""
     rows = []
     for space in run.spaces:
         for task, written in space.probes.items():
@@ -105,9 +106,13 @@ def probes(run: Run) -> list[Row]:
 
 
 def table_2(run: Run, level: str = "video", probe: str = "perceptron") -> list[Row]:
-    """Return the paper's table 2: one row a representation, columns for each task, ours and the paper's."""
+    """Return the paper's table 2: one row a representation, columns for each task, ours and the paper's.
+
+    `f1` has thresholds from the validation split, `f1_at_half` ½: nobody knows which the paper used.
+    """
     rows: dict[tuple[str, str], Row] = {}
-    columns = ("auc", "auc_low", "auc_high", "auc_chance", "f1", "f1_low", "f1_high", "paper_auc", "paper_f1")
+    scores = [f"{name}{end}" for name in ("auc", "f1", "f1_at_half") for end in ("", "_low", "_high")]
+    columns = (*scores, "auc_chance", "paper_auc", "paper_f1")
     for probed in probes(run):
         if (probed["level"], probed["probe"]) == (level, probe):
             head = {key: probed[key] for key in ("experiment", "representation", "name")}
@@ -218,6 +223,6 @@ def write_table(folder: Path, name: str, rows: list[Row]) -> None:
 
 
 def _flat(name: str, value: dict[str, Any]) -> Row:
-    """A value as columns: with its interval over videos and, where there are any, over seeds and its chance level."""
+    """A value as columns: with its interval over groups and, where there are any, over seeds and its chance level."""
     parts = ("low", "high", "seeds_low", "seeds_high", "chance")
     return {name: value["value"]} | {f"{name}_{part}": value[part] for part in parts if part in value}

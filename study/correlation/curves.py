@@ -141,7 +141,8 @@ def null(curves: list[Row]) -> list[Row]:
 def achieved(path: Path, cell: Cell) -> list[Row]:
     """List the correlations that the pairing of a rendered cell reached, means over the seeds: one row for each split.
 
-    `linked` is the mean over the factors that the kind uses, `others` over the rest; None where there are none.
+    `linked` is the mean over the factors that the kind uses, `others` over the rest; None where there are none. `own
+    frames` is the share of videos that keep their own; cells of earlier versions lack it.
     """
     reached, rows, linked = read_tensors(path)[1]["achieved"], [], KINDS[cell.kind]
     groups = {"linked": linked, "others": [name for name in Factors._fields if name not in linked]}

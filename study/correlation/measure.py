@@ -6,7 +6,8 @@ the tables
   thresholds  the correlation at which each recipe begins to beat chance
   sizes       the same measures for correlations and numbers of training videos; needed: the fewest that suffice
   null        how often trainings at correlation 0 seem to beat chance
-  achieved    the correlations that the pairing of rendered videos reached, by factor
+  achieved    the correlations that the pairing of rendered videos reached, by factor, and the share of the videos
+              that keep their own frames
 The columns are explained in study/correlation/curves.py.
 """
 
@@ -79,7 +80,7 @@ def answer(config: Config, threads: int) -> Answer:
         "it need, and which kinds of link do the frozen backbones encode at all?",
         findings=words.findings(tables),
         method=words.method(config, left_out),
-        limits=words.limits(config, left_out) + sentences(few),
+        limits=words.limits(config, left_out, tables) + sentences(few),
         random_weights=[name for name in backbones if view.random_weights(name)],
         seeds=config.study.seeds,
         command="snakemake study --cores N --configfile FILE --forcerun study_correlation_train",

@@ -88,11 +88,13 @@ def open_collection(config: Config, sides: Sides | None = None) -> Collection:
     return Collection(held, latents, by_split)
 
 
-def paired(collection: Collection, kind: str, correlation: float, seed: int) -> tuple[PairedFeatures, dict[str, Any]]:
+def paired(
+    collection: Collection, kind: str, correlation: float, seed: int, own_frames: bool = False
+) -> tuple[PairedFeatures, dict[str, Any]]:
     """Re-pair audio and video in each split; return the features and by split the correlations that were reached."""
     f, order, reached = collection.features, [], {}
     for name, split in f.splits.items():
-        permutation = pair(collection.known[name], kind, correlation, seed)
+        permutation = pair(collection.known[name], kind, correlation, seed, own_frames)
         order.append(split.rows[permutation])
         reached[name] = achieved(collection.known[name], permutation)
     moved = InMemory(f.arrays[1].read(np.concatenate(order)))
@@ -144,6 +146,9 @@ class Trainer:
             assert self.collection is not None and self.config.render is not None
             f = self.collection.features
             about |= {"keys": f.keys, "data": f.digest(), "render": self.config.render.model_dump()}
+            own = self.config.study.correlation.rendered.own_frames
+            if cell.kind == "all" and 0 < cell.correlation < 1 and not own:
+                about["own_frames"] = False  # earlier versions always allowed them
         return dict(json.loads(json.dumps(about)))
 
     def train(self, cell: Cell) -> None:
@@ -159,7 +164,8 @@ class Trainer:
                 features = simulate(self.spec, self.dims, cell.videos, cell.correlation, seed)
             else:
                 assert self.collection is not None
-                features, correlations = paired(self.collection, cell.kind, cell.correlation, seed)
+                own = self.config.study.correlation.rendered.own_frames
+                features, correlations = paired(self.collection, cell.kind, cell.correlation, seed, own)
                 reached.append(correlations)
             epoch, (audio, video) = train_one(features, self.experiment(cell), seed)
             epochs.append(epoch)

@@ -70,7 +70,30 @@ def test_the_frames_of_every_video_are_paired_once(kind: str, correlation: float
 
 def test_at_correlation_1_every_video_keeps_its_own_frames() -> None:
     np.testing.assert_array_equal(pair(KNOWN, "all", 1, 0), np.arange(VIDEOS))
-    assert list(achieved(KNOWN, np.arange(VIDEOS)).values()) == pytest.approx([1.0] * 9)
+    assert list(achieved(KNOWN, np.arange(VIDEOS)).values()) == pytest.approx([1.0] * 10)
+
+
+@pytest.mark.parametrize("correlation", [0.1, 0.5, 0.75])
+def test_between_0_and_1_no_audio_keeps_its_own_frames(correlation: float) -> None:
+    reached = achieved(KNOWN, pair(KNOWN, "all", correlation, 0))
+    assert reached["own frames"] == 0 and linked("all", correlation) == pytest.approx(correlation, abs=0.02)
+    mixture = achieved(KNOWN, pair(KNOWN, "all", correlation, 0, own_frames=True))
+    assert correlation < 0.5 or mixture["own frames"] > 0.05, "what earlier versions took for a weaker link"
+
+
+def test_where_others_frames_do_not_suffice_as_few_as_possible_keep_their_own() -> None:
+    few = known(3, range(60))
+    order, mixture = (pair(few, "all", 0.9, 0, own) for own in (False, True))
+    assert sorted(order.tolist()) == list(range(60))
+    own, reached = achieved(few, order)["own frames"], np.mean(list(achieved(few, order).values())[:8])
+    assert reached == pytest.approx(0.9, abs=0.02) and 0.3 < own <= achieved(few, mixture)["own frames"]
+
+
+def test_at_correlation_0_the_pairing_is_any_permutation() -> None:
+    """So the test that permutes single videos is exact there, whatever an artist's videos have in common."""
+    few = known(3, range(4))
+    orders = {tuple(pair(few, "all", 0, seed).tolist()) for seed in range(400)}
+    assert len(orders) == 24
 
 
 @pytest.mark.parametrize("kind", GRADED)

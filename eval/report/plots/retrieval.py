@@ -22,6 +22,7 @@ def overview(rows: list[dict[str, Any]], folder: Path) -> Plot:
         drawn = figure(1.35 + 0.5 * len(names), WIDTH * 1.15)
         axis = drawn.subplots()
         axis.axvline(50, color=CHANCE, ls="--", lw=1.2, label="chance")
+        labelled: set[str] = set()
         for shift, (direction, title) in zip((0.14, -0.14), DIRECTIONS.items(), strict=True):
             directed = [row for row in rows if row["direction"] == direction]
             heights = [height[row["experiment"]] + shift for row in directed]
@@ -31,7 +32,8 @@ def overview(rows: list[dict[str, Any]], folder: Path) -> Plot:
                 if known:
                     x, y = zip(*known, strict=True)
                     style: dict[str, Any] = {"marker": marker, "ms": 4.5, "ls": "none", "color": PAPER, "mfc": "none"}
-                    axis.plot(x, y, label=label if shift > 0 else None, **style)
+                    axis.plot(x, y, label=None if label in labelled else label, **style)
+                    labelled.add(label)
         axis.set_yticks([height[name] for name in names], [short(name) for name in names])
         axis.set(xlim=(0, 101), ylim=(-0.6, len(names) - 0.4), xlabel="median rank, % of the gallery (left is better)")
         axis.grid(False, axis="y")

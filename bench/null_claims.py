@@ -1,0 +1,240 @@
+"""One run of each claim that the evaluation and the study make, where nothing is. Reads and writes nothing.
+
+Each function takes simulated artists (bench/null_artists.py) and returns whether something was claimed. What is drawn
+for the videos of one artist is alike: embeddings, features, scores and errors of either modality and of each model.
+Audio and video share nothing, or two models are equally good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from bench.null_artists import Artists
+from config.model import Config, load
+from config.study import Length
+from eval.bootstrap import metric_intervals, resampled
+from eval.compare import difference
+from eval.diagnose.__main__ import of_labels
+from eval.probe.measure import MeasuredProbe, Scores, compare
+from eval.probe.measure import measure as measure_probe
+from eval.probe.metrics import resamples
+from eval.rankings import Ranking, entry
+from eval.ranks import ranks, unit_rows
+from eval.similarity import Items, Label, agreement, comparable
+from heads.metrics import chance, summary
+from study.aggregation import inconsistency
+from study.aggregation.measure import MeasuredPooling, against
+from study.correlation.permutation_test import LEVEL, against_chance, together
+from study.fusion.measure import gap
+from study.groups import folds, repaired
+from study.length.linear import fit_linear
+from study.length.tables import Key, Measured, differences
+from study.relations.measure import synchrony
+from study.ridge import FOLDS, predictions, r2
+
+RESAMPLES, DIM, SEGMENTS = 400, 8, 2
+ONE_SIDED = 0.025
+"""Level of a claim that a 95 % interval lies on one side of chance."""
+POOLINGS = FUSIONS = 3
+"""How many are compared with one at once."""
+
+
+def segments(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return unit vectors of segments [videos · SEGMENTS, dim] that are alike within each of the videos."""
+    each = np.repeat(videos, SEGMENTS, axis=0)
+    return unit_rows(each + 0.5 * rng.standard_normal(each.shape))
+
+
+def retrieval(artists: Artists) -> bool:
+    """`better_than_chance` of eval/retrieval.py, by segments."""
+    audio, video = (segments(artists.draw(DIM), artists.rng) for _ in range(2))
+    rank, group = ranks(audio, video)[0], np.repeat(artists.groups, SEGMENTS)
+    ranking = Ranking(group, len(rank), [rank], [])
+    return bool(entry(ranking, resampled(rank, group, RESAMPLES, 0))["better_than_chance"])
+
+
+def retrieval_mrr(artists: Artists) -> bool:
+    """Whether the 95 % interval of MRR misses chance on either side."""
+    audio, video = (unit_rows(artists.draw(DIM)) for _ in range(2))
+    rank = ranks(audio, video)[0]
+    low, high = metric_intervals(resampled(rank, artists.groups, RESAMPLES, 0), artists.count)["mrr"]
+    return not low <= chance(len(rank))["mrr"] <= high
+
+
+def equal_models(artists: Artists, count: int) -> list[np.ndarray]:
+    """Return ranks of `count` equally good models, float64 [videos] each: noisy views of the same latents."""
+    latents = artists.draw(DIM)
+    models = []
+    for _ in range(count):
+        audio, video = (unit_rows(latents + artists.draw(DIM)) for _ in range(2))
+        models.append(ranks(audio, video)[0])
+    return models
+
+
+def comparison(artists: Artists) -> bool:
+    """`better` of eval/compare.py for two equally good experiments of one seed, by MRR."""
+    a, b = equal_models(artists, 2)
+    values = resampled(a, artists.groups, RESAMPLES, 0) - resampled(b, artists.groups, RESAMPLES, 0)
+    paired = metric_intervals(values, artists.count)["mrr"]
+    return difference("mrr", [summary(a)["mrr"]], [summary(b)["mrr"]], paired)["better"] is not None
+
+
+def poolings(artists: Artists) -> bool:
+    """`better` of study/aggregation: any of POOLINGS poolings than another, equally good one, by MRR."""
+    base, *others = (
+        MeasuredPooling([(rank, rank)], artists.groups, settings()) for rank in equal_models(artists, POOLINGS + 1)
+    )
+    rows = (against(pooling, base, POOLINGS)[0] for pooling in others)
+    return any(row["better"] is not None for row in rows)
+
+
+def hard_videos(artists: Artists) -> bool:
+    """Whether the interval of Spearman's correlation in study/aggregation excludes 0."""
+    x, y = artists.draw(2).T
+    line = inconsistency.spearman(x, y, artists.groups, RESAMPLES, 0)
+    assert line["low"] is not None and line["high"] is not None
+    return line["low"] > 0 or line["high"] < 0
+
+
+def genre_of(artists: Artists) -> np.ndarray:
+    """Draw the genre of each artist's videos, int [videos]."""
+    return artists.rng.integers(4, size=artists.count)[artists.groups]
+
+
+def neighbours(artists: Artists) -> bool:
+    """`better_than_chance` of eval/neighbours.py: embeddings know the artist, who has a genre, and no genre."""
+    units = unit_rows(artists.draw(DIM)).astype(np.float32)
+    label = Label("genre", list("abcd"), np.eye(4, dtype=bool)[genre_of(artists)])
+    items = Items(units, units, np.arange(len(units)), artists.groups, False)
+    line = agreement(items, label, "audio", 3, RESAMPLES, 0)
+    return line is not None and bool(line["better_than_chance"])
+
+
+def labels_of_neighbours(artists: Artists) -> bool:
+    """The same of the diagnosis: `neighbours_without_labels` is absent."""
+    labels: list[str | None] = [str(number) for number in genre_of(artists)]
+    return bool(of_labels(unit_rows(artists.draw(DIM)), labels, artists.groups, settings())["verdict"] == "absent")
+
+
+def equal_probes(artists: Artists, count: int, knows: float = 1.0) -> list[MeasuredProbe]:
+    """Measure `count` equally good probes of three classes, whose errors are alike within an artist."""
+    latents = artists.draw(3)
+    truth = np.eye(3, dtype=bool)[latents.argmax(axis=1)]
+    times = resamples(artists.count, artists.groups, RESAMPLES, 0)
+    measured = []
+    for _ in range(count):
+        scores = (knows * latents + artists.draw(3)).astype(np.float32)[None]
+        probe = Scores(scores, np.full((1, 3), 0.5), [1], DIM)
+        measured.append(measure_probe(probe, truth, list("abc"), np.ones(3, bool), times, artists.count, True))
+    return measured
+
+
+def probes(artists: Artists) -> bool:
+    """`differs` of eval/probe for two equally good representations."""
+    a, b = equal_probes(artists, 2)
+    return bool(compare(a, b, "auc")["differs"])
+
+
+def probe_auc(artists: Artists) -> bool:
+    """Whether the interval of the ROC-AUC of a probe that knows nothing misses .5 on either side."""
+    (measured,) = equal_probes(artists, 1, knows=0.0)
+    auc = measured.entry["metrics"]["auc"]
+    return not auc["low"] <= 0.5 <= auc["high"]
+
+
+def fusions(artists: Artists) -> bool:
+    """`differs` of study/fusion: any of FUSIONS fusions from another, equally good one."""
+    base, *others = equal_probes(artists, FUSIONS + 1)
+    return any(gap(probe, base, "auc", FUSIONS)["differs"] for probe in others)
+
+
+def permutation(artists: Artists) -> bool:
+    """The permutation test of study/correlation, on videos that were paired at random, with two seeds."""
+    p = []
+    for seed in range(2):
+        audio, video = artists.draw(DIM), artists.draw(DIM)
+        p.append(against_chance([(audio, video[artists.rng.permutation(len(video))])], seed).p)
+    return together(p) <= LEVEL
+
+
+def lengths(artists: Artists) -> bool:
+    """`q` of study/length: linear heads on two equally good lengths of segments, in folds of whole artists."""
+    latents, setting, fold = artists.draw(DIM), length_settings(), folds(artists.groups, 4, 0)
+    by_key: dict[Key, Measured] = {}
+    for variant in setting.variants:
+        audio, video = (latents + artists.draw(DIM) for _ in range(2))
+        rank = np.empty(len(fold))
+        for number in range(4):
+            out = fold == number
+            head = fit_linear(audio[~out], video[~out], 4, 0)
+            rank[out] = ranks(*comparable(head.embed(0, audio[out]), head.embed(1, video[out])))[0]
+        values = resampled(rank, artists.groups, RESAMPLES, 0)[:, 1]
+        by_key[Key.of(variant, 1)] = Measured([float(rank.mean())], values, artists.count, 0.0)
+    return bool(differences(setting, {"mean rank": by_key})[0]["p"] <= LEVEL)
+
+
+def synchronised(artists: Artists) -> bool:
+    """Whether the interval of the gain in synchrony of study/relations excludes 0."""
+    values = artists.draw(1 + 5).T
+    line = synchrony(values, artists.groups, RESAMPLES, 0)
+    return bool(line["low"] > 0 or line["high"] < 0)
+
+
+def readable(artists: Artists) -> bool:
+    """Whether a descriptor is called readable from features in study/relations: the interval of R² is above 0."""
+    x, y = artists.draw(DIM), artists.draw(1)
+    predicted = predictions(x, y, folds(artists.groups, FOLDS, 0))
+    return bool(r2(y, predicted, artists.groups, RESAMPLES, 0)[1, 0] > 0)
+
+
+CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
+    "retrieval: median rank better than chance": (retrieval, ONE_SIDED),
+    "retrieval: interval of MRR misses chance": (retrieval_mrr, LEVEL),
+    "comparison of experiments: MRR": (comparison, LEVEL),
+    "neighbours: genre better than chance": (neighbours, ONE_SIDED),
+    "diagnosis: neighbours share labels": (labels_of_neighbours, ONE_SIDED),
+    "probes: representations differ": (probes, LEVEL),
+    "probes: interval of ROC-AUC misses .5": (probe_auc, LEVEL),
+    "correlation: permutation test, 2 seeds": (permutation, LEVEL),
+    f"aggregation: any of {POOLINGS} poolings": (poolings, LEVEL),
+    "aggregation: hard videos (Spearman)": (hard_videos, LEVEL),
+    f"fusion: any of {FUSIONS} fusions": (fusions, LEVEL),
+    "length: p ≤ .05": (lengths, LEVEL),
+    "relations: synchrony": (synchronised, LEVEL),
+    "relations: descriptor readable": (readable, ONE_SIDED),
+}
+"""{what: (the claim, how often it may be made)}."""
+
+
+def natural_pairs(artists: Artists, whole: bool) -> float:
+    """Return p of a permutation test of pairs that nature made, permuting single videos or, with `whole`, artists.
+
+    Not part of the study, whose pairings are drawn: it shows what permuting single videos would do to others.
+    """
+    audio, video = (unit_rows(artists.draw(DIM)) for _ in range(2))
+    if not whole:
+        return against_chance([(audio, video)], 0).p
+    similar = audio @ video.T
+    true = similar.diagonal().mean()
+    drawn = []
+    for _ in range(99):
+        order = repaired(artists.groups, artists.rng)
+        kept = np.flatnonzero(order >= 0)
+        drawn.append(similar[kept, order[kept]].mean())
+    return (1 + sum(value >= true for value in drawn)) / 100
+
+
+@cache
+def settings() -> Config:
+    """Return a configuration with few resamples; nothing else of it is read."""
+    return load({"results": "results", "videos": "videos.csv", "eval": {"bootstrap": RESAMPLES}})
+
+
+@cache
+def length_settings() -> Length:
+    """Return the study of two lengths with one segment each."""
+    variants = [{"seconds": 3, "count": 1}, {"seconds": 5, "count": 1}]
+    return Length.model_validate({"variants": variants, "counts": [1], "totals": []})
