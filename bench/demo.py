@@ -60,17 +60,15 @@ def table(result: dict[str, Any]) -> str:
         ranks = [f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in medians]
         formula = [f"{cell['published_formula']:.0f}" for cell in cells if cell["direction"] == "video_to_audio"]
         lines.append([name, *ranks, ", ".join(formula)])
-    chances = [rows[correlation, lines[0][0], way] for correlation, way in ways]
-    lines.append(["*chance*", *(f"*{row['median_rank']['chance']:g} of {row['gallery']}*" for row in chances), ""])
     # Rows without groups were measured when videos were resampled.
     groups = {row.get("groups") for row in result["rows"]}
-    units = (
-        "videos"
-        if None in groups
-        else f"the {' and '.join(map(str, sorted(groups)))} groups (artists) of the test split"
-    )
+    counts = " and ".join(f"{count}" for count in groups)
+    units = "videos" if None in groups else f"{counts} groups (artists)"
+    chances = [rows[correlation, lines[0][0], way] for correlation, way in ways]
+    by_chance = [f"*{row['median_rank']['chance']:g} of {row['gallery']}*" for row in chances]
+    lines.append(["*chance*", *by_chance, f"*intervals over {units}*"])
     both = ", ".join(f"ρ = {correlation:g}" for correlation in correlations)
-    return measure.markdown([*header, f"published formula: {both}"], lines) + f"\n\nIntervals are over {units}."
+    return measure.markdown([*header, f"published formula: {both}"], lines)
 
 
 def main() -> None:
