@@ -55,7 +55,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.load
 	.venv/bin/python -m bench.ranks
 	test ! -e results/study/report/study.html || .venv/bin/python -m bench.study results/study
-	test ! -e results/paper_code/study/paper_code.json || .venv/bin/python -m bench.paper_code results/paper_code
+	test ! -e results/study/study/paper_code.json || .venv/bin/python -m bench.paper_code results/paper_code results/study
 	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)

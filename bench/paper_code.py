@@ -2,9 +2,12 @@
 
     snakemake study --cores 2 --configfile config/paper_code.yaml --config study='{paper_code: {clone: FOLDER,
         checkpoints: [FOLDER/data/06_models/Single_proj_head.tar]}}'
-    python -m bench.paper_code results/paper_code
+    snakemake study --cores 2 --configfile config/study_demo.yaml --config study='{questions: [paper_code],
+        paper_code: {clone: FOLDER, grid: []}}'
+    python -m bench.paper_code results/paper_code results/study
 
-Reads study/paper_code.json of the results. Writes bench/results/paper_code.json and, from that file alone,
+Reads study/paper_code.json of both: the one has simulated features, the other trained networks' features of rendered
+videos. Writes bench/results/paper_code.json and, from that file alone,
 docs/paper_code.png; without an argument only the figure. `python -m bench.tables` makes the tables.
 """
 
@@ -28,13 +31,22 @@ KEPT = ("curves", "runs", "table1", "checkpoints", "alternatives", "code")
 """Tables of the answer in the result file: all but what was logged in each epoch."""
 COMMAND = (
     "snakemake study --configfile config/paper_code.yaml --config study='{paper_code: {clone: FOLDER, checkpoints: "
-    "[FOLDER/data/06_models/Single_proj_head.tar]}}' && python -m bench.paper_code results/paper_code"
+    "[FOLDER/data/06_models/Single_proj_head.tar]}}' && snakemake study --configfile config/study_demo.yaml --config "
+    "study='{questions: [paper_code], paper_code: {clone: FOLDER, grid: []}}' && "
+    "python -m bench.paper_code results/paper_code results/study"
 )
 
 
-def measure_all(results: Path) -> dict[str, Any]:
-    """Return everything for the result file."""
-    answer = read_answer(Paths(results), "paper_code")
+def measure_all(results: Path, on_cache: Path) -> dict[str, Any]:
+    """Return everything for the result file: the answer of `results`, with the runs on the cache of `on_cache`.
+
+    Raises UserError if they are of different code.
+    """
+    answer, other = (read_answer(Paths(folder), "paper_code") for folder in (results, on_cache))
+    if answer.tables["code"] != other.tables["code"]:
+        raise UserError(f"{results} and {on_cache} were made with different code of the authors")
+    for name in ("curves", "runs"):
+        answer.tables[name].extend(row for row in other.tables[name] if row["source"] == "cache")
     findings = [{"claim": finding.claim, "sure": finding.sure} for finding in answer.findings]
     tables = {name: [_rounded(row) for row in answer.tables[name]] for name in KEPT}
     return {
@@ -77,6 +89,22 @@ def table(result: dict[str, Any]) -> str:
     rank, loss = _rank(curves[0], "chance_percent"), curves[0]["chance_loss"]
     lines.append(["*chance*", *([f"*{rank:g}*", f"*{rank:g}*", f"*{loss:.2f}*"] * len(names))])
     return measure.markdown(header, lines)
+
+
+def cache_table(result: dict[str, Any]) -> str:
+    """Return a line a model that was trained on the cache."""
+    lines = []
+    for row in of(result["tables"]["curves"], "cache"):
+        low, high = (_rank(row, f"theirs_percent_{end}") for end in ("least", "most"))
+        true, loss = _number(_rank(row, "true_percent")), row["best_validation_loss"]
+        best = _number(_rank(row, "true_percent_best"))
+        model, chance = row["model"].replace("_", " "), _rank(row, "chance_percent")
+        lines.append(
+            [model, f"{low:.0f}–{high:.0f}", true, best, f"{chance:g} of {row['gallery']}", f"{loss:.2f}"]
+            + [f"{row['chance_loss']:.2f}"]
+        )
+    header = ["model", "logged “median rank”", "true median rank", "of the best epoch", "chance", "validation loss"]
+    return measure.markdown([*header, "chance"], lines)
 
 
 def _rank(row: Row, column: str) -> float:
@@ -130,13 +158,15 @@ def lead(result: dict[str, Any]) -> str:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.paper_code", config=False)
-    p.add_argument("results", type=Path, nargs="?", help="results folder of the study")
+    p.add_argument("results", type=Path, nargs="*", help="results folders: with simulated features, with a cache")
     results = p.parse_args().results
-    if results is not None:
-        measure.save("paper_code", COMMAND, measure_all(results))
+    if len(results) == 2:
+        measure.save("paper_code", COMMAND, measure_all(*results))
+    elif results:
+        raise UserError("give two results folders, or none to draw the figure again")
     result = measure.load("paper_code")
     if result is None:
-        raise UserError("bench/results/paper_code.json does not exist; give the results folder of the study")
+        raise UserError("bench/results/paper_code.json does not exist; give the results folders")
     figure(result)
 
 

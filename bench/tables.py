@@ -67,6 +67,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
     "paper-code": ("paper_code", paper_code.table),
+    "paper-cache": ("paper_code", paper_code.cache_table),
     "paper-table-1": ("paper_code", paper_code.table1),
     "paper-checkpoint": ("paper_code", paper_code.checkpoint),
     "paper-lead": ("paper_code", paper_code.lead),

@@ -267,8 +267,9 @@ class PaperCode(Section):
     """Checkpoints that the authors published, to be read (never as pickled code) and described."""
     models: list[Literal["baseline", "single_head"]] = Field(["baseline", "single_head"], min_length=1)
     """Models of the authors: two heads, or one on the video features alone."""
-    grid: Correlations = Field([0, 0.25, 0.5, 0.75, 1], min_length=1)
-    """Correlations of simulated features (`study.correlation.simulated` has their factors and noise), 0 to 1."""
+    grid: Correlations = [0, 0.25, 0.5, 0.75, 1]
+    """Correlations of simulated features (`study.correlation.simulated` has their factors and noise), 0 to 1. Empty:
+    the cache alone."""
     cache: bool = True
     """Also train on the cache of this results folder. With `false` the question needs no videos."""
     videos: int = Field(5000, ge=10)
@@ -281,6 +282,12 @@ class PaperCode(Section):
     """Pairs in a training batch, at most as many as there are training videos."""
     max_epochs: int = Field(100, ge=1)
     """The most epochs; the authors' early stopping usually ends the training earlier."""
+
+    @model_validator(mode="after")
+    def _has_features(self) -> PaperCode:
+        if not self.grid and not self.cache:
+            raise ValueError("study.paper_code: without correlations in `grid`, `cache` must be true")
+        return self
 
     @property
     def module_files(self) -> list[Path]:

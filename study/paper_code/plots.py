@@ -19,7 +19,9 @@ SIZE = (3.6, 8.4)
 
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
-    """Draw the figure into `folder`."""
+    """Draw the figure into `folder`; none without simulated features."""
+    if not of(answer.tables["curves"], "simulated"):
+        return []
     code = words(code_of(answer.tables["code"]))
     return [draw(answer.tables["curves"], code, folder, "study-paper_code")]
 

@@ -19,29 +19,30 @@ QUESTION = (
 )
 METHOD = """
 The authors' data loader, `train()`, `validate()` and `get_validation_metrics()` are run from a clone of their
-repository ({code}), unmodified, on one CPU core, with the options of their configuration (learning rate 0.01, Adam, end
-after 2 rises of the validation loss in a row, batches of 1,000; here at most {epochs} epochs). To import them, packages
-of their raw-media code are replaced by empty ones, `wandb` by one that only keeps what is logged, `Tensor.cuda` returns
-the tensor, and the argument `volatile` of `Variable`, which PyTorch no longer has, is dropped. `train()` names the
-classes of the single head; for the baseline the names of the two-head classes of the same module stand there.
-Simulated features: {factors} latent factors a modality that correlate by ρ, tanh(latents · random layer) plus noise of
-standard deviation {noise:g}; {videos} training videos, {galleries} validation galleries of {gallery}; {shift:g} is
-added to the audio features of the single head, so that most are positive, as MusicNN's are. {cache} Their "median
-rank" is what they log in the last epoch. True ranks (eval/ranks.py) are taken of the same embeddings, with the same
-similarity, the dot product, in the same galleries, and averaged over both directions. Validation losses are the sum of
-both directions, so that chance is 2 ln n. Checkpoints are read without running code of theirs.
+repository ({code}), unmodified, on one CPU core, with the options of their configuration (learning rate 0.01, Adam,
+end after 2 rises of the validation loss in a row, batches of 1,000; here at most {epochs} epochs). To import them,
+packages of their raw-media code are replaced by empty ones, `wandb` by one that only keeps what is logged,
+`Tensor.cuda` returns the tensor, and the argument `volatile` of `Variable`, which PyTorch no longer has, is dropped.
+`train()` names the classes of the single head; for the baseline the names of the two-head classes of the same module
+stand there. {simulated} {cache} Their "median rank" is what they log in the last epoch. True ranks (eval/ranks.py)
+are taken of the same embeddings, with the same similarity, the dot product, in the same galleries, and averaged over
+both directions. Validation losses are the sum of both directions, so that chance is 2 ln n. Checkpoints are read
+without running code of theirs.
 """
+SIMULATED = """Simulated features: {factors} latent factors a modality that correlate by ρ, tanh(latents · random
+layer) plus noise of standard deviation {noise:g}; {videos} training videos, validation galleries: {galleries} of
+{gallery}; {shift:g} is added to the audio features of the single head, so that most are positive, as MusicNN's are."""
 CACHE = """From the cache, segment 0 of each video whose modalities both have it: the training split, and the test split
 as their validation videos, in whole galleries; features {fitted}."""
 
 
 def findings(tables: dict[str, list[Row]], code: dict[str, Any]) -> list[Finding]:
     """Return the findings, the most important first."""
-    made = [_ranks(tables), _losses(tables), _table1(tables, code)]
-    made += [_checkpoint(row, tables["alternatives"]) for row in tables["checkpoints"]]
-    if of(tables["curves"], "cache"):
-        made.append(_cache(of(tables["curves"], "cache")))
-    return made
+    simulated, cache = of(tables["curves"], "simulated"), of(tables["curves"], "cache")
+    made = [_ranks(simulated)] if simulated else []
+    made += [_cache(cache)] if cache else []
+    made += [_losses(simulated)] if simulated else []
+    return made + [_table1(tables, code), *(_checkpoint(row, tables["alternatives"]) for row in tables["checkpoints"])]
 
 
 def of(curves: list[Row], source: str, model: str | None = None) -> list[Row]:
@@ -60,16 +61,14 @@ def _span(values: list[float], digits: str = ".0f") -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _ranks(tables: dict[str, list[Row]]) -> Finding:
-    rows = of(tables["curves"], "simulated")
+def _ranks(rows: list[Row]) -> Finding:
     theirs = [row[f"theirs_percent_{end}"] for row in rows for end in ("least", "most")]
     first, last = rows[0]["correlation"], rows[-1]["correlation"]
     ends = []
     for model in models(rows):
         line = of(rows, "simulated", model)
-        ends.append(
-            f"`{model}` {line[0]['true_percent']:.2g} % at ρ = {first:g}, {line[-1]['true_percent']:.2g} % at {last:g}"
-        )
+        at_last = f", {line[-1]['true_percent']:.2g} % at {last:g}" if last > first else ""
+        ends.append(f"`{model}` {line[0]['true_percent']:.2g} % at ρ = {first:g}{at_last}")
     best = "; ".join(
         f"`{model}` " + ", ".join(f"{row['true_percent_best']:.2g}" for row in of(rows, "simulated", model))
         for model in models(rows)
@@ -83,8 +82,7 @@ def _ranks(tables: dict[str, list[Row]]) -> Finding:
     )
 
 
-def _losses(tables: dict[str, list[Row]]) -> Finding:
-    rows = of(tables["curves"], "simulated")
+def _losses(rows: list[Row]) -> Finding:
     parts = [
         f"`{model}` " + ", ".join(f"{row['best_validation_loss']:.2f}" for row in of(rows, "simulated", model))
         for model in models(rows)
@@ -168,15 +166,18 @@ def method(config: Config, same: dict[str, Any]) -> str:
     """Return the paragraph of method."""
     settings, simulation = config.study.paper_code, config.study.correlation.simulated
     fitted = "; ".join(f"{name} {how}" for name, how in same["fitted"].items())
-    paragraph = METHOD.format(
-        code=words(same["code"]),
-        epochs=settings.max_epochs,
+    simulated = SIMULATED.format(
         factors=simulation.factors,
         noise=simulation.noise,
         videos=f"{settings.videos:,}",
         galleries=settings.galleries,
         gallery=f"{settings.gallery:,}",
         shift=SHIFT,
+    )
+    paragraph = METHOD.format(
+        code=words(same["code"]),
+        epochs=settings.max_epochs,
+        simulated=simulated if settings.grid else "There were no simulated features.",
         cache=CACHE.format(fitted=fitted) if same["fitted"] else "The cache was not used.",
     )
     return " ".join(paragraph.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def test_the_result_is_of_the_examined_commit_and_shows_what_the_texts_say() -> 
 def test_tables_and_figure_come_from_the_result_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = load("paper_code")
     assert result is not None
-    assert paper_code.table(result).count("\n") == 1 + len({r["correlation"] for r in result["tables"]["curves"]}) + 1
+    correlations = {row["correlation"] for row in of(result["tables"]["curves"], "simulated")}
+    assert len(paper_code.table(result).splitlines()) == 2 + len(correlations) + 1
+    assert len(paper_code.cache_table(result).splitlines()) == 2 + 2
     assert "| baseline | 507 / 502 | 489 to 510 | no |" in paper_code.table1(result)
     assert paper_code.checkpoint(result).startswith("The published checkpoint `Single_proj_head.tar`")
     monkeypatch.setattr(paper_code, "FIGURE", tmp_path / "figure.png")
@@ -50,6 +53,10 @@ def test_the_result_file_is_made_from_an_answer(tmp_path: Path) -> None:
     answer = Answer(
         "paper_code", findings=findings, limits=[], random_weights=[], seeds=[0, 1, 2], tables=tables, **texts
     )
-    write_answer(Paths(tmp_path), answer)
-    made = paper_code.measure_all(tmp_path)
+    curves, runs = ([row for row in tables[name] if row["source"] == "cache"] for name in ("curves", "runs"))
+    assert curves and runs
+    simulated = {name: [r for r in tables[name] if r["source"] == "simulated"] for name in ("curves", "runs")}
+    write_answer(Paths(tmp_path / "a"), replace(answer, tables=tables | simulated))
+    write_answer(Paths(tmp_path / "b"), answer)
+    made = paper_code.measure_all(tmp_path / "a", tmp_path / "b")
     assert made == {name: result[name] for name in made}

@@ -119,21 +119,20 @@ def test_code_that_fails_is_shown_and_gets_no_variables_of_the_user(
 
 
 @pytest.mark.workflow
-def test_the_cache_is_fitted_to_the_widths_and_cut_to_whole_galleries(tmp_path: Path) -> None:
-    settings = SMALL | {
-        "cache": True,
-        "grid": [1],
-        "models": ["single_head"],
-        "clone": str(write_clone(tmp_path / "c")),
-    }
-    study = {"questions": ["paper_code"], "seeds": [0, 1], "paper_code": settings | {"gallery": 10, "galleries": 1}}
+def test_the_cache_alone_is_fitted_to_the_widths_and_cut_to_whole_galleries(tmp_path: Path) -> None:
+    settings = SMALL | {"cache": True, "grid": [], "gallery": 10, "clone": str(write_clone(tmp_path / "c"))}
+    study = {"questions": ["paper_code"], "seeds": [0, 1], "paper_code": settings | {"models": ["single_head"]}}
     config = simulate(tmp_path, videos=150, dims=(1506, 600), unreadable=[3], damaged=[(5, 0)], study=study)
     answer = made(config)
-    rows = [row for row in answer["runs"] if row["source"] == "cache"]
-    assert [row["seed"] for row in rows] == [0, 1] and all(row["correlation"] is None for row in rows)
-    assert all(row["gallery"] == 10 and row["train_videos"] > 50 for row in rows)
-    method = read_answer(config.paths, "paper_code").method
-    assert "as they are (1506)" in method and "projected at random from 600 to 512" in method
+    assert [(row["source"], row["seed"], row["correlation"]) for row in answer["runs"]] == [
+        ("cache", 0, None),
+        ("cache", 1, None),
+    ]
+    assert all(row["gallery"] == 10 and row["train_videos"] > 50 for row in answer["runs"])
+    written = read_answer(config.paths, "paper_code")
+    assert "as they are (1506)" in written.method and "projected at random from 600 to 512" in written.method
+    assert "no simulated features" in written.method and written.findings[0].claim.startswith("On the cache")
+    assert plots.plots(written, tmp_path) == []
 
 
 def test_fitting_keeps_inner_products_or_nearly() -> None:
@@ -320,6 +319,8 @@ def test_the_question_is_asked_by_name_alone_and_needs_a_clone(tmp_path: Path) -
     folder = write_clone(tmp_path / "clone")
     with pytest.raises(UserError, match=r"checkpoints: .*none\.tar is no file"):
         asking(tmp_path, clone=str(folder), checkpoints=[str(tmp_path / "none.tar")]).check_study()
+    with pytest.raises(UserError, match="without correlations in `grid`, `cache` must be true"):
+        asking(tmp_path, clone=str(folder), grid=[])
     config = asking(tmp_path, clone=str(folder))
     config.check_study()
     assert not config.study.needs_videos
