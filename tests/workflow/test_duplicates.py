@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from bench.copies import KINDS, decoded, write_copy
-from tests.support.workflow import planned_rules, snakemake
+from pipeline.duplicates.__main__ import duplicates
+from tests.support.workflow import VIDEOS, planned_rules, snakemake
 
 ORIGINALS = ("song00000", "song00002", "song00007")
-FOUND = ("same_bytes", "encoded", "container", "smaller", "quieter")
-"""Kinds that are found with segments that cover a copy of 7 to 9 s; bench/duplicates.py measures all."""
+MADE = ("same_bytes", "encoded", "container", "smaller", "cropped", "quieter", "pitched_up", "pitched_down")
+"""Kinds that leave videos of 7 to 9 s long enough; bench/duplicates.py measures all."""
+SEEN = ("same_bytes", "encoded", "quieter", "pitched_up", "pitched_down")
+"""Those of them whose pictures are at most encoded again."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def copies(demo, tmp_path_factory):
     with open(folder / "media" / "videos.csv", newline="") as file:
         rows = [{"video_id": row["video_id"], "path": row["path"]} for row in csv.DictReader(file)]
     for name in ORIGINALS:
-        for kind in FOUND:
+        for kind in MADE:
             path = write_copy(media[name], media["song00001"], kind, folder / "media" / f"{kind}-{name}")
             rows.append({"video_id": f"{kind}-{name}", "path": path.name})
     with open(folder / "media" / "videos.csv", "w", newline="") as file:
@@ -42,7 +45,7 @@ def copies(demo, tmp_path_factory):
         "results": str(folder / "results"),
         "videos": str(folder / "media" / "videos.csv"),
         "backbones": backbones,
-        "duplicates": {"threshold": 0.7},
+        "duplicates": {"threshold": 0.5, "on": "audio"},
     }
     snakemake(folder, config, "duplicates")
     return folder, config
@@ -54,22 +57,33 @@ def groups(folder: Path) -> dict[str, str]:
         return {line["video_id"]: line["group"] for line in csv.DictReader(file)}
 
 
-def test_real_copies_are_found(copies):
+def test_copies_are_found_by_their_audio(copies):
     folder, _ = copies
     of = groups(folder)
     for name in ORIGINALS:
-        assert {of.get(f"{kind}-{name}") for kind in FOUND} == {of[name]}, name
+        assert {of.get(f"{kind}-{name}") for kind in MADE} == {of[name]}, name
     assert len({of[name] for name in ORIGINALS}) == 3
     written = json.loads((folder / "results" / "duplicates" / "duplicates.json").read_text())
-    assert written["random_weights"] == {"musicnn": False, "r2plus1d": True}
-    # Copies have no artist, so splits know nothing of them.
+    assert written["random_weights"] == {"musicnn": False} and written["compared"] == VIDEOS + 3 * len(MADE)
+    # Copies have no artist here, so splits know nothing of them.
     assert written["across_splits"]["groups"] >= 1
+
+
+def test_copies_are_found_by_their_pictures(copies):
+    folder, _ = copies
+    results = folder / "copy"
+    shutil.copytree(folder / "results", results)
+    duplicates(results, {"video": "r2plus1d"}, 0.8, 2)
+    with open(results / "duplicates" / "duplicates.csv", newline="") as file:
+        of = {line["video_id"]: line["group"] for line in csv.DictReader(file)}
+    for name in ORIGINALS:
+        assert {of.get(f"{kind}-{name}") for kind in SEEN} == {of[name]}, name
 
 
 def test_settings_make_it_again_and_nothing_else(copies):
     folder, config = copies
     assert "Nothing to be done" in snakemake(folder, config, "duplicates", "--dry-run")
-    changed = config | {"duplicates": {"threshold": 0.7, "on": "audio"}}
+    changed = config | {"duplicates": {"threshold": 0.5}}
     assert planned_rules(snakemake(folder, changed, "duplicates", "--dry-run")) == {"duplicates", "find_duplicates"}
 
 
