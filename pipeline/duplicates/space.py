@@ -66,8 +66,12 @@ def fit(features: Features, backbone: str, rows: np.ndarray, whitening: float = 
     most = max(SAMPLE // features.segments, 1)
     drawn = rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
     block = features.numpy(backbone, drawn)
-    sample = block[good_segments(block)].astype(np.float64)
-    mean, deviation = (sample.mean(axis=0), sample.std(axis=0)) if len(sample) else (np.zeros(0), np.zeros(0))
+    sample = block[good_segments(block)].astype(np.float32)
+    del block
+    mean = sample.mean(axis=0, dtype=np.float64) if len(sample) else np.zeros(sample.shape[1])
+    sample -= mean.astype(np.float32)
+    squares = np.square(sample).sum(axis=0, dtype=np.float64)
+    deviation = np.sqrt(squares / max(len(sample), 1))
     if len(sample) < 2 or not deviation.any():
         raise UserError(
             f"{features.folder}: the features of {backbone} are the same in all {len(sample)} segments, so nothing can "
@@ -75,8 +79,8 @@ def fit(features: Features, backbone: str, rows: np.ndarray, whitening: float = 
         )
     # Features that never change are left out: their deviation is 0.
     scale = np.where(deviation == 0, 0, 1 / np.where(deviation == 0, 1, deviation))
-    sample = (sample - mean) * scale
-    variances, directions = np.linalg.eigh(sample.T @ sample / len(sample))
+    sample *= scale.astype(np.float32)
+    variances, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64) / len(sample))
     # Directions of less than a millionth of the variance are rounding.
     kept = np.flatnonzero(variances > variances.sum() * 1e-6)[::-1][:COMPONENTS]
     axes = directions[:, kept] * variances[kept] ** (-whitening / 2)
