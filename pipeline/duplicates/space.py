@@ -20,7 +20,7 @@ import numpy as np
 from config.cli import UserError, progress
 from pipeline.features import Features, good_segments
 
-COMPONENTS = 128
+COMPONENTS = 64
 """Principal components that are kept, at most."""
 WHITENING = 0.5
 SAMPLE = 20_000
