@@ -113,8 +113,9 @@ def trained(
 
 def score(by_source: dict[str, list[np.ndarray]]) -> float:
     """Return the mean over the kinds of data of log2(rank / gallery); random ranks have -1.44, lower is better."""
-    logs = [[np.log2(rank / rank.shape[1]).mean() for rank in of_seeds] for of_seeds in by_source.values()]
-    return float(np.mean(logs))
+    return float(
+        np.mean([np.mean([np.log2(rank / rank.shape[1]).mean() for rank in ranked]) for ranked in by_source.values()])
+    )
 
 
 def medians(by_source: dict[str, list[np.ndarray]]) -> dict[str, float]:
@@ -181,6 +182,47 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
         "test": rows,
         "comparisons": comparisons,
     }
+
+
+def better(result: dict[str, Any], recipe: str, against: str) -> dict[str, bool]:
+    """Return by kind of data whether a recipe is shown to be better in MRR: both intervals lie above 0."""
+    return {
+        line["source"]: line["low"] > 0 and line["seeds_low"] > 0
+        for line in result["comparisons"]
+        if (line["recipe"], line["against"], line["metric"]) == (recipe, against, "mrr")
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return both references and the best candidate on test videos, and their differences in MRR."""
+    kinds = [source.name for source in SOURCES]
+    names = list(dict.fromkeys(row["recipe"] for row in result["test"]))
+    titles = [kind.replace("_", ", ρ = ") for kind in kinds]
+    lines = []
+    for name in names:
+        of_recipe = {row["source"]: row for row in result["test"] if row["recipe"] == name}
+        cells = [f"{of_recipe[kind]['median']:.1f} %, {of_recipe[kind]['mrr']:.3f}" for kind in kinds]
+        lines.append([_words(result, name), *cells])
+    for recipe, against in dict.fromkeys((line["recipe"], line["against"]) for line in result["comparisons"]):
+        cells = []
+        for kind in kinds:
+            (line,) = (
+                line
+                for line in result["comparisons"]
+                if (line["source"], line["recipe"], line["against"], line["metric"]) == (kind, recipe, against, "mrr")
+            )
+            cells.append(
+                f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], "
+                f"seeds [{line['seeds_low']:+.3f}, {line['seeds_high']:+.3f}]"
+            )
+        lines.append([f"{_words(result, recipe)} − {_words(result, against)}, MRR", *cells])
+    return measure.markdown(["test videos: median rank, MRR", *titles], lines)
+
+
+def _words(result: dict[str, Any], name: str) -> str:
+    """Return a recipe's name: a reference with its steps, or the best of the search."""
+    reference, _, steps = name.partition("_")
+    return "best of the search" if name == result["best"]["recipe"] else f"`{reference}`, {steps} steps"
 
 
 def main() -> None:
