@@ -43,10 +43,15 @@ def of(rows: list[Row], source: str) -> list[Row]:
 
 
 def findings(config: Config, tables: dict[str, list[Row]]) -> list[Finding]:
-    """Return the findings: the whole way, the formula, the steps that count, and the single change that does most."""
+    """Return the findings: the whole way, the formula, the steps that count, and the single change that does most.
+
+    Of two equal experiments there is only the formula to speak of.
+    """
     steps, single = tables["steps"], tables["single"]
     names = list(dict.fromkeys(row["source"] for row in steps))
     chains = {source: of(steps, source) for source in names}
+    if not single:
+        return [_formula(chains)]
     return [
         _whole(config, chains),
         _formula(chains),
@@ -59,8 +64,6 @@ def _whole(config: Config, chains: dict[str, list[Row]]) -> Finding:
     a, parts, sure = config.study.ablation, [], []
     for source, rows in chains.items():
         end = rows[-1]
-        if "first_p" not in end:
-            continue
         parts.append(f"{source_words(source)}: {_verdict(end, 'first')}")
         sure.append(
             f"{source_words(source)}: median rank {_percent(rows[1])} to {_percent(end)} of the gallery (chance "
@@ -77,8 +80,8 @@ def _formula(chains: dict[str, list[Row]]) -> Finding:
         for values in ([rows[number]["median"] for rows in chains.values()] for number in (0, 1))
     )
     return Finding(
-        f"Of the same models the published formula shows {least:.1f} to {most:.1f} % of the gallery, about chance, and "
-        f"the true median rank is {best:.1f} to {worst:.1f} %.",
+        f"The published formula shows {least:.1f} to {most:.1f} % of the gallery, where the true median rank of the same "
+        f"models is {best:.1f} to {worst:.1f} %; chance is 50 %.",
         f"Formula: {'; '.join(shown)}. True: {'; '.join(true)}.",
     )
 
@@ -98,8 +101,6 @@ def _steps(chains: dict[str, list[Row]]) -> Finding:
 def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
     parts, sure = [], []
     for source, rows in singles.items():
-        if not rows:
-            continue
         most = max(rows, key=lambda row: row["first_mrr"])
         shown = "" if _counts(most, "first") == 1 else ", though no difference is shown"
         parts.append(f"{source_words(source)}: {most['step']}{shown}")
