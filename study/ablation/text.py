@@ -80,8 +80,8 @@ def _formula(chains: dict[str, list[Row]]) -> Finding:
         for values in ([rows[number]["median"] for rows in chains.values()] for number in (0, 1))
     )
     return Finding(
-        f"The published formula shows {least:.1f} to {most:.1f} % of the gallery, where the true median rank of the same "
-        f"models is {best:.1f} to {worst:.1f} %; chance is 50 %.",
+        f"The published formula shows {least:.1f} to {most:.1f} % of the gallery, where the true median rank of the "
+        f"same models is {best:.1f} to {worst:.1f} %; chance is half the gallery.",
         f"Formula: {'; '.join(shown)}. True: {'; '.join(true)}.",
     )
 
