@@ -209,6 +209,10 @@ CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
 """{what: (the claim, how often it may be made)}."""
 
 
+SKEWED = {"retrieval: interval of MRR misses chance"}
+"""Not claims but coverage: at chance MRR rests on few queries of low rank, and its interval is too short."""
+
+
 def natural_pairs(artists: Artists, whole: bool) -> float:
     """Return p of a permutation test of pairs that nature made, permuting single videos or, with `whole`, artists.
 

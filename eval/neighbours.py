@@ -12,6 +12,7 @@ those of an experiment on other backbones):
                for genre and tags among videos of other groups (data/groups.py)
   consistency  similarity of a video's own segments, beside that of segments of other videos
   maps         principal components of whole videos, as unit vectors
+  effective_rank   of features only: how many directions the videos' mean features use, raw and standardised
 Features of two backbones have no common space, so features have no neighbours across modalities. Their mean over the
 videos is subtracted first: raw features are not negative, and all nearly parallel.
 A larger test split is represented by `MOST` videos drawn by `eval.seed`.
@@ -36,12 +37,13 @@ from config.model import Config, read
 from data.groups import group_numbers
 from data.labels import read_labels
 from data.manifest import read_manifest
+from eval.diagnose.signs import effective_rank
 from eval.maps import maps
 from eval.ranks import UNIT, ranks
 from eval.retrieval import load_test, pool
 from eval.similarity import ACROSS, Items, Label, agreement, consistency, directed, nearest
 from eval.spaces import space_arguments
-from pipeline.features import Features, good_segments, open_features
+from pipeline.features import Features, good_segments, open_features, segment_mean
 
 log = logging.getLogger("neighbours")
 MOST = 2000
@@ -121,6 +123,9 @@ def load_features(config: Config, sides: Sides) -> Space:
         "random_weights": {name: bool(view.random_weights(name)) for name in sides.backbones},
         "embeddings": None,
         "of": len(known),
+        "effective_rank": {
+            name: effective_ranks(features) for name, features in zip(sides.names, (audio, video), strict=True)
+        },
     }
     constant = [name for name, features in zip(sides.names, (audio, video), strict=True) if _constant(features)]
     for name in constant:
@@ -139,6 +144,17 @@ def _side(view: Features, names: tuple[str, ...], rows: np.ndarray) -> np.ndarra
     if len(blocks) == 1:
         return blocks[0]
     return np.concatenate([block / (np.nanstd(block) or 1) for block in blocks], axis=2)
+
+
+def effective_ranks(features: np.ndarray) -> dict[str, float]:
+    """Return the effective rank of the videos' mean features, and of the same standardised; [videos, segments, dim].
+
+    NaN in missing segments. Near 1, nearly all that differs between videos is one number (eval/diagnose/signs.py).
+    """
+    means = segment_mean(np.nan_to_num(features), good_segments(features), np.float64)
+    scale = means.std(axis=0)
+    standardised = (means - means.mean(axis=0))[:, scale > 0] / scale[scale > 0]
+    return {"raw": effective_rank(means), "standardised": effective_rank(standardised)}
 
 
 def _constant(features: np.ndarray) -> bool:

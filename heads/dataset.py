@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from config.cli import UserError
 from config.heads import SegmentPolicy
+from data.groups import group_numbers
+from data.manifest import read_manifest
 from heads.batches import cut, draw, generator
 from heads.features import PairedFeatures, Source
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dataset")
 READERS = 2
+CLUMPED = 0.1
+"""By how much the share of neighbours of one group may exceed chance."""
 OVERHEAD = 10**9
 """Bytes for all but the features: the libraries, a batch with its gradients, shards that are being read."""
 
@@ -212,11 +217,36 @@ def load(features: PairedFeatures, names: tuple[str, ...], device: str) -> dict[
     return {name: Data(features, name, device, block=block, places=places[name]) for name in names}
 
 
-def open_data(features: PairedFeatures, device: str, memory_gb: float | None) -> dict[str, Data]:
+def warn_if_sorted(manifest: Path, rows: np.ndarray) -> None:
+    """Warn if neighbours among the `rows` (int64, ascending) of the manifest are of one group more than by chance.
+
+    A window holds few shards, and a batch is drawn from one window: if the table was sorted by artist, a query's
+    negatives are of its own artist much more often than they would be among all videos.
+    """
+    table = read_manifest(manifest, ["video_id", "artist", "group"]).take(pa.array(rows))
+    groups = group_numbers(table)
+    sizes = np.bincount(groups)
+    by_chance = float((sizes * (sizes - 1)).sum() / max(1, len(rows) * (len(rows) - 1)))
+    share = float((groups[1:] == groups[:-1]).mean()) if len(rows) > 1 else 0.0
+    if share > by_chance + CLUMPED:
+        log.warning(
+            "the table of videos is sorted: %.0f %% of neighbouring training videos are of one group (by chance %.2g "
+            "%%), and their features are streamed in windows of shards, so that a batch has many more negatives of the "
+            "query's own group than if all fitted into memory. Shuffle the table before the first run of a results "
+            "folder (videos keep their order after that), or give `heads.memory_gb` more",
+            100 * share,
+            100 * by_chance,
+        )
+
+
+def open_data(
+    features: PairedFeatures, device: str, memory_gb: float | None, manifest: Path | None = None
+) -> dict[str, Data]:
     """Return training and validation data: in memory where they fit, otherwise streamed; logs which of the two.
 
     `memory_gb` is the memory (the GPU's, where there is one) that training may take, in 10^9 bytes; None: all that
-    is available. Raises UserError if not even streaming fits.
+    is available. With `manifest`, warns where it streams a table that is sorted by groups. Raises UserError if not even
+    streaming fits.
     """
     allowed = available(device) if memory_gb is None else int(memory_gb * 1e9)
     room = allowed - OVERHEAD
@@ -239,6 +269,8 @@ def open_data(features: PairedFeatures, device: str, memory_gb: float | None) ->
         "streaming: %.2f GB of features do not fit; two windows of %.2f GB and validation %s, %s",
         *(sum(need.values()) / 1e9, window / 1e9, "in memory" if keep else "the same way", budget),
     )
+    if manifest is not None:
+        warn_if_sorted(manifest, features.splits["train"].rows)
     streamed = {name: Data(features, name, device, window) for name in need}
     return streamed | load(features, ("validation",), device) if keep else streamed
 

@@ -118,7 +118,7 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
         if sides not in opened:
             features = load_features(config, sides)
             features.check_enough()
-            opened[sides] = features, open_data(features, device, config.heads.memory_gb)
+            opened[sides] = features, open_data(features, device, config.heads.memory_gb, config.paths.manifest)
         with kernels(config.heads.matmul, device):
             reached = validate(*opened[sides], candidate, "candidate", folder / f"{number}.safetensors")
         results.append(Candidate(name, keys, *reached))

@@ -49,7 +49,7 @@ def _train(config: Config, sides: Sides, trainings: list[Run], threads: int | No
     for backbone, random in features.random_weights.items():
         if random:
             log.warning("%s has RANDOM weights: its features, and all that follows from them, mean little", backbone)
-    data = open_data(features, device, config.heads.memory_gb)
+    data = open_data(features, device, config.heads.memory_gb, config.paths.manifest)
     # Only now, while the features are being read: PyTorch's import takes seconds.
     from heads.fit import about, deterministic
     from heads.kernels import kernels

@@ -11,7 +11,7 @@ from config.paths import Paths
 from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.maps import maps
-from eval.neighbours import NEAREST, neighbours, with_labels
+from eval.neighbours import NEAREST, effective_ranks, neighbours, with_labels
 from eval.similarity import Items, Label, agreement, consistency, nearest
 from heads.embed import embed
 from heads.train import train
@@ -113,6 +113,29 @@ def test_consistency_equals_the_mean_over_pairs(by: str) -> None:
     assert measured["within"]["value"] == pytest.approx(np.mean([cosine[i, j] for i, j in pairs if own[i] == own[j]]))
     assert measured["between"]["value"] == pytest.approx(np.mean([cosine[i, j] for i, j in pairs if own[i] != own[j]]))
     assert measured["nearest_same_video"]["chance"] == pytest.approx(2 / 35)
+
+
+def test_features_that_differ_in_one_number_have_an_effective_rank_of_one() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(300, 2, 8))
+    narrow = 0.01 * wide + rng.normal(size=(300, 1, 1)) * np.linspace(1, 2, 8)
+    assert effective_ranks(wide)["raw"] == pytest.approx(8, abs=0.2)
+    assert effective_ranks(narrow)["raw"] == pytest.approx(1, abs=0.02)
+    uneven = wide * np.array([100.0] + [1.0] * 7)  # one large feature hides the others until all are standardised
+    assert effective_ranks(uneven)["raw"] < 1.1 < 7 < effective_ranks(uneven)["standardised"]
+    assert effective_ranks(np.ones((5, 1, 3))) == {"raw": 0.0, "standardised": 0.0}
+
+
+def test_neighbours_of_other_groups_only() -> None:
+    """Embeddings that know the artist and nothing else do not know the genre, though each artist has one."""
+    artists = np.repeat(np.arange(40), 5)
+    vectors = units(40, 16, seed=1)[artists]
+    searched = Items(vectors, vectors, np.arange(200), artists, True)
+    genre = np.eye(4, dtype=bool)[np.random.default_rng(0).integers(4, size=40)[artists]]
+    measured = agreement(searched, Label("genre", list("abcd"), genre), "audio", 3, 500, 0)
+    assert measured and not measured["better_than_chance"] and abs(measured["value"] - measured["chance"]) < 0.15
+    known = agreement(searched, Label("artist", list("abcd"), genre), "audio", 3, 500, 0)
+    assert known and known["better_than_chance"] and known["value"] == 1  # of other videos, as the label is the artist
 
 
 def test_consistency_tells_like_segments_from_unlike_ones() -> None:

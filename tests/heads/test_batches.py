@@ -191,6 +191,19 @@ def test_memory_decides_and_says_so(
     assert ("streaming" if not train else "holding") in caplog.text and "heads.memory_gb" in caplog.text
 
 
+@pytest.mark.parametrize(("order", "warned"), [("sorted", True), ("shuffled", False), ("alone", False)])
+def test_streaming_a_table_that_is_sorted_by_group_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, order: str, warned: bool
+) -> None:
+    artists = {"sorted": np.arange(300) // 10, "shuffled": np.arange(300) % 30, "alone": np.arange(300)}[order]
+    config = simulate(tmp_path, videos=300, dims=(4, 2), artists=artists.tolist(), shard_videos=20)
+    features, manifest = load_features(config), config.paths.manifest
+    open_data(features, "cpu", 2, manifest)
+    assert "is sorted" not in caplog.text  # all of it is in memory, and any batch can hold any video
+    open_data(features, "cpu", (memory.OVERHEAD + 4000) / 1e9, manifest)
+    assert ("the table of videos is sorted: 9" in caplog.text) == ("Shuffle the table" in caplog.text) == warned
+
+
 def test_too_little_memory_is_refused(cache: tuple[Config, PairedFeatures]) -> None:
     with pytest.raises(UserError, match=r"heads.memory_gb: training needs at least 1.0 GB"):
         open_data(cache[1], "cpu", 0.5)

@@ -14,10 +14,14 @@ from scipy.stats import binom
 from threadpoolctl import threadpool_limits
 
 from bench.null_artists import SIZES, Artists
+from bench.null_claims import CLAIMS, DIM, SKEWED, natural_pairs
 from bench.nulls import FEWEST, descriptors, inside_genres, many_given, spaces
 from config.model import load
 from config.study import FEWEST_PERMUTATIONS
 from data.groups import group_numbers
+from eval.bootstrap import FEW as FEW_GROUPS
+from eval.bootstrap import few_groups, intervals, percentile_interval, quantiles
+from eval.ranks import ranks, unit_rows
 from study.groups import folds, one_each, repaired, resampled
 from study.relations.associations import associations, smallest_p
 from study.relations.descriptors import Described
@@ -134,3 +138,50 @@ def test_repaired_artists_are_paired_with_one_other_artist() -> None:
     pairs = {(a, b) for a, b in zip(groups[kept], groups[order[kept]], strict=True)}
     assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) and all(a != b for a, b in pairs)
     assert (repaired(np.zeros(5, np.int64), np.random.default_rng(0)) == -1).all()
+
+
+@pytest.mark.parametrize("what", CLAIMS)
+def test_claims_are_made_no_more_often_than_they_say(what: str) -> None:
+    """All that the evaluation and the study claim, where nothing is and an artist's videos are alike.
+
+    Of MRR at chance, whose distribution is skewed, an interval is too short: nothing is claimed by it alone.
+    """
+    claim, level = CLAIMS[what]
+    runs = 8 if what.startswith(("length", "correlation")) else 30  # these take a tenth of a second each
+    claimed = sum(claim(Artists(sizes, 0.5, seed)) for seed in range(runs) for sizes in (EQUAL, FEW))
+    assert claimed <= (binom.ppf(0.999, 2 * runs, 0.15 if what in SKEWED else level))
+
+
+def test_claims_would_be_made_too_often_of_single_videos() -> None:
+    """The tests above can fail: with videos instead of artists as the unit, the same simulation finds too much."""
+    count = 0
+    for seed in range(40):
+        artists = Artists(FEW, 0.5, seed)
+        rank = ranks(*(unit_rows(artists.draw(DIM)) for _ in range(2)))[0]
+        low, high = intervals(rank, np.arange(len(rank)), 200, 0)["mean"]
+        count += not low <= (len(rank) + 1) / 2 <= high
+    assert count > most(40)
+
+
+def test_pairs_that_nature_made_need_permutations_of_whole_artists() -> None:
+    """Why study/correlation may permute single videos (its pairings are drawn so), and what is needed elsewhere."""
+    single, whole = ([natural_pairs(Artists(EQUAL, 0.5, seed), kind) for seed in range(40)] for kind in (False, True))
+    assert np.mean(np.array(single) <= 0.05) > 0.12 and sum(p <= 0.05 for p in whole) <= most(40)
+
+
+def test_intervals_of_few_groups_are_wider_and_say_so() -> None:
+    assert quantiles(10**6) == pytest.approx((0.025, 0.975), abs=1e-4)
+    assert [round(quantiles(groups)[0], 3) for groups in (60, 12, 6)] == [0.022, 0.011, 0.002] and quantiles(1) == (
+        0,
+        1,
+    )
+    assert few_groups(FEW_GROUPS, "the split") == [] and "has 9 groups" in few_groups(9, "the split")[0]
+    rng = np.random.default_rng(0)
+    covered = {}
+    for groups in (6, 12, 60):
+        samples = rng.standard_normal((300, groups))
+        means = [sample[rng.integers(groups, size=(400, groups))].mean(axis=1) for sample in samples]
+        plain = [np.quantile(values, [0.025, 0.975]) for values in means]
+        wider = [percentile_interval(values, groups) for values in means]
+        covered[groups] = [float(np.mean([low <= 0 <= high for low, high in ends])) for ends in (plain, wider)]
+    assert covered[6][0] < 0.9 < covered[6][1] and covered[12][1] > 0.92 and covered[60][1] > 0.92
