@@ -123,20 +123,26 @@ def found_and_merged(results: Path, chosen: Set) -> dict[str, Any]:
     for kind in chosen.kinds:
         names = [(f"original-{i:05d}", f"{kind}-{i:05d}") for i in range(chosen.copied)]
         pairs[kind] = np.array([[position[name] for name in pair] for pair in names if position.keys() >= {*pair}])
-    measured = {}
+    measured: dict[str, Any] = {}
+    without_false = {}
     for whitening in WHITENINGS:
         with tempfile.TemporaryDirectory() as folder:
             stored = {
                 modality: Stored.write(Path(folder), features, fit(features, name, rows, whitening), rows)
                 for modality, name in BACKBONES.items()
             }
-            measured[f"{whitening:g}"] = {
+            by_on = {
                 on: _of_pairs([stored[modality] for modality in modalities], pairs, different)
                 for on, modalities in ON.items()
             }
+        kinds = [kind for kind in pairs if kind not in HARD]
+        found = sum(by_on["both"]["kinds"][kind]["found_without_false"] for kind in kinds)
+        without_false[f"{whitening:g}"] = found / sum(len(pairs[kind]) for kind in kinds)
+        if whitening == WHITENING:
+            measured = by_on
     about = {"videos": len(originals), "seconds": chosen.seconds, "different_pairs": len(different)}
     about |= {"copies": chosen.copied, "readable": {kind: len(known) for kind, known in pairs.items()}}
-    return about | {"whitening": measured}
+    return about | {"on": measured, "found_without_false": without_false}
 
 
 def _of_pairs(spaces: list[Stored], pairs: dict[str, np.ndarray], different: np.ndarray) -> dict[str, Any]:
@@ -208,7 +214,7 @@ def bare(space: Stored) -> float:
 def table(result: dict[str, Any]) -> str:
     """Return what is found of each kind of copy at the default threshold, as Markdown."""
     threshold = Duplicates().threshold
-    place, whitening = THRESHOLDS.index(threshold), f"{WHITENING:g}"
+    place = THRESHOLDS.index(threshold)
     header = ["copy"]
     columns: list[tuple[dict[str, Any], str]] = []
     for name, of_set in result["sets"].items():
@@ -218,10 +224,10 @@ def table(result: dict[str, Any]) -> str:
     for kind, about in KINDS.items():
         cells = []
         for of_set, on in columns:
-            line = of_set["whitening"][whitening][on]["kinds"].get(kind)
+            line = of_set["on"][on]["kinds"].get(kind)
             cells.append(f"{line['found'][place]} of {of_set['readable'][kind]}" if line else "")
         rows.append([about.words, *cells])
-    wrong = [f"{s['whitening'][whitening][on]['false'][place]} of {s['different_pairs']:,}" for s, on in columns]
+    wrong = [f"{s['on'][on]['false'][place]} of {s['different_pairs']:,}" for s, on in columns]
     rows.append(["*pairs of different videos: false merges*", *(f"*{cell}*" for cell in wrong)])
     return measure.markdown(header, rows)
 
@@ -233,7 +239,7 @@ def thresholds_table(result: dict[str, Any]) -> str:
         cells = []
         for of_set in result["sets"].values():
             for on in ON:
-                line = of_set["whitening"][f"{WHITENING:g}"][on]
+                line = of_set["on"][on]
                 found = sum(line["kinds"][kind]["found"][place] for kind in line["kinds"] if kind not in HARD)
                 of = sum(of_set["readable"][kind] for kind in line["kinds"] if kind not in HARD)
                 cells.append(f"{100 * found / of:.0f} %, {line['false'][place]}")
@@ -241,12 +247,9 @@ def thresholds_table(result: dict[str, Any]) -> str:
     header = ["threshold", *(f"{name}: {on}" for name in result["sets"] for on in ON)]
     words = []
     for whitening in WHITENINGS:
-        shares = []
-        for of_set in result["sets"].values():
-            lines = of_set["whitening"][f"{whitening:g}"]["both"]["kinds"]
-            kinds = [kind for kind in lines if kind not in HARD]
-            found = sum(lines[kind]["found_without_false"] for kind in kinds)
-            shares.append(f"{100 * found / sum(of_set['readable'][kind] for kind in kinds):.0f} %")
+        shares = [
+            f"{100 * of_set['found_without_false'][f'{whitening:g}']:.0f} %" for of_set in result["sets"].values()
+        ]
         words.append(f"{whitening:g}: {' and '.join(shares)}")
     return (
         f"{measure.markdown(header, rows)}\n\nFound at the lowest threshold without a false merge, by both, by the "
@@ -270,7 +273,7 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the result's bars."""
     place, lines = THRESHOLDS.index(Duplicates().threshold), []
     for name, of_set in result["sets"].items():
-        both = of_set["whitening"][f"{WHITENING:g}"]["both"]
+        both = of_set["on"]["both"]
         share = both["kinds"]["encoded"]["found"][place] / of_set["readable"]["encoded"]
         lines.append(measure.bar(f"copies encoded again, {name} videos: found by both", share, at_least=0.9))
         share = both["false"][place] / of_set["different_pairs"]
