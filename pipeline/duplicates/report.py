@@ -21,8 +21,9 @@ from pipeline.duplicates.space import Stored, blocks
 
 EXAMPLES, SHOWN = 10, 5
 """Groups in the JSON, the largest first, and videos shown of each."""
-CHANCE_PAIRS = 1_000_000
-"""Pairs drawn at random for the rate of pairs that are alike by chance, at most."""
+RANDOM_PAIRS = 200_000
+"""Pairs drawn at random to see how alike different videos are, at most."""
+QUANTILES = (0.5, 0.99, 0.999, 0.9999)
 COLUMNS = ("group", "video_id", "row", "split", "artist", "path", "similarity")
 BLOCK = 10_000
 
@@ -47,27 +48,22 @@ def similarity(spaces: Sequence[Stored], pairs: np.ndarray) -> np.ndarray:
     return smallest
 
 
-def by_chance(spaces: Sequence[Stored], threshold: float, seed: int = 0) -> dict[str, float]:
-    """Return how many of randomly drawn pairs of videos are alike, and the 95 % limit of their share.
+def random_pairs(spaces: Sequence[Stored], threshold: float, seed: int = 0) -> dict[str, Any]:
+    """Return quantiles of the similarity of randomly drawn pairs, and how many of them are alike.
 
-    Real duplicates may be among them, but hardly ever are. With none among n, the limit is 3 / n (Hanley & Lippman-Hand
-    1983, JAMA 249); otherwise it is Wilson's (1927, JASA 22).
+    In a large collection nearly all of them are pairs of different videos, so this says how alike different videos are.
     """
     videos = spaces[0].videos
-    count = min(CHANCE_PAIRS, videos * (videos - 1) // 2)
+    count = min(RANDOM_PAIRS, videos * (videos - 1) // 2)
     rng = np.random.default_rng(seed)
     a = rng.integers(videos, size=count)
     pairs = np.stack([a, (a + 1 + rng.integers(videos - 1, size=count)) % videos], axis=1)
-    alike = 0
-    for start, stop in blocks(count, BLOCK):
-        part = pairs[start:stop]
-        part = part[by_means(spaces, part) >= np.float32(threshold)]
-        alike += int((by_segments(spaces, part) >= np.float32(threshold)).sum())
-    share, z = alike / count, 1.96
-    middle = share + z**2 / (2 * count)
-    spread = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    limit = float((middle + spread) / (1 + z**2 / count)) if alike else min(3 / count, 1.0)
-    return {"pairs": count, "alike": alike, "share": share, "share_below": limit}
+    drawn = similarity(spaces, pairs)
+    return {
+        "pairs": count,
+        "alike": int((drawn >= np.float32(threshold)).sum()),
+        "quantiles": {f"{q:g}": round(float(np.quantile(drawn, q)), 4) for q in QUANTILES},
+    }
 
 
 def across(groups: Sequence[np.ndarray], splits: np.ndarray) -> dict[str, Any]:
@@ -111,7 +107,7 @@ def write(
         "videos": sum(sizes),
         "largest": max(sizes, default=0),
         "across_splits": across(groups, np.array(table["split"].to_pylist(), object)),
-        "by_chance": by_chance(spaces, about["threshold"]) if table.num_rows > 1 else None,
+        "random_pairs": random_pairs(spaces, about["threshold"]),
         "examples": [
             {"group": number, "videos": len(members), "ids": [ids[m] for m in members[:SHOWN].tolist()]}
             for number, members in enumerate(groups[:EXAMPLES])
@@ -138,14 +134,11 @@ def words(written: dict[str, Any], table: Path) -> list[str]:
     for example in written["examples"][:SHOWN]:
         more = ", …" if example["videos"] > len(example["ids"]) else ""
         lines.append(f"  {example['videos']}: {', '.join(example['ids'])}{more}")
-    chance = written["by_chance"]
-    if chance:
-        total = written["compared"] * (written["compared"] - 1) // 2
-        expected = chance["share_below"] * total
-        lines.append(
-            f"of {chance['pairs']} pairs drawn at random {chance['alike']} are alike: fewer than {expected:.3g} of all "
-            f"{total} pairs"
-        )
+    drawn = written["random_pairs"]
+    lines.append(
+        f"of {drawn['pairs']} pairs drawn at random {drawn['alike']} are that alike; one in 1,000 has a similarity "
+        f"above {drawn['quantiles']['0.999']:.2f}"
+    )
     if written["largest"] > max(20, written["compared"] // 100):
         lines.append(
             f"THE LARGEST GROUP HAS {written['largest']} VIDEOS. Look at it in {table}: videos that show and sound "

@@ -83,7 +83,7 @@ def test_planted_copies_are_found_and_nothing_else(cache):
     assert not list((cache / "work").glob("duplicates*"))
 
 
-def test_splits_and_chance_are_counted(cache):
+def test_splits_are_counted(cache):
     written = duplicates(cache, {"audio": "musicnn"}, 0.8, 2)
     split = dict(
         zip(*(read_manifest(cache / "manifest.parquet")[n].to_pylist() for n in ("row", "split")), strict=True)
@@ -94,9 +94,17 @@ def test_splits_and_chance_are_counted(cache):
         split[row] == "test" and any(split[other] == "train" for other in group) for group in groups for row in group
     )
     assert written["across_splits"]["videos"]["test_with_train"] == trained
-    chance = written["by_chance"]
-    # 5 of the 19,900 pairs are alike.
-    assert chance["pairs"] == 19_900 and chance["alike"] <= 20 and chance["share"] < chance["share_below"] < 2e-3
+
+
+def test_random_pairs_say_how_alike_different_videos_are(cache, tmp_path):
+    features = open_features(cache)
+    rows = features.rows(valid=["musicnn"])
+    space = Stored.write(tmp_path, features, fit(features, "musicnn", rows), rows)
+    every = report.similarity([space], np.stack(np.triu_indices(len(rows), 1), axis=1))
+    drawn = report.random_pairs([space], 0.8)
+    assert drawn["pairs"] == len(every) == 19_900 and drawn["alike"] <= 20
+    for quantile in ("0.5", "0.99"):
+        assert drawn["quantiles"][quantile] == pytest.approx(np.quantile(every, float(quantile)), abs=0.03)
 
 
 def test_retired_videos_are_not_compared(tmp_path):
@@ -259,7 +267,11 @@ def test_command_line(cache, tmp_path):
 
 def test_a_long_chain_is_pointed_at():
     about = {"on": "both", "threshold": 0.8, "compared": 100, "groups": 1, "videos": 50, "largest": 50}
-    rest = {"across_splits": {"groups": 0, "videos": {}}, "by_chance": None, "examples": []}
+    rest = {
+        "across_splits": {"groups": 0, "videos": {}},
+        "random_pairs": {"pairs": 9, "alike": 0, "quantiles": {"0.999": 0.4}},
+    }
+    rest |= {"examples": []}
     assert "THE LARGEST GROUP HAS 50 VIDEOS" in report.words({**about, **rest}, Path("d.csv"))[-1]
     assert "LARGEST GROUP" not in " ".join(report.words({**about, **rest, "largest": 20}, Path("d.csv")))
 
