@@ -27,6 +27,7 @@ from bench import (
     paper_code,
     passes,
     plan,
+    query,
     ranks,
     robustness_tables,
     scaling,
@@ -40,7 +41,8 @@ from bench.load import table as load_table
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
-FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("performance", "robustness", "study")))
+PAGES = ("performance", "query", "robustness", "study")
+FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES))
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo", demo.table),
     "decode": ("decode", decode.table),
@@ -60,6 +62,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store-codecs": ("store", store.codec_table),
     "store-growth": ("store", store.growth_words),
     "ranks": ("ranks", ranks.table),
+    "query-size": ("query", query.table_of_size),
+    "query-audio": ("query", query.table_of_audio),
     "moments": ("moments", moments.table),
     "copies": ("duplicates", duplicates.table),
     "copies-thresholds": ("duplicates", duplicates.thresholds_table),

@@ -94,6 +94,9 @@ class Shards:
             count, work = len(rows), list(self._picked(rows))
         out = np.empty((count, *self.shape[1:]), self.dtype)
         threads = threads or len(os.sched_getaffinity(0))
+        if threads == 1:  # starting another one costs more than reading a few chunks
+            self._read_shards(work, out)
+            return out
         # A task for every shard would cost more than reading a few rows of each; four a thread even out their speeds.
         size = -(-len(work) // (4 * threads)) or 1
         with ThreadPoolExecutor(threads) as pool:

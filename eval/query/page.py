@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.query.query import Answer, Query
-from eval.query.text import heading, minutes
+from eval.query.text import heading, minutes, why_not
 from eval.report.media import FOLDER, LIMIT, cut, key
 from eval.report.page import environment, style
 
@@ -49,7 +49,7 @@ def _shown(answer: Answer) -> dict[str, Any]:
             theirs = {"video_id": match.video_id, "path": match.path, "start": match.moment.start}
             matches.append({"match": match, "clip": theirs, "asked": _of_query(answer, match.moment.query_start)})
         searches.append({"heading": heading(search), "matches": matches})
-    return {"answer": answer, "searches": searches}
+    return {"answer": answer, "why_not": why_not(answer), "searches": searches}
 
 
 def _of_query(answer: Answer, start: float) -> dict[str, Any]:

@@ -60,13 +60,21 @@ def as_text(answers: Sequence[Answer]) -> str:
 def _lines(answer: Answer) -> Iterator[str]:
     known = f" ({printable(answer.video_id)} of the collection)" if answer.video_id not in (None, answer.query) else ""
     yield f"{printable(answer.query)}{known}"
-    for modality, failures in answer.failures.items():
-        for failure in failures:
-            yield f"  not searched by its {modality}: {failure.reason}: {printable(failure.message)}"
+    for reason, modalities in why_not(answer).items():
+        yield f"  not searched by its {modalities}: {printable(reason, 300)}"
     for search in answer.searches:
         yield ""
         yield f"  {heading(search)}"
         yield from _table(search)
+
+
+def why_not(answer: Answer) -> dict[str, str]:
+    """Return what a query was not searched by: {reason and message: `audio`, `video` or `audio and video`}."""
+    modalities: dict[str, list[str]] = {}
+    for modality, failures in answer.failures.items():
+        for failure in failures:
+            modalities.setdefault(f"{failure.reason}: {failure.message}", []).append(modality)
+    return {reason: " and ".join(names) for reason, names in modalities.items()}
 
 
 def heading(search: Search) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from bench import decode, images, keyframes, known, load, measure, media, modes, plan, timelines, train
+from bench import decode, images, keyframes, known, load, measure, media, modes, plan, query, timelines, train
 from config.cli import UserError
 from data.folder import MEDIA
 from heads.dataset import OVERHEAD
@@ -171,3 +171,14 @@ def test_files_are_told_right_from_wrong_by_their_content(tmp_path):
     assert timelines.outcome(late, "a")["outcome"] == "WRONG"
     still = write(tmp_path / "still.mkv", replace(video, times=[0.0]), audio)
     assert timelines.outcome(still, "a")["outcome"] == "video: still_image"
+
+
+def test_a_query_is_measured(tmp_path, monkeypatch):
+    query.plant(tmp_path, 600, 1)
+    monkeypatch.setattr(query, "REPEATS", 1)
+    floor = query.floor(str(tmp_path), "2")
+    assert floor["bytes"] == 3 * (256 * 6 * 256 * 2 + 4)  # three whole chunks, each with its checksum
+    size = query.sizes(str(tmp_path), "1")
+    assert (size["videos"], size["segments"], size["embedding"]) == (600, 6, 256) and size["gallery"] > 550
+    assert [line["met"] for line in query.bars(size)] == [True, True]
+    assert "600 × 6 segments of 256 numbers" in query.table_of_size({"size": size, "floor": floor})
