@@ -129,6 +129,11 @@ class Query:
     ) -> None:
         self.config = results if isinstance(results, Config) else read(Path(results) / "config.json")
         self.run = _run_of(self.config, experiment, seed)
+        if not all(self.config.experiment(experiment).unit):
+            raise UserError(
+                f"heads.experiments.{experiment}: `normalise: false` compares by dot products, a query by cosines; "
+                "search in another experiment"
+            )
         self.threads = threads or len(os.sched_getaffinity(0))
         self.sides = self.config.sides(experiment)
         self._view = open_features(self.config.paths, self.threads)

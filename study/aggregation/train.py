@@ -84,6 +84,10 @@ def fit(
     train = splits["train"]
     seed_everything(seed, 0)
     model = Pooled(recipe, (train.audio.shape[2], train.video.shape[2]), train.good.shape[1], pooling)
+    if recipe.standardise:
+        for head, standardiser in zip((model.heads.audio, model.heads.video), train.standardisers(), strict=True):
+            assert head.scaling is not None
+            head.scaling.set(standardiser)
     per_epoch = steps(train.good.numpy(), AFTER.get(pooling, "mean"), recipe.batch)
 
     def losses(epoch: int) -> Iterator[Tensor]:

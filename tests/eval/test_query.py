@@ -15,6 +15,7 @@ import torch
 
 from config.cli import UserError
 from config.files import read_json, write_json
+from config.heads import ModalityHead
 from config.model import Config
 from data.manifest import read_manifest, write_manifest
 from eval.query import __main__ as command
@@ -125,6 +126,13 @@ def test_what_is_not_there_is_refused_by_name(config: Config, tmp_path: Path) ->
         Query(config, "baseline", 7)
     with pytest.raises(UserError, match=r"config\.json does not exist"):
         Query(tmp_path, "baseline")
+
+
+def test_embeddings_that_keep_their_lengths_are_refused(config: Config) -> None:
+    kept = config.heads.experiments["single"].model_copy(update={"audio": ModalityHead(identity=True, normalise=False)})
+    heads = config.heads.model_copy(update={"experiments": {"kept": kept}})
+    with pytest.raises(UserError, match=r"heads\.experiments\.kept: `normalise: false`"):
+        Query(config.model_copy(update={"heads": heads}), "kept")
 
 
 def test_embeddings_of_another_cache_are_refused(config: Config) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from config.heads import Experiment
 from study.aggregation import inconsistency
 from study.aggregation.poolings import POOLINGS, Attention, Hierarchical, Learned, shares
-from study.aggregation.train import WAYS, Pooled
+from study.aggregation.train import WAYS, Pooled, fit
 from study.segments import PairedSegments, donors
 
 DIM, SEGMENTS = 12, 5
@@ -211,3 +211,22 @@ def test_spearman_is_scipys_and_its_interval_covers() -> None:
         )
         covered += interval["low"] <= 0 <= interval["high"]
     assert 85 <= covered <= 99
+
+
+def test_a_recipe_that_standardises_does_so_by_the_training_videos() -> None:
+    """Features of another scale and offset are then the same features."""
+    rng = np.random.default_rng(0)
+    audio, video = (torch.tensor(rng.normal(size=(60, 3, 6)), dtype=torch.float16) for _ in range(2))
+    good = torch.ones(60, 3, dtype=torch.bool)
+    recipe = Experiment(hidden=[8], embedding=4, batch=20, max_epochs=2, dropout=0, standardise=True)
+
+    def trained(scale: float, offset: float) -> tuple[Pooled, PairedSegments]:
+        data = PairedSegments(np.arange(60), audio * scale + offset, video, good)
+        return fit({"train": data, "validation": data}, recipe, "mean", 0)[0], data
+
+    (model, data), (other, moved) = trained(1, 0), trained(4, 8)
+    assert model.heads.audio.scaling is not None
+    torch.testing.assert_close(model.heads.audio.scaling.mean, data.audio.double().mean((0, 1)).float())
+    with torch.no_grad():
+        for one, same in zip(model(data.audio, video, good), other(moved.audio, video, good), strict=True):
+            torch.testing.assert_close(one, same, atol=0.02, rtol=0)
