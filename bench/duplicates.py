@@ -1,13 +1,14 @@
 """Which copies of a video `pipeline.duplicates` finds, what it merges wrongly, and what it costs at full size.
 
-    python -m bench.duplicates FOLDER     renders and copies videos, extracts their features, measures: 15 minutes
-    python -m bench.fill CACHE            makes a cache of 550,000 videos, once
-    python -m bench.duplicates FOLDER --cache CACHE   the same, and the whole search over CACHE: 15 minutes more
+    python -m bench.duplicates FOLDER                 renders and copies videos, extracts their features, measures
+    python -m bench.fill CACHE                        makes a cache of 550,000 videos, once
+    python -m bench.duplicates FOLDER --cache CACHE   the same, and the whole search over CACHE
 
 Writes FOLDER (kept and used again) and bench/results/duplicates.json. Two sets of rendered videos: short ones, whose
 segments cover nearly all of them, and long ones, of which a copy's segments are other seconds. Some are copied in the
 ways of bench/copies.py; all others are different videos, and every pair of them that counts as alike is a false merge.
-Without --cache the figures at full size stay as they were.
+The cost of a search over 550,000 videos is computed from its first block rows; without --cache the figures of a whole
+search stay as they were.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,8 @@ from config.processes import parallel
 from data.render import plan
 from data.render.__main__ import render_all
 from pipeline.duplicates.report import groups_of, similarity
-from pipeline.duplicates.search import TILE, search
-from pipeline.duplicates.space import WHITENING, Stored, fit
+from pipeline.duplicates.search import TILE, candidates, search
+from pipeline.duplicates.space import COMPONENTS, WHITENING, Stored, fit, unit
 from pipeline.features import open_features
 
 BACKBONES = {"audio": "musicnn", "video": "lite"}
@@ -48,6 +50,8 @@ HARD = ("half", "other_pictures")
 """Kinds that are no copies by both modalities, or by no right: they are left out of shares of all kinds."""
 THREADS = 2
 BARE_TILES = 200
+BLOCK_ROWS = 2
+VIDEOS = 550_000
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,41 @@ def at_full_size(cache: str) -> dict[str, Any]:
     }
 
 
+def of_block_rows(videos: str) -> dict[str, Any]:
+    """Measure the first block rows of a search over so many random vectors, in this process: what one row costs."""
+    count, rng = int(videos), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        spaces = [Stored(Path(folder), name, count, measure.SEGMENTS, COMPONENTS) for name in ("audio", "video")]
+        for space in spaces:
+            with open(space.path("means"), "wb") as means:
+                for start in range(0, count, TILE):
+                    size = (min(TILE, count - start), COMPONENTS)
+                    means.write(unit(rng.standard_normal(size, np.float32)).tobytes())
+        row = -(-count // TILE)
+        tiles = sum(row - i for i in range(BLOCK_ROWS))
+        before = bare(spaces[0])
+
+        def rows() -> int:
+            return sum(len(pairs) for pairs in islice(candidates(spaces, Duplicates().threshold, THREADS), tiles))
+
+        alike, seconds = measure.timed(rows)
+        after = bare(spaces[0])
+    total = row * (row + 1) // 2
+    return {
+        "videos": count,
+        "components": COMPONENTS,
+        "measured_tiles": tiles,
+        "measured": seconds,
+        "tiles": total,
+        "searching": seconds * total / tiles,
+        "bare": min(before, after) * total / BARE_TILES,
+        "bare_spread": [before, after],
+        "bare_tiles": BARE_TILES,
+        "alike_means": alike,
+        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
 def bare(space: Stored) -> float:
     """Return the seconds of BARE_TILES products of blocks of mean vectors that are in memory, on THREADS threads."""
     a, b = space.block(0, TILE), space.block(TILE, 2 * TILE)
@@ -258,15 +297,22 @@ def thresholds_table(result: dict[str, Any]) -> str:
 
 
 def cost_words(result: dict[str, Any]) -> str:
-    """Return time and memory at full size as a sentence."""
-    full = result["full"]
-    return (
-        f"{full['videos']:,} videos, both modalities, {THREADS} cores: reading and reducing the features "
-        f"{full['reading'] / 60:.1f} minutes, all {full['videos'] * (full['videos'] - 1) // 2:,} pairs "
-        f"{full['searching'] / 60:.1f} minutes; the bare products of {full['bare_tiles']} of the "
-        f"{full['tiles']:,} blocks, times the number of blocks, {full['bare'] / 60:.1f} minutes. Peak memory "
-        f"{full['rss'] / 1e9:.2f} GB, files while it runs {full['files'] / 1e9:.2f} GB."
+    """Return time and memory at full size as a sentence or two."""
+    r = result["rows"]
+    words = (
+        f"Searching {r['videos']:,} videos, {r['videos'] * (r['videos'] - 1) // 2:,} pairs, on {THREADS} cores: "
+        f"{r['searching'] / 60:.1f} minutes, computed from {r['measured_tiles']} of the {r['tiles']:,} blocks, which "
+        f"took {r['measured']:.1f} s; the bare products alone {r['bare'] / 60:.1f} minutes, computed from "
+        f"{r['bare_tiles']} of them. Peak memory {r['rss'] / 1e9:.2f} GB."
     )
+    if "full" in result:
+        full = result["full"]
+        words += (
+            f" The whole search, measured, over a planted cache of {full['videos']:,} videos: reading and reducing the "
+            f"features of both modalities {full['reading'] / 60:.1f} minutes, searching {full['searching'] / 60:.1f} "
+            f"minutes, peak memory {full['rss'] / 1e9:.2f} GB, files while it runs {full['files'] / 1e9:.2f} GB."
+        )
+    return words
 
 
 def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -278,12 +324,11 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
         lines.append(measure.bar(f"copies encoded again, {name} videos: found by both", share, at_least=0.9))
         share = both["false"][place] / of_set["different_pairs"]
         lines.append(measure.bar(f"false merges by both, {name} videos (share of the pairs)", share, at_most=1e-4))
-    if "full" in result:
-        full = result["full"]
-        what = f"near-duplicates of {full['videos']:,}"
-        share = full["bare"] / full["searching"]
-        lines.append(measure.bar(f"{what}, share of the bare product's rate", share, at_least=0.5))
-        lines.append(measure.bar(f"{what}, peak RSS (GB)", full["rss"] / 1e9, at_most=2))
+    rows = result["rows"]
+    share = rows["bare"] / rows["searching"]
+    lines.append(measure.bar("near-duplicates of 550,000 videos, share of the bare rate", share, at_least=0.5))
+    rss = max(result[part]["rss"] for part in ("rows", "full") if part in result)
+    lines.append(measure.bar("near-duplicates of 550,000 videos, peak RSS (GB)", rss / 1e9, at_most=2))
     return lines
 
 
@@ -298,14 +343,19 @@ def main() -> None:
         "threads": THREADS,
         "sets": {chosen.name: found_and_merged(prepare(arguments.folder, chosen), chosen) for chosen in SETS},
     }
+    result["rows"] = measure.child("bench.duplicates", "rows", str(VIDEOS))
     known = measure.load("duplicates") or {}
     if arguments.cache is not None:
-        result["full"] = measure.child("bench.duplicates", arguments.cache)
+        result["full"] = measure.child("bench.duplicates", "cache", arguments.cache)
     elif "full" in known:
         result["full"] = known["full"]
     command = "python -m bench.duplicates FOLDER --cache CACHE"
     measure.save("duplicates", command, {**result, "bars": bars(result)})
 
 
+def _answer(what: str, argument: str) -> dict[str, Any]:
+    return of_block_rows(argument) if what == "rows" else at_full_size(argument)
+
+
 if __name__ == "__main__":
-    measure.start(main, at_full_size)
+    measure.start(main, _answer)
