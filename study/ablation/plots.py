@@ -22,7 +22,7 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
 
 
 def _chain(rows: list[Row], folder: Path) -> Plot:
-    """Draw the median rank in percent of the gallery after each step, with intervals over videos."""
+    """Draw the median rank in percent of the gallery after each step, with intervals over groups."""
     sources = list(dict.fromkeys(row["source"] for row in rows))
     # Sources have different steps: the longest chain has all of them, in order.
     names = [row["step"] for row in max((of(rows, source) for source in sources), key=len)]
@@ -54,7 +54,7 @@ def _chain(rows: list[Row], folder: Path) -> Plot:
 
 
 def _single(rows: list[Row], folder: Path) -> Plot:
-    """Draw the gain in MRR of each single change, with intervals over videos, a panel for each source."""
+    """Draw the gain in MRR of each single change, with intervals over groups, a panel for each source."""
     sources = list(dict.fromkeys(row["source"] for row in rows))
     with styled():
         drawn = figure(0.9 + sum(0.5 + 0.24 * len(of(rows, source)) for source in sources))

@@ -133,6 +133,16 @@ def table(report_folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_numbers_beside_the_papers_do_not_flatter(folder: Path, pages: dict[str, str]) -> None:
+    """F1 at a threshold of one half stands beside F1 at chosen ones; the published formula stands there once."""
+    (row,) = (r for r in table(folder, "table_2") if (r["experiment"], r["representation"]) == ("features", "audio"))
+    assert 0 <= float(row["genre_f1_at_half"]) <= 1 and row["genre_f1_at_half_low"] and row["genre_f1"]
+    assert pages["index.html"].count("at ½: ") >= 6 and "one half" not in pages["index.html"]
+    formulas = {(r["experiment"], r["direction"]): r["published_formula"] for r in table(folder, "table_1")}
+    assert all(bool(value) == (direction == "video_to_audio") for (_, direction), value in formulas.items())
+    assert "effective rank of" in pages["index.html"].lower()
+
+
 def test_tables_hold_what_was_measured(folder: Path) -> None:
     def read(name: str) -> list[dict[str, str]]:
         return table(folder, name)
