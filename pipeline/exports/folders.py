@@ -15,6 +15,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,20 +31,19 @@ TAR_VIDEOS, PARQUET_VIDEOS = 1000, 10_000
 
 def to_npy(folder: Path, selection: Selection) -> None:
     """Write one array a backbone, and the labels."""
-    count = len(selection.rows)
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (count, *selection.shape(name)))
-        for name in selection.backbones
-    }
-    with open(folder / "rows.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with ExitStack() as stack:
+        arrays = {}
+        for name in selection.backbones:
+            # Written, not mapped: mapped pages would count as memory of this process.
+            arrays[name] = stack.enter_context(open(folder / f"{name}.npy", "wb"))
+            shape = (len(selection.rows), *selection.shape(name))
+            np.lib.format.write_array_header_1_0(arrays[name], {"descr": "<f2", "fortran_order": False, "shape": shape})
+        writer = csv.writer(stack.enter_context(open(folder / "rows.csv", "w", newline="", encoding="utf-8")))
         writer.writerow(selection.labels.column_names)
-        for part, labels, read in selection.blocks():
+        for _, labels, read in selection.blocks():
             for name, block in read.items():
-                arrays[name][part] = block
+                arrays[name].write(block.astype("<f2", copy=False).tobytes())
             writer.writerows(zip(*([as_text(v) for v in c.to_pylist()] for c in labels.columns), strict=True))
-    for array in arrays.values():
-        array.flush()
 
 
 def sample_key(video_id: str) -> str:
