@@ -13,7 +13,8 @@ A folder, by --format, with its card croissant.json (networks, weights and their
 
 Reads a finished cache; writes FILE or FOLDER, which must not exist yet, with the videos that have features of every
 chosen backbone, in the order of their rows: the manifest's columns (`row` among them) and the features, float16.
-Nothing is pickled. An export that was interrupted leaves nothing.
+Nothing is pickled. An export that was interrupted leaves nothing. An experiment's embeddings go into a FAISS index by
+`python -m heads.export`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ artists that share duplicates are joined, with all their videos.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,6 @@ def main() -> None:
         "--threshold", type=float, metavar="X", help="similarity from which videos are the same (duplicates.threshold)"
     )
     p.add_argument("--write-groups", type=Path, metavar="FILE", help="a CSV file of groups, which must not exist yet")
-    p.set_defaults(threads=len(os.sched_getaffinity(0)))
     arguments = p.parse_args()
     config = read(Paths(arguments.results).config)
     on = arguments.on or config.duplicates.on
