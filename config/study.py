@@ -168,12 +168,14 @@ class Length(Section):
 def _recommended() -> Experiment:
     """Return the experiment `recommended` of config/paper.yaml."""
     return Experiment(
+        standardise=True,
+        hidden=[1024],
         output="linear",
-        temperature=0.07,
+        temperature=0.4,
         learned_temperature=True,
         optimiser="adamw",
         learning_rate=0.001,
-        weight_decay=0.1,
+        weight_decay=1.0,
         schedule="cosine",
         warmup=2,
         batch=2000,
@@ -316,8 +318,9 @@ class PaperCode(Section):
 
 
 def _small_recommended() -> Experiment:
-    """Return the experiment `recommended` for some tens of videos: standardised features, small batches, no warm-up."""
-    changes = {"batch": 32, "warmup": 0, "patience": 10, "standardise": True}
+    """Return the experiment `recommended` for some tens of videos: small batches, no warm-up, and width, temperature and
+    weight decay as they were when the protocol was fixed."""
+    changes = {"batch": 32, "warmup": 0, "patience": 10, "hidden": [512], "temperature": 0.07, "weight_decay": 0.1}
     return Experiment(**(_recommended().model_dump() | changes))
 
 
