@@ -2,9 +2,9 @@
 
     python -m bench.recipe --config RESULTS/config.json --work FOLDER [--candidates 30]
 
-Reads the cache of rendered videos (`config/study_demo.yaml`) and its configuration, whose experiments `baseline` and
-`recommended` are the reference; keeps finished trainings in FOLDER; writes bench/results/recipe.json. Data: rendered
-videos paired anew at ρ = 0.5, and simulated features at ρ = 0.25 and 0.5 (study/ablation/sources.py).
+Reads the cache of rendered videos (`config/study_demo.yaml`); keeps finished trainings in FOLDER; writes
+bench/results/recipe.json. The references are the paper's baseline and the former `recommended`. Data: rendered videos
+paired anew at ρ = 0.5, and simulated features at ρ = 0.25 and 0.5 (study/ablation/sources.py).
 
 1. Search: candidates drawn at random from GRID, and both references with each number of steps, seeds 0 and 1. The score
    is the mean over the three kinds of data of log2(rank / gallery) of the true positive among the validation videos.
@@ -55,8 +55,16 @@ GRID: dict[str, list[Any]] = {
     "steps": [100, 200, 400],
 }
 """Fields of an experiment, and optimiser steps of a training."""
-REFERENCES = ("baseline", "recommended")
-"""Of the configuration; each with every number of steps of GRID, of which the search keeps the best."""
+REFERENCES: dict[str, dict[str, Any]] = {
+    "baseline": {"batch": 128, "max_epochs": 40},
+    "former": {
+        **{"output": "linear", "temperature": 0.07, "learned_temperature": True, "optimiser": "adamw", "batch": 64},
+        **{"learning_rate": 0.001, "weight_decay": 0.1, "schedule": "cosine", "warmup": 2, "segment_policy": "all"},
+        "max_epochs": 12,
+    },
+}
+"""The paper's baseline and what `recommended` was before this search, both as config/study_demo.yaml had them; each
+with every number of steps of GRID, of which the search keeps the best."""
 SOURCES = (Source("rendered", 0.5), Source("simulated", 0.25), Source("simulated", 0.5))
 SEARCHED, SELECTED, TESTED = range(2), range(2, 7), range(7, 12)
 KEPT = 4
@@ -129,8 +137,8 @@ def medians(by_source: dict[str, list[np.ndarray]]) -> dict[str, float]:
 def search(config: Config, work: Path, count: int, threads: int) -> dict[str, Any]:
     """Run the three stages; return what the result file has."""
     recipes = {
-        f"{name}_{steps}": (config.experiment(name).model_dump(), steps)
-        for name in REFERENCES
+        f"{name}_{steps}": (Experiment.model_validate(keys).model_dump(), steps)
+        for name, keys in REFERENCES.items()
         for steps in GRID["steps"]
     }
     references = list(recipes)
@@ -147,7 +155,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
     final = {name: recipes[name] for name in (*of_reference.values(), best)}
     test = trained(config, work / "test", final, TESTED, "test", threads)
     opened = Opened(config)
-    baseline, recommended = of_reference.values()
+    baseline, former = of_reference.values()
     rows, comparisons = [], []
     for source in SOURCES:
         groups = opened.draw(source, TESTED[0]).groups
@@ -161,7 +169,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
                 | value(arm, "mrr")
                 | value(arm, "median")
             )
-        for name, base in ((best, baseline), (best, recommended), (recommended, baseline)):
+        for name, base in ((best, baseline), (best, former), (former, baseline)):
             for metric in MEASURES:
                 line = difference(arms[name], arms[base], metric)
                 comparisons.append({"source": source.name, "recipe": name, "against": base, "metric": metric} | line)
@@ -169,6 +177,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
     return {
         "grid": GRID,
         "base": BASE,
+        "references": REFERENCES,
         "videos": {"simulated": VIDEOS, "simulated_gallery": GALLERY, "rendered_test": len(opened.rows)},
         "search": [
             {"recipe": name, **keys.get(name, {}), "score": score(ranked[name]), "median": medians(ranked[name])}
@@ -212,8 +221,8 @@ def table(result: dict[str, Any]) -> str:
                 if (line["source"], line["recipe"], line["against"], line["metric"]) == (kind, recipe, against, "mrr")
             )
             cells.append(
-                f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], "
-                f"seeds [{line['seeds_low']:+.3f}, {line['seeds_high']:+.3f}]"
+                f"{line['difference']:+.4f} [{line['low']:+.4f}, {line['high']:+.4f}], "
+                f"seeds [{line['seeds_low']:+.4f}, {line['seeds_high']:+.4f}]"
             )
         lines.append([f"{_words(result, recipe)} − {_words(result, against)}, MRR", *cells])
     return measure.markdown(["test videos: median rank, MRR", *titles], lines)
@@ -222,7 +231,7 @@ def table(result: dict[str, Any]) -> str:
 def _words(result: dict[str, Any], name: str) -> str:
     """Return a recipe's name: a reference with its steps, or the best of the search."""
     reference, _, steps = name.partition("_")
-    return "best of the search" if name == result["best"]["recipe"] else f"`{reference}`, {steps} steps"
+    return "best of the search" if name == result["best"]["recipe"] else f"{reference}, {steps} steps"
 
 
 def main() -> None:

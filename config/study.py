@@ -318,8 +318,8 @@ class PaperCode(Section):
 
 
 def _small_recommended() -> Experiment:
-    """Return the experiment `recommended` for some tens of videos: small batches, no warm-up, and width, temperature and
-    weight decay as they were when the protocol was fixed."""
+    """Return `recommended` for some tens of videos: small batches, no warm-up, and width, temperature and weight decay
+    as they were when the protocol was fixed."""
     changes = {"batch": 32, "warmup": 0, "patience": 10, "hidden": [512], "temperature": 0.07, "weight_decay": 0.1}
     return Experiment(**(_recommended().model_dump() | changes))
 
