@@ -173,7 +173,7 @@ def agreement(items: Items, label: Label, by: str, k: int, resamples: int, seed:
     owner = items.owner[query][kept]
     value, chance = (_by_video(mean[kept], owner) for mean in (of_nearest, of_all))
     groups = items.groups[np.unique(owner)]
-    low, high = pair_interval(value, groups, resamples, seed)
+    low, high = np.clip(pair_interval(value, groups, resamples, seed), 0, 1).tolist()
     return {
         "label": label.name,
         "by": by,

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from config.cli import clock
 from config.heads import LEAST_VIDEOS
 from config.model import Config
+from eval.bootstrap import few_groups
 from eval.report import tables
 from eval.report.answers import answers, diagnosed
 from eval.report.draw import Drawn
@@ -77,10 +78,17 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
             settings=config.model_dump_json(indent=1),
             versions=versions(),
             least=LEAST_VIDEOS,
+            few=_few(run),
             mono_meaning=MONO_MEANING,
             command=f"python -m eval.report {shlex.join(sys.argv[1:])}",
         )
     )
+
+
+def _few(run: Run) -> list[str]:
+    """Return a warning if the test split has few groups; retrieval of earlier versions does not say how many."""
+    counted = [e.retrieval["test_groups"] for e in run.experiments if "test_groups" in e.retrieval]
+    return few_groups(min(counted), "the test split") if counted else []
 
 
 def gallery(config: Config, run: Run, space: Space, media: Media) -> str:

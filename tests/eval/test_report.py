@@ -141,6 +141,15 @@ def test_numbers_beside_the_papers_do_not_flatter(folder: Path, pages: dict[str,
     assert "effective rank of" in pages["index.html"].lower()
 
 
+def test_a_test_split_of_few_groups_is_warned_of(folder: Path, pages: dict[str, str], tmp_path: Path) -> None:
+    assert '<p class="warning">The test split has 7 groups: 95 % intervals' in pages["index.html"]  # the artists
+    config = copied(folder, tmp_path / "results")
+    for name in config.heads.experiments:
+        path = config.paths.eval(name) / "retrieval.json"
+        path.write_text(path.read_text().replace('"test_groups": ', '"test_groups": 40, "of": '))
+    assert '<p class="warning">The test split has' not in report(config).read_text()
+
+
 def test_tables_hold_what_was_measured(folder: Path) -> None:
     def read(name: str) -> list[dict[str, str]]:
         return table(folder, name)
