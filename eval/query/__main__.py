@@ -53,6 +53,8 @@ def arguments() -> ArgumentParser:
 def main() -> None:
     """Command line."""
     given = arguments().parse_args()
+    if given.json is not None and given.json == given.csv:
+        raise UserError(f"--json and --csv: both are {given.json}; give one of them another file")
     query = Query(read(given.config), given.experiment, given.seed, given.threads)
     if any(query.record["random_weights"].values()):
         names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)

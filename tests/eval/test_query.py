@@ -172,6 +172,8 @@ def test_the_outputs_say_the_same(
     assert "not searched by its video: no_video_stream: planted" in printed
     assert "its own video has rank" in printed and "by chance 99.5" in printed
 
+    with pytest.raises(UserError, match="--json and --csv: both are -"):
+        ran(config, monkeypatch, "v0000", "--json", "-", "--csv", "-")
     ran(config, monkeypatch, "v0000", "--json", "-")
     check_schema(json.loads(capsys.readouterr().out))
 
