@@ -12,7 +12,7 @@ from study.ablation.text import of, source_words
 from study.answer import Answer, Row
 
 MARKERS = "osD^v"
-TICKS = (1, 2, 5, 10, 20, 50)
+TICKS = (1, 2, 5, 10, 20, 30, 50)
 
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:

@@ -22,8 +22,9 @@ one seed all arms see the same data. Ranks are true ranks of whole test videos a
 mean over both directions; the first row is the published formula instead, on the same model as the second. The measure
 that was named beforehand is the mean reciprocal rank (MRR). Intervals are by {bootstrap} resamples of whole groups
 (artists) of test videos, the same ones for all arms, and by Student's t over the seeds, whose differences are paired. A
-difference counts if the larger of both p-values, corrected for the number of comparisons of its source (Holm 1979), is
-at most {level:g}. {mode}
+difference counts if the larger of both p-values is at most {level:g}. Those of steps and of single changes are
+corrected for the number of such comparisons of a source (Holm 1979); the end of the chain against its beginning is one
+comparison a source, and is not. {mode}
 """
 NO_MODE = """The published code extracted features with the networks in training mode. The cache has no backbone that
 was extracted so (`study.ablation.train_mode`), so that this step is left out."""
@@ -64,10 +65,10 @@ def _whole(config: Config, chains: dict[str, list[Row]]) -> Finding:
     a, parts, sure = config.study.ablation, [], []
     for source, rows in chains.items():
         end = rows[-1]
-        parts.append(f"{source_words(source)}: {_verdict(end, 'first')}")
+        parts.append(f"{source_words(source)}: {_verdict(end)}")
         sure.append(
             f"{source_words(source)}: median rank {_percent(rows[1])} to {_percent(end)} of the gallery (chance "
-            f"{end['median_chance']:.1f} %), MRR {_gap(end, 'first')}"
+            f"{end['median_chance']:.1f} %), MRR {_gap(end, 'first', 'p')}"
         )
     return Finding(f"With all changes, `{a.last}` against `{a.first}`: {'; '.join(parts)}.", "; ".join(sure) + ".")
 
@@ -75,13 +76,10 @@ def _whole(config: Config, chains: dict[str, list[Row]]) -> Finding:
 def _formula(chains: dict[str, list[Row]]) -> Finding:
     shown = [f"{source_words(source)}: {_percent(rows[0])}" for source, rows in chains.items()]
     true = [f"{source_words(source)}: {_percent(rows[1])}" for source, rows in chains.items()]
-    (least, most), (best, worst) = (
-        (min(values), max(values))
-        for values in ([rows[number]["median"] for rows in chains.values()] for number in (0, 1))
-    )
+    formula, rank = (_range([rows[number]["median"] for rows in chains.values()]) for number in (0, 1))
     return Finding(
-        f"The published formula shows {least:.1f} to {most:.1f} % of the gallery, where the true median rank of the "
-        f"same models is {best:.1f} to {worst:.1f} %; chance is half the gallery.",
+        f"The published formula shows {formula} of the gallery, where the true median rank of the same models is "
+        f"{rank}; chance is half the gallery.",
         f"Formula: {'; '.join(shown)}. True: {'; '.join(true)}.",
     )
 
@@ -111,24 +109,30 @@ def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
     )
 
 
-def _counts(row: Row, prefix: str) -> int:
-    """Return 1 where a difference in MRR is shown to be a gain, -1 a loss, 0 neither."""
-    if row[f"{prefix}_holm"] > LEVEL:
+def _counts(row: Row, prefix: str, tested: str = "holm") -> int:
+    """Return 1 where a difference in MRR is shown to be a gain, -1 a loss, 0 neither; `tested` is `holm` or `p`."""
+    if row[f"{prefix}_{tested}"] > LEVEL:
         return 0
     return 1 if row[f"{prefix}_mrr"] > 0 else -1
 
 
-def _verdict(row: Row, prefix: str) -> str:
-    return {1: "better", -1: "worse", 0: "no difference is shown"}[_counts(row, prefix)]
+def _verdict(row: Row) -> str:
+    """Return what all changes together do: one comparison a source, so that its p-value is as it is."""
+    return {1: "better", -1: "worse", 0: "no difference is shown"}[_counts(row, "first", "p")]
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.1f}", f"{max(values):.1f} %"
+    return high if f"{low} %" == high else f"{low} to {high}"
 
 
 def _percent(row: Row) -> str:
     return f"{row['median']:.1f} % [{row['median_low']:.1f}, {row['median_high']:.1f}]"
 
 
-def _gap(row: Row, prefix: str) -> str:
+def _gap(row: Row, prefix: str, tested: str = "holm") -> str:
     low, high = row[f"{prefix}_mrr_low"], row[f"{prefix}_mrr_high"]
-    return f"{row[f'{prefix}_mrr']:+.3f} [{low:+.3f}, {high:+.3f}], p {row[f'{prefix}_holm']:.2g}"
+    return f"{row[f'{prefix}_mrr']:+.3f} [{low:+.3f}, {high:+.3f}], p {row[f'{prefix}_{tested}']:.2g}"
 
 
 def method(config: Config, same: dict[str, Any]) -> str:
