@@ -50,7 +50,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	test -e '$(BENCH_FILES)/cache/features.json' || .venv/bin/python -m bench.fill '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
 	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
-	.venv/bin/python -m bench.duplicates '$(BENCH_FILES)/duplicates' --cache '$(BENCH_FILES)/cache'
+	test ! -e results/demo/features.json || .venv/bin/python -m bench.duplicates '$(BENCH_FILES)/duplicates' results/demo --cache '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.load
 	.venv/bin/python -m bench.ranks

