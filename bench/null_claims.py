@@ -18,6 +18,7 @@ from config.study import Length
 from eval.bootstrap import metric_intervals, resampled
 from eval.compare import difference
 from eval.diagnose.__main__ import of_labels
+from eval.diagnose.findings import COMPARISON, below_features
 from eval.probe.measure import MeasuredProbe, Scores, compare
 from eval.probe.measure import measure as measure_probe
 from eval.probe.metrics import resamples
@@ -138,6 +139,16 @@ def probes(artists: Artists) -> bool:
     return bool(compare(a, b, "auc")["differs"])
 
 
+def downstream(artists: Artists) -> bool:
+    """`downstream_below_features` of the diagnosis is found in either of two tasks."""
+    probed = {}
+    for task in ("genre", "tagging"):
+        a, b = equal_probes(artists, 2)
+        videos = {"train": 4 * len(artists.groups), "test": len(artists.groups)}
+        probed[task] = {"videos": videos, "comparisons": [COMPARISON | compare(a, b, "auc")]}
+    return bool(below_features(probed)["verdict"] == "found")
+
+
 def probe_auc(artists: Artists) -> bool:
     """Whether the interval of the ROC-AUC of a probe that knows nothing misses .5 on either side."""
     (measured,) = equal_probes(artists, 1, knows=0.0)
@@ -197,6 +208,7 @@ CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
     "neighbours: genre better than chance": (neighbours, ONE_SIDED),
     "diagnosis: neighbours share labels": (labels_of_neighbours, ONE_SIDED),
     "probes: representations differ": (probes, LEVEL),
+    "diagnosis: probes below those of the features, 2 tasks": (downstream, LEVEL),
     "probes: interval of ROC-AUC misses .5": (probe_auc, LEVEL),
     "correlation: permutation test, 2 seeds": (permutation, LEVEL),
     f"aggregation: any of {POOLINGS} poolings": (poolings, LEVEL),
