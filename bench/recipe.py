@@ -11,6 +11,9 @@ paired anew at ρ = 0.5, and simulated features at ρ = 0.25 and 0.5 (study/abla
 2. Selection: the best candidates and both references again, with the seeds 2 to 6, on validation videos.
 3. Test: the one with the best score of 2, and both references, with the seeds 7 to 11, on test videos, which nothing
    before has looked at.
+
+Beside it, with one seed, the references and the two best of 2 on a larger simulated set, in more steps: a look at where
+the search has not been, which decides nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from study.ablation.differences import MEASURES, difference, value
 from study.ablation.differences import measure as measure_arm
 from study.ablation.sources import EVAL, Opened, Source
 from study.ablation.train import embedded, fit_heads
+from study.correlation.simulated import simulate
 from study.trainings import TRAINED, Outcome, work_off
 
 BASE: dict[str, Any] = {
@@ -70,6 +74,8 @@ SEARCHED, SELECTED, TESTED = range(2), range(2, 7), range(7, 12)
 KEPT = 4
 """Candidates that are trained again after the search."""
 VIDEOS, GALLERY, CHECKS = 1000, 500, 20
+LARGER = {"videos": 5000, "features": 256, "batch": 500, "steps": 1000}
+"""Simulated training videos, features of each modality, batch and steps of the look beyond the search."""
 
 
 def drawn(count: int) -> list[dict[str, Any]]:
@@ -174,6 +180,12 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
                 line = difference(arms[name], arms[base], metric)
                 comparisons.append({"source": source.name, "recipe": name, "against": base, "metric": metric} | line)
     keys = dict(zip((f"c{number}" for number in range(count)), drawn(count), strict=True))
+    second = sorted(kept, key=lambda name: score(selection[name]))[1]
+    beyond = {"baseline": REFERENCES["baseline"], "former": REFERENCES["former"] | {"max_epochs": 30}}
+    beyond |= {
+        role: BASE | {key: setting for key, setting in keys[name].items() if key != "steps"}
+        for role, name in (("best", best), ("second", second))
+    }
     return {
         "grid": GRID,
         "base": BASE,
@@ -190,6 +202,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
         "best": {"recipe": best, **keys[best]},
         "test": rows,
         "comparisons": comparisons,
+        "larger": LARGER | {"rows": larger(config, beyond)},
     }
 
 
@@ -232,6 +245,22 @@ def _words(result: dict[str, Any], name: str) -> str:
     """Return a recipe's name: a reference with its steps, or the best of the search."""
     reference, _, steps = name.partition("_")
     return "best of the search" if name == result["best"]["recipe"] else f"{reference}, {steps} steps"
+
+
+def larger(config: Config, recipes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Train recipes with LARGER's videos, widths, batch and steps, one seed; return their ranks on test videos."""
+    spec = config.study.correlation.simulated.model_copy(update={"gallery": GALLERY})
+    features = simulate(spec, (LARGER["features"],) * 2, LARGER["videos"], 0.5, 0)
+    lines = []
+    for name, keys in recipes.items():
+        experiment = Experiment.model_validate(keys | {"batch": LARGER["batch"]})
+        heads, facts = fit_heads(config, features, experiment, 0, LARGER["steps"])
+        audio, video = embedded(heads, features, "test", experiment.unit)
+        ranked = np.stack(ranks(audio, video, unit=experiment.unit))
+        median = float(np.median(ranked)) / GALLERY * 100
+        line = {"recipe": name, "median": round(median, 2), "mrr": round(float((1 / ranked).mean()), 3)}
+        lines.append(line | {"best_step": facts["step"]})
+    return lines
 
 
 def main() -> None:
