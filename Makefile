@@ -56,6 +56,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.ranks
 	test ! -e results/study/report/study.html || .venv/bin/python -m bench.study results/study
 	test ! -e results/study/study/paper_code.json || .venv/bin/python -m bench.paper_code results/paper_code results/study
+	test ! -e results/clips/study/sources.json || .venv/bin/python -m bench.clips results/clips
 	.venv/bin/python -m bench.tables
 
 clean: ## Delete the environment (results stay)

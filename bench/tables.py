@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    clips,
     decode,
     demo,
     duplicates,
@@ -71,6 +72,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "copies-cost": ("duplicates", duplicates.cost_words),
     "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
+    "clips": ("clips", clips.table),
     "paper-code": ("paper_code", paper_code.table),
     "paper-cache": ("paper_code", paper_code.cache_table),
     "paper-table-1": ("paper_code", paper_code.table1),

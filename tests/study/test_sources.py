@@ -10,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from config.cli import UserError
+from config.model import load as load_config
 from config.study import Sources
 from data.manifest import read_manifest, write_manifest
 from study.groups import folds
@@ -128,6 +129,13 @@ def test_the_share_of_the_source() -> None:
     rows = [{"rank_percent": 30.0}, {"permuted_percent": 34.0}]
     assert identity_row(rows)["share_of_source"] == pytest.approx(0.8)
     assert identity_row([{"rank_percent": 51.0}, rows[1]])["share_of_source"] is None
+
+
+def test_a_pair_of_backbones_that_are_not_there_is_refused() -> None:
+    study = {"questions": ["sources"], "sources": {"others": [["musicnn", "nosuch"]]}}
+    config = load_config({"results": "r", "videos": "v.csv", "study": study})
+    with pytest.raises(UserError, match="study.sources.others: .* names nosuch, which is not in `backbones`"):
+        config.check_study()
 
 
 @pytest.mark.workflow
