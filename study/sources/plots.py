@@ -29,7 +29,7 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
             dots(axis, [heights[i] for i in chosen], [lines[i] for i in chosen], color=colour, label=name)
         axis.plot([], [], color=OTHER, lw=7, label="permuted (95 %)")
         axis.set_yticks(heights, [_words(row) for row in rows])
-        axis.set(xlabel="where the positive stands, % of the gallery (left is better)")
+        axis.set(xlabel="place of the positive, % (left is better)")
         axis.grid(False, axis="y")
         canvas.legend(loc="outside upper center", ncols=2, fontsize=7.5)
         values = "; ".join(
