@@ -199,7 +199,7 @@ def table(result: dict[str, Any]) -> str:
             ]
             cells.append(" / ".join(rates) + " %" if rates else "")
         cells += [""] * (len(columns) - len(cells))
-        lines.append(f"| {what}, {100 * of_test[0].get('level', LEVEL):g} % | {' | '.join(cells)} |")
+        lines.append(f"| {what}, {100 * of_test[0]['level']:g} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
