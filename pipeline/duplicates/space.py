@@ -21,9 +21,9 @@ from config.cli import UserError, progress
 from pipeline.features import Features, good_segments
 
 COMPONENTS = 128
-FEW_COMPONENTS, SEGMENTS_A_COMPONENT = 64, 10
-"""Principal components that are kept, at most; in small collections fewer, down to 64: one for ten segments. With more,
-each video has directions of its own, and its copies too."""
+FEW_COMPONENTS, SEGMENTS_A_COMPONENT = 16, 10
+"""Principal components that are kept, at most; in small collections one for ten segments. With more, each video has
+directions of its own, in which it differs from its copies."""
 WHITENING = 0.5
 """Measured by bench.duplicates. With more, small collections lose copies; with less, large ones merge more."""
 SAMPLE = 20_000

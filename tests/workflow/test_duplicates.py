@@ -45,7 +45,7 @@ def copies(demo, tmp_path_factory):
         "results": str(folder / "results"),
         "videos": str(folder / "media" / "videos.csv"),
         "backbones": backbones,
-        "duplicates": {"threshold": 0.5, "on": "audio"},
+        "duplicates": {"on": "audio"},
     }
     snakemake(folder, config, "duplicates")
     return folder, config
@@ -73,7 +73,7 @@ def test_copies_are_found_by_their_pictures(copies):
     folder, _ = copies
     results = folder / "copy"
     shutil.copytree(folder / "results", results)
-    duplicates(results, {"video": "r2plus1d"}, 0.8, 2)
+    duplicates(results, {"video": "r2plus1d"}, 0.65, 2)
     with open(results / "duplicates" / "duplicates.csv", newline="") as file:
         of = {line["video_id"]: line["group"] for line in csv.DictReader(file)}
     for name in ORIGINALS:
@@ -83,7 +83,7 @@ def test_copies_are_found_by_their_pictures(copies):
 def test_settings_make_it_again_and_nothing_else(copies):
     folder, config = copies
     assert "Nothing to be done" in snakemake(folder, config, "duplicates", "--dry-run")
-    changed = config | {"duplicates": {"threshold": 0.5}}
+    changed = config | {"duplicates": {}}
     assert planned_rules(snakemake(folder, changed, "duplicates", "--dry-run")) == {"duplicates", "find_duplicates"}
 
 
