@@ -60,6 +60,10 @@ class Paths:
         """Return the path of a backbone's weights, safetensors."""
         return self.results / "weights" / f"{backbone}.safetensors"
 
+    def weights_log(self, backbone: str) -> Path:
+        """Return what getting the weights of a backbone logged."""
+        return self.results / "logs" / "weights" / f"{backbone}.log"
+
     def weights_record(self, backbone: str) -> Path:
         """Return the path of the record of a backbone's weights: source and digest."""
         return self.results / "weights" / f"{backbone}.json"

@@ -1,9 +1,7 @@
 if CONFIG.render is not None:
 
-    # Weights that cannot be had stop it. They are no inputs: Snakemake looks at no parameter of a rule that comes after one
-    # that runs. It needs all cores, so that it begins after them.
-    NEEDS = shlex.join(str(PATHS.weights_record(name)) for name in CONFIG.backbones)
-
+    # It stops where weights could not be had. They are no inputs: Snakemake looks at no parameter of a rule that comes after
+    # one that runs. It needs all cores, so that it begins after them.
     rule render:
         output:
             CONFIG.table,
@@ -18,7 +16,7 @@ if CONFIG.render is not None:
         message:
             "rendering music videos"
         shell:
-            "python -m data.render {FLAGS} --threads {threads} --needs {NEEDS} 2>&1 | tee {log:q}"
+            "python -m data.render {FLAGS} --threads {threads} 2>&1 | tee {log:q}"
 
 
 # Of the user's own files the content counts, not the time: `ancient` hides their times, and a file under work/ that holds

@@ -76,7 +76,7 @@ rule weights:
         seed=lambda wc: CONFIG.backbones[wc.backbone].seed,
         options=lambda wc: BACKBONES[wc.backbone],
     log:
-        LOGS / "weights" / "{backbone}.log",
+        PATHS.weights_log("{backbone}"),
     benchmark:
         BENCHMARKS / "weights" / "{backbone}.tsv"
     # Before anything else: weights that cannot be had stop the run before any work. They are not an input of the first

@@ -1,5 +1,7 @@
 """Renders the demo's music videos. Reads the configuration; writes RESULTS/rendered: the videos, then `videos.csv`.
 
+Renders nothing if the weights of a backbone were tried and could not be had: they have a log, but no record.
+
 Existing videos are kept, so an interrupted command resumes and a larger `render.videos` adds videos. `render.json`
 records the settings of the videos; if they change, all videos are rendered again.
 
@@ -98,14 +100,12 @@ def _write_table(path: Path, text: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    p = cli.parser(__doc__, "data.render", "videos rendered at a time")
-    p.add_argument(
-        "--needs", nargs="*", type=Path, default=[], metavar="FILE", help="render nothing without these files"
-    )
-    args = p.parse_args()
+    args = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
     config = model.read(args.config)
-    if missing := next((path for path in args.needs if not path.exists()), None):
-        raise UserError(f"{missing} does not exist: what made it impossible is said above; nothing was rendered")
+    for backbone in config.backbones:
+        log = config.paths.weights_log(backbone)
+        if log.exists() and not config.paths.weights_record(backbone).exists():
+            raise UserError(f"the weights of {backbone} could not be had: see {log}; nothing was rendered")
     if config.render is None:
         raise UserError(
             f"{args.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"

@@ -262,13 +262,22 @@ def test_mistakes_by_hand_are_explained(demo, arguments, words):
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
 
 
-def test_without_weights_no_work_is_done(tmp_path):
-    config = {
-        "results": str(tmp_path / "results"),
+def without_weights(folder):
+    """Return a configuration of rendered videos and of a network whose weights do not exist."""
+    return {
+        "results": str(folder / "results"),
         "render": {"videos": 1, "seconds": [4.0, 5.0]},
-        "backbones": {"r2plus1d": {"weights": str(tmp_path / "none.pth")}},
+        "backbones": {"r2plus1d": {"weights": str(folder / "none.pth")}},
         "heads": {"audio": "r2plus1d"},
     }
-    printed = snakemake(tmp_path, config, check=False)
+
+
+def test_without_weights_no_work_is_done(tmp_path):
+    printed = snakemake(tmp_path, without_weights(tmp_path), "--keep-going", check=False)
     assert "there is no file" in printed and "none.pth" in printed and "Traceback (most" not in printed
     assert not (tmp_path / "results" / "rendered").exists()
+
+
+def test_the_manifest_alone_needs_no_weights(tmp_path):
+    snakemake(tmp_path, without_weights(tmp_path), "manifest")
+    assert (tmp_path / "results" / "manifest.parquet").exists()
