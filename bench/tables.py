@@ -72,6 +72,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "copies-cost": ("duplicates", duplicates.cost_words),
     "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
+    "ablation": ("study", study.ablation_table),
     "clips": ("clips", clips.table),
     "paper-code": ("paper_code", paper_code.table),
     "paper-cache": ("paper_code", paper_code.cache_table),
