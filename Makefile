@@ -51,6 +51,8 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
 	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
 	test ! -e results/demo/features.json || .venv/bin/python -m bench.duplicates '$(BENCH_FILES)/duplicates' results/demo --cache '$(BENCH_FILES)/cache'
+	.venv/bin/python -m bench.query size '$(BENCH_FILES)/query'
+	test ! -e results/demo/heads || .venv/bin/python -m bench.query audio results/demo
 	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'
 	.venv/bin/python -m bench.load
 	.venv/bin/python -m bench.ranks

@@ -7,7 +7,7 @@ Writes bench/results/query.json (each part keeps the other's), FOLDER, and files
 `size`: a cache with planted structure, but few features a segment (bench/fill.py), is embedded by untrained projection
 heads of the real width; then the time of a search once everything is open, beside that of reading the same bytes and of
 the bare matrix product of the same size, and the process's largest memory. `audio`: the ranks of the videos' own video
-by that audio, beside those by the collection's own embeddings, which are the evaluation's.
+by that audio, beside those by the collection's own embeddings, which are the evaluation's. `make bench` runs both.
 """
 
 from __future__ import annotations

@@ -239,3 +239,9 @@ def clock(seconds: float) -> str:
     if s < 3600:
         return f"{s // 60} min {s % 60:02d} s"
     return f"{s // 3600} h {s % 3600 // 60:02d} min"
+
+
+def printable(text: str | None, most: int = 60) -> str:
+    """Return a text for a terminal: without control characters, and shortened."""
+    shown = "".join(c if c.isprintable() else "�" for c in text or "")
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

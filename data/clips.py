@@ -27,14 +27,13 @@ log = logging.getLogger("clips")
 
 @dataclass(frozen=True)
 class Clip:
-    """A line of the list. `recording` is equal for clips of one recording."""
+    """A line of the list; other columns, such as `recording`, are for people."""
 
     file: str
     source: str
     commit: str
     path: str
     sha256: str
-    recording: str
     pair: str
 
     @property
@@ -55,6 +54,8 @@ def read_list(path: Path) -> list[Clip]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8 ({error}); save it as UTF-8") from None
     names = [field.name for field in fields(Clip)]
     clips = []
     for number, row in enumerate(rows, 1):

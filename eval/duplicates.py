@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,12 @@ from eval.ranks import PAIRS, ranks, rows_on_grid
 from eval.retrieval import DIRECTIONS, load_test
 from heads.metrics import METRICS, chance, summary
 from heads.runs import runs
+from pipeline.features import open_features
 
 log = logging.getLogger("duplicates")
 WAYS = ("strict", "with_duplicates")
+MOST_POSITIVES = 1000
+"""Test videos of one group of duplicates, at most."""
 
 
 def read_groups(path: Path, rows: np.ndarray) -> np.ndarray:
@@ -49,14 +53,16 @@ def read_groups(path: Path, rows: np.ndarray) -> np.ndarray:
 def all_ranks(
     queries: np.ndarray, candidates: np.ndarray, own: np.ndarray, group: np.ndarray, unit: tuple[bool, bool]
 ) -> np.ndarray:
-    """Return the ranks of all positives of each query, float64 [n, most positives] as `heads.metrics.as_ranks` has it.
+    """Return the ranks of all positives of each query, float32 [n, most positives] as `heads.metrics.as_ranks` has it.
 
     `queries` and `candidates` are [n, d]; `own` float64 [n] are the ranks of the candidates of the same number
     (`eval.ranks`); candidates of the same `group` (int64 [n]) are positives too. `unit`: whether each is compared as
     unit vectors. Ties share their middle rank, as in `eval.ranks`.
     """
     _, number, count = np.unique(group, return_inverse=True, return_counts=True)
-    every = np.full((len(own), int(count.max())), np.inf)
+    # Ranks are multiples of ½: exact in float32 for up to 2²³ candidates.
+    exact = np.float32 if len(own) <= 2**23 else np.float64
+    every = np.full((len(own), int(count.max())), np.inf, exact)
     every[:, 0] = own
     several = np.flatnonzero(count[number] > 1)
     q, c = rows_on_grid(queries, unit[0]), rows_on_grid(candidates, unit[1])
@@ -91,54 +97,112 @@ def chance_levels(gallery: int, positives: np.ndarray) -> dict[str, float]:
     return {name: middle if METRICS[name].aggregate == "median" else value for name, value in expected.items()}
 
 
+@dataclass(frozen=True)
+class Tests:
+    """What all seeds share, of each test video: its group, int64 [videos], and how many positives it has, likewise."""
+
+    groups: np.ndarray
+    positives: np.ndarray
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of one seed's ranks: every metric, and those of the resamples (`eval.bootstrap.resampled`)."""
+
+    values: dict[str, float]
+    resampled: np.ndarray
+
+
+def settled(config: Config) -> dict[str, Any]:
+    """Return the record of the near-duplicates (pipeline.duplicates).
+
+    UserError if it is missing, or was made with other settings than the configuration's or of another cache.
+    """
+    path = config.paths.duplicates
+    record: dict[str, Any] | None = read_json(path)
+    if record is None:
+        raise UserError(f"{path} does not exist; run `snakemake duplicates …`")
+    on, view = config.duplicates.on, open_features(config.paths)
+    names = {"audio": config.heads.audio, "video": config.heads.video}
+    chosen = {modality: name for modality, name in names.items() if on in (modality, "both")}
+    wanted = {
+        "duplicates.on": ("on", on),
+        "duplicates.threshold": ("threshold", config.duplicates.threshold),
+        "heads.audio and heads.video": ("backbones", chosen),
+        "the cache's keys": ("keys", {name: view.key(name) for name in chosen.values()}),
+    }
+    for what, (key, value) in wanted.items():
+        if record.get(key) != value:
+            raise UserError(
+                f"{path} was made with {key}: {record.get(key)}, but {what} now: {value}. "
+                f"Delete {path} and run `snakemake duplicates …`"
+            )
+    return record
+
+
+def positives_of(group: np.ndarray) -> np.ndarray:
+    """Return how many positives each video has, itself among them: int64 [n], of groups int64 [n].
+
+    UserError beyond MOST_POSITIVES, for which every query would need that many numbers.
+    """
+    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
+    if count.max(initial=0) > MOST_POSITIVES:
+        raise UserError(
+            f"a group of duplicates has {count.max()} test videos, more than the {MOST_POSITIVES} that can count as "
+            "right answers: they are hardly one video. Look at duplicates/duplicates.csv; a higher "
+            "`duplicates.threshold` breaks chains of videos each a little like the next. Then run `snakemake "
+            "evaluate_duplicates …`"
+        )
+    return count[number]
+
+
 def evaluate(config: Config, name: str) -> dict[str, Any]:
     """Measure one experiment both ways over all its seeds, write the JSON and return it."""
     paths, e = config.paths, config.eval
-    found: dict[tuple[str, str], list[np.ndarray]] = {(d, way): [] for d in DIRECTIONS for way in WAYS}
+    record = settled(config)
+    tests: Tests | None = None
+    by_seed: dict[tuple[str, str], list[Summary]] = {(d, way): [] for d in DIRECTIONS for way in WAYS}
     for training in runs(config, name):
         test, _ = load_test(config, name, training)
         audio, video, _ = test.level("video")
         group = read_groups(paths.duplicates_table, test.table["row"].to_numpy())
+        tests = Tests(test.groups, positives_of(group))
         strict = ranks(audio, video, unit=test.unit)
         sides = ((audio, video, test.unit), (video, audio, test.unit[::-1]))
         for direction, own, (queries, candidates, unit) in zip(DIRECTIONS, strict, sides, strict=True):
-            found[direction, "strict"].append(own)
-            found[direction, "with_duplicates"].append(all_ranks(queries, candidates, own, group, unit))
-    size = test.table.num_rows
-    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
-    positives = count[number]
+            every = all_ranks(queries, candidates, own, group, unit)
+            for way, rank in zip(WAYS, (own, every), strict=True):
+                values = resampled(rank, test.groups, e.bootstrap, e.seed)
+                by_seed[direction, way].append(Summary(summary(rank), values))
+    assert tests is not None, "heads.seeds has at least one seed"
+    size = len(tests.groups)
     results = []
     for direction in DIRECTIONS:
         line: dict[str, Any] = {"direction": direction}
         for way in WAYS:
-            levels = chance(size) if way == "strict" else chance_levels(size, positives)
-            line[way] = _metrics(found[direction, way], test.groups, levels, e.bootstrap, e.seed)
+            levels = chance(size) if way == "strict" else chance_levels(size, tests.positives)
+            line[way] = _metrics(by_seed[direction, way], tests.groups, levels)
         results.append(line)
-    record = read_json(paths.duplicates) or {}
     written = {
         "experiment": name,
         "seeds": config.heads.seeds,
-        "on": record.get("on"),
-        "threshold": record.get("threshold"),
+        "on": record["on"],
+        "threshold": record["threshold"],
         "duplicates": hashlib.sha256(paths.duplicates_table.read_bytes()).hexdigest(),
         "gallery": size,
-        "videos": int((positives > 1).sum()),
+        "videos": int((tests.positives > 1).sum()),
         "results": results,
     }
     write_json(paths.eval(name) / "duplicates.json", written)
     return written
 
 
-def _metrics(
-    by_seed: list[np.ndarray], groups: np.ndarray, levels: dict[str, float], resamples: int, seed: int
-) -> dict[str, dict[str, float]]:
+def _metrics(by_seed: list[Summary], groups: np.ndarray, levels: dict[str, float]) -> dict[str, dict[str, float]]:
     """Return every metric's mean over the seeds, with its interval over groups and its chance level."""
-    values = np.mean([resampled(rank, groups, resamples, seed) for rank in by_seed], axis=0)
-    interval = metric_intervals(values, len(np.unique(groups)))
-    summaries = [summary(rank) for rank in by_seed]
+    interval = metric_intervals(np.mean([seed.resampled for seed in by_seed], axis=0), len(np.unique(groups)))
     return {
         name: {
-            "value": float(np.mean([of_seed[name] for of_seed in summaries])),
+            "value": float(np.mean([seed.values[name] for seed in by_seed])),
             "low": interval[name][0],
             "high": interval[name][1],
             "chance": levels[name],

@@ -168,8 +168,12 @@ class Embeddings:
     record: dict[str, Any]
 
 
-def embeddings_record(run: Run, keys: dict[str, str]) -> dict[str, Any]:
-    """Return the record of one seed's embeddings. Raises UserError if missing or of other cache keys than `keys`."""
+def embeddings_record(run: Run, keys: dict[str, str], videos: int | None = None) -> dict[str, Any]:
+    """Return the record of one seed's embeddings.
+
+    Raises UserError if it is missing, of another experiment or seed, of other cache keys than `keys` or, where it is
+    given, of another number of `videos`.
+    """
     path = run.folder / "embeddings.json"
     record: dict[str, Any] | None = read_json(path)
     if record is None:
@@ -179,6 +183,15 @@ def embeddings_record(run: Run, keys: dict[str, str]) -> dict[str, Any]:
             f"{path}: the embeddings are of the cache keys {_short(record['keys'])}, the cache has {_short(keys)}. "
             "Train again: `snakemake train …`."
         )
+    # What is not in a record cannot differ: earlier versions wrote less.
+    of, asked = (record.get("experiment", run.experiment), record.get("seed", run.seed)), (run.experiment, run.seed)
+    if of != asked:
+        raise UserError(
+            f"{path} is of the experiment '{of[0]}' with seed {of[1]}, not of '{asked[0]}' with seed {asked[1]}; "
+            "run `snakemake embeddings …`"
+        )
+    if videos is not None and record["videos"] != videos:
+        raise UserError(f"{path} is of {record['videos']} videos, the cache has {videos}; run `snakemake embeddings …`")
     return record
 
 

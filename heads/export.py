@@ -5,8 +5,8 @@
 
 Reads the manifest and the embeddings (heads/embed.py) of the first of `heads.seeds`; writes FILE, which must not exist
 yet: a flat index (exact search) of inner products of unit vectors, which are cosines, under ids: a video's `row` in the
-manifest, or for segments row · segments + segment. Videos without an embedding are left out. The lengths of embeddings
-with `normalise: false` are lost.
+manifest, or for segments row · segments + segment. Videos without an embedding are left out, and embeddings that are
+zero, which have no direction. The lengths of embeddings with `normalise: false` are lost.
 
     index = faiss.read_index("audio.faiss")            # pip install faiss-cpu; not needed to write the file
     cosines, rows = index.search(queries, 10)          # queries: float32 [n, embedding], of unit length
@@ -45,14 +45,16 @@ def vectors(source: Source, rows: np.ndarray, level: str) -> Iterator[tuple[np.n
     for start in progress(range(0, len(rows), BLOCK), -(-len(rows) // BLOCK), "export", "blocks"):
         part = rows[start : start + BLOCK]
         block = source.read(part).astype(np.float32)
-        good = good_segments(block)
+        good = good_segments(block) & block.any(axis=2)
         block[good] = _unit(block[good])
         if level == "segment":
             video, segment = np.nonzero(good)
             yield part[video] * segments + segment, block[good]
         else:
             some = good.any(axis=1)
-            yield part[some], _unit(segment_mean(block[some], good[some]))
+            means = segment_mean(block[some], good[some])
+            directed = means.any(axis=1)
+            yield part[some][directed], _unit(means[directed])
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -87,7 +89,8 @@ def _header(width: int, count: int) -> bytes:
 def export(results: Path, path: Path, experiment: str, modality: str, level: str, split: Split | None) -> int:
     """Write the index; return the number of its vectors.
 
-    UserError if the embeddings are missing or of other cache keys, for another ending, and for a `path` that exists.
+    UserError if the embeddings are missing, of other cache keys or of other videos, for another ending, and for a
+    `path` that exists.
     """
     if path.suffix != ".faiss":
         raise UserError(f"{path}: the name of an index ends in .faiss")
@@ -95,7 +98,7 @@ def export(results: Path, path: Path, experiment: str, modality: str, level: str
         raise UserError(f"{path} exists; delete it, or choose another name")
     config, features = read(Paths(results).config), open_features(results)
     training, sides = runs(config, experiment)[0], config.sides(experiment)
-    embeddings_record(training, {backbone: features.key(backbone) for backbone in sides.backbones})
+    embeddings_record(training, {backbone: features.key(backbone) for backbone in sides.backbones}, features.videos)
     source = open_embeddings(training, modality)
     backbones = sides.audio if modality == "audio" else sides.video
     rows = features.rows(split, valid=backbones)

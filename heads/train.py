@@ -5,7 +5,8 @@ the experiment's folder heads/EXPERIMENT/ (the first of `heads.seeds`) or heads/
   checkpoint.safetensors  the weights of the epoch with the lowest validation loss
   metrics.jsonl           one line an epoch, as it goes: losses beside their chance level and lowest possible value
   config.json             the experiment as it was run
-and, while it runs, work/heads/EXPERIMENT/SEED/: from there a killed training goes on when it is started again.
+and, while it runs, work/heads/EXPERIMENT/SEED/: from there a killed training goes on when it is started again. Removes
+embeddings.json of the training before: its embeddings are of the weights that are replaced.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def train_run(run: Run, data: dict[str, Data], description: About, state: Path) 
             data, experiment, description, state, lambda line: file.write(json.dumps(line, allow_nan=False) + "\n")
         )
     write_json(folder / "config.json", {"experiment": run.experiment, "seed": run.seed, **description.experiment})
+    # Before the new weights: what is embedded by other weights must not be searched or evaluated beside them.
+    (folder / "embeddings.json").unlink(missing_ok=True)
     save_checkpoint(folder / "checkpoint.safetensors", progress.best, progress.about)
     log.info("epoch %d is the best of %d", progress.about.epoch, len(progress.metrics))
 

@@ -12,7 +12,8 @@ A folder, by --format, with its card croissant.json (networks, weights and their
   hf           Parquet files by split that datasets.load_dataset("FOLDER") opens
 
 Reads a finished cache; writes FILE or FOLDER, which must not exist yet, with the videos that have features of every
-chosen backbone, in the order of their rows: the manifest's columns (`row` among them) and the features, float16.
+chosen backbone, in the order of their rows: the manifest's columns (`row` among them; in a folder, which is made to be
+shared, without `path`) and the features, float16.
 Nothing is pickled. An export that was interrupted leaves nothing. An experiment's embeddings go into a FAISS index by
 `python -m heads.export`.
 """
@@ -92,7 +93,8 @@ def export(
     rows = features.rows(split, valid=() if everything else backbones)
     if not len(rows):
         raise UserError(f"{features.folder} has no video with features of {backbones} in the split '{split}'")
-    selection = Selection(features, backbones, rows)
+    # A folder is made to be shared: where the videos lie on this machine is nobody else's business.
+    selection = Selection(features, backbones, rows, paths=bool(chosen.endings))
     if chosen.endings:
         with replacing(path) as temporary:
             chosen.write(temporary, selection)

@@ -181,7 +181,7 @@ def _run(own: Config, modules: list[list[str]]) -> None:
         for process, module, log in started:
             if process.wait():
                 printed = log.read_text(encoding="utf-8", errors="replace")
-                _, mark, message = printed.rpartition("error: ")
+                _, mark, message = f"\n{printed}".rpartition("\nerror: ")
                 if process.returncode == 2 and mark:
                     raise UserError(message.strip())
                 raise RuntimeError(f"{module} ended with {process.returncode}:\n{printed[-3000:]}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import logging
 import os
@@ -53,8 +54,7 @@ def arguments() -> ArgumentParser:
 def main() -> None:
     """Command line."""
     given = arguments().parse_args()
-    if given.json is not None and given.json == given.csv:
-        raise UserError(f"--json and --csv: both are {given.json}; give one of them another file")
+    refuse_same_targets({f"--{name}": getattr(given, name) for name in ("json", "csv", "html")})
     query = Query(read(given.config), given.experiment, given.seed, given.threads)
     if any(query.record["random_weights"].values()):
         names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)
@@ -81,6 +81,19 @@ def main() -> None:
 
         write_text(Path(given.html), page(query, answers))
     refuse_nothing(answers)
+
+
+def refuse_same_targets(targets: dict[str, str | None]) -> None:
+    """Raise UserError if two options name one file, however it is spelled, or if --html names the standard output.
+
+    targets: {option: its value, None if it was not given}.
+    """
+    if targets["--html"] == "-":
+        raise UserError("--html -: a page is not printed; give it a file, such as answers.html")
+    chosen = {option: target for option, target in targets.items() if target is not None}
+    for (a, first), (b, second) in itertools.combinations(chosen.items(), 2):
+        if first == second or (os.path.realpath(first) == os.path.realpath(second) and "-" not in (first, second)):
+            raise UserError(f"{a} and {b}: both are {second}; give one of them another file")
 
 
 def write_text(path: Path, text: str) -> None:

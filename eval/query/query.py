@@ -43,6 +43,7 @@ ACROSS: tuple[tuple[Modality, Modality], ...] = (("audio", "video"), ("video", "
 WITHIN: tuple[tuple[Modality, Modality], ...] = (("audio", "audio"), ("video", "video"))
 COLUMNS = ["video_id", "path", "artist", "title", "split", "status"]
 NAMES_SHOWN = 5
+NO_DIRECTION = "the projection head gives no segment of it a direction"
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,7 @@ class Query:
         self.sides = self.config.sides(experiment)
         self._view = open_features(self.config.paths, self.threads)
         self.keys = {name: self._view.key(name) for name in self.sides.backbones}
-        self.record = embeddings_record(self.run, self.keys)
-        if self.record["videos"] != self._view.videos:
-            raise UserError(
-                f"{self.run.folder / 'embeddings.json'} is of {self.record['videos']} videos, the cache has "
-                f"{self._view.videos}; run `snakemake embeddings …`"
-            )
+        self.record = embeddings_record(self.run, self.keys, self._view.videos)
         self._stored = {modality: open_embeddings(self.run, modality) for modality in MODALITIES}
         self._table = read_manifest(self.config.paths.manifest, COLUMNS).slice(0, self._view.videos)
         self._starts = self._view.start()
@@ -248,7 +244,11 @@ class Query:
         paths, size = self.config.paths, self.config.shard_videos
         records = [read_record(paths.done(name, asked.row // size)) for name in self._side(modality)]
         failures = [f for record in records if record is not None for f in record.failures if f.row == asked.row]
-        asked.failures[modality] = failures
+        asked.failures[modality] = failures or [self._without_direction(asked)]
+
+    def _without_direction(self, asked: _Asked) -> Failure:
+        """Return why a query whose features were read cannot be compared."""
+        return Failure(-1 if asked.row is None else asked.row, self._id_of(asked), "not_finite", NO_DIRECTION)
 
     def _side(self, modality: Modality) -> tuple[str, ...]:
         return self.sides.audio if modality == "audio" else self.sides.video
@@ -275,8 +275,7 @@ class Query:
                     if good_ones(segments).any():
                         one.segments[modality] = segments
                     else:
-                        message = "the projection head gives no segment of this file a direction"
-                        one.failures[modality] = [Failure(-1, self._id_of(one), "not_finite", message)]
+                        one.failures[modality] = [self._without_direction(one)]
 
     def _id_of(self, asked: _Asked) -> str:
         """Return the id that a file's segments are drawn by: its own in the collection, or its name without suffix."""

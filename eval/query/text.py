@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from config.cli import printable
 from eval.query.query import Answer, Query, Search
 from eval.query.scan import Level
 from pipeline.features import Split
@@ -112,9 +113,3 @@ def minutes(seconds: float) -> str:
     """Format seconds as a player shows them: `1:02.5`."""
     tenths = round(seconds * 10)
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
-
-
-def printable(text: str | None, most: int = 60) -> str:
-    """Return a text for a terminal: without control characters, and shortened."""
-    shown = "".join(c if c.isprintable() else "�" for c in text or "")
-    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -13,8 +13,12 @@ of one video have different segments unless their ids are equal: the segments' p
 found is one song with one look, at whatever seconds; a video of which half is cut off may be missed, and takes of one
 song in one scene may be merged. docs/performance.md has measurements.
 
+With `both`, the default, a copy of half the size is mostly missed (docs/performance.md: 1 of 6 rendered videos). `--on
+audio` finds it, and with it the same song under other pictures.
+
 --write-groups FILE writes `video_id,group` for your table's column `group`, which is the unit of splits: groups or
-artists that share duplicates are joined, with all their videos.
+artists that share duplicates are joined, with all their videos. The file has every group, also those that your table
+had: replace the column by it.
 """
 
 from __future__ import annotations

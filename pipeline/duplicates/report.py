@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from config.cli import printable
 from config.files import replacing, write_json
 from config.paths import Paths
 from data.splits import NAMES
@@ -133,7 +134,7 @@ def words(written: dict[str, Any], table: Path) -> list[str]:
         )
     for example in written["examples"][:SHOWN]:
         more = ", …" if example["videos"] > len(example["ids"]) else ""
-        lines.append(f"  {example['videos']}: {', '.join(example['ids'])}{more}")
+        lines.append(f"  {example['videos']}: {', '.join(map(printable, example['ids']))}{more}")
     drawn = written["random_pairs"]
     lines.append(
         f"of {drawn['pairs']} pairs drawn at random {drawn['alike']} are that alike; one in 1,000 has a similarity "

@@ -47,15 +47,23 @@ def join(manifest: pa.Table, duplicates: list[np.ndarray]) -> Units:
 
 
 def write_groups(path: Path, manifest: pa.Table, units: Units) -> int:
-    """Write `video_id,group` of every video of a joined group; return their number. UserError if the file exists."""
+    """Write the whole column `group` as `video_id,group`; return how many videos have one.
+
+    A video of a joined group has the name of that group, every other one the `group` that the table of videos gave it;
+    videos with neither are left out. UserError if the file exists.
+    """
     refuse_existing(path)
-    ids = manifest["video_id"].to_pylist()
-    rows = np.flatnonzero(units.joined).tolist()
+    ids, given = manifest["video_id"].to_pylist(), manifest["group"].to_pylist()
+    groups = [
+        f"same as row {first}" if joined else group
+        for first, joined, group in zip(units.first.tolist(), units.joined.tolist(), given, strict=True)
+    ]
+    named = [(video_id, group) for video_id, group in zip(ids, groups, strict=True) if group]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("video_id", "group"))
-        writer.writerows((ids[row], f"same as row {int(units.first[row])}") for row in rows)
-    return len(rows)
+        writer.writerows(named)
+    return len(named)
 
 
 def refuse_existing(path: Path) -> None:

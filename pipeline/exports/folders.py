@@ -16,6 +16,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -122,7 +123,7 @@ def to_hf(folder: Path, selection: Selection) -> None:
             rows = part.rows[start : start + PARQUET_VIDEOS]
             path = folder / "data" / f"{split}-{number:05d}-of-{len(starts):05d}.parquet"
             with pq.ParquetWriter(path.absolute(), schema, compression="none", use_dictionary=False) as writer:
-                for _, labels, read in Selection(part.features, part.backbones, rows).blocks():
+                for _, labels, read in replace(part, rows=rows).blocks():
                     columns = labels.columns
                     for block in read.values():
                         flat = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), block.shape[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,11 +25,14 @@ class Selection:
     features: Features
     backbones: list[str]
     rows: np.ndarray
+    paths: bool = True
+    """Whether the labels have the column `path`, which names files of this machine."""
 
     @cached_property
     def labels(self) -> pa.Table:
         """The manifest's rows of these videos, in their order."""
-        return self.features.labels(self.rows)
+        labels = self.features.labels(self.rows)
+        return labels if self.paths else labels.drop_columns(["path"])
 
     def blocks(self) -> Iterator[tuple[slice, pa.Table, dict[str, np.ndarray]]]:
         """Yield (slice of the selection, labels, {backbone: float16 [videos, segments, dim]}), BLOCK videos at a time.
@@ -46,7 +49,7 @@ class Selection:
         """Return the videos of each split that has any, `train` first. Retired videos are in none."""
         split = np.array(self.labels["split"].to_pylist(), object)
         present = [name for name in NAMES if (split == name).any()]
-        return {name: Selection(self.features, self.backbones, self.rows[split == name]) for name in present}
+        return {name: replace(self, rows=self.rows[split == name]) for name in present}
 
     def shape(self, backbone: str) -> tuple[int, int]:
         """Return segments and dim of a backbone's features."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.cli import UserError
 from data.manifest import read_manifest
-from eval.duplicates import all_ranks, chance_levels, evaluate, read_groups
+from eval.duplicates import all_ranks, chance_levels, evaluate, positives_of, read_groups
 from eval.ranks import ranks, rows_on_grid
 from eval.retrieval import retrieval
 from heads.embed import embed
@@ -89,7 +89,9 @@ def trained(tmp_path_factory):
         writer = csv.writer(file)
         writer.writerow(("group", "row"))
         writer.writerows((number, row) for number, members in groups.items() for row in members)
-    config.paths.duplicates.write_text(json.dumps({"on": "both", "threshold": 0.9}))
+    keys = {"musicnn": "a" * 64, "r2plus1d": "b" * 64}
+    about = {"on": "both", "threshold": 0.65, "backbones": {"audio": "musicnn", "video": "r2plus1d"}, "keys": keys}
+    config.paths.duplicates.write_text(json.dumps(about))
     return config
 
 
@@ -97,7 +99,7 @@ def test_both_ways_stand_side_by_side(trained):
     written = evaluate(trained, "baseline")
     assert written == json.loads((trained.paths.eval("baseline") / "duplicates.json").read_text())
     # A duplicate in the train split is no candidate.
-    assert written["videos"] == 5 and (written["on"], written["threshold"]) == ("both", 0.9)
+    assert written["videos"] == 5 and (written["on"], written["threshold"]) == ("both", 0.65)
     strict = {r["direction"]: r["metrics"] for r in retrieval(trained, "baseline")["results"] if r["level"] == "video"}
     for line in written["results"]:
         for name, metric in METRICS.items():
@@ -114,3 +116,33 @@ def test_both_ways_stand_side_by_side(trained):
 def test_groups_must_have_been_found(tmp_path):
     with pytest.raises(UserError, match="duplicates.csv does not exist; run `snakemake duplicates"):
         read_groups(tmp_path / "duplicates.csv", np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"on": "audio"}, "made with on: audio, but duplicates.on now: both. Delete .*snakemake duplicates"),
+        ({"threshold": 0.9}, "made with threshold: 0.9, but duplicates.threshold now: 0.65"),
+        ({"backbones": {"audio": "x", "video": "r2plus1d"}}, "but heads.audio and heads.video now"),
+        ({"keys": {"musicnn": "c" * 64, "r2plus1d": "b" * 64}}, "but the cache's keys now"),
+    ],
+)
+def test_duplicates_of_other_settings_are_refused(trained, changed, words):
+    path = trained.paths.duplicates
+    kept = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(kept) | changed))
+        with pytest.raises(UserError, match=words):
+            evaluate(trained, "baseline")
+        path.unlink()
+        with pytest.raises(UserError, match="duplicates.json does not exist; run `snakemake duplicates"):
+            evaluate(trained, "baseline")
+    finally:
+        path.write_text(kept)
+
+
+def test_a_group_beyond_measure_is_refused():
+    assert positives_of(np.array([0, 0, -1, 1000, 0])).tolist() == [3, 3, 1, 1, 3]
+    assert positives_of(np.zeros(1000, int)).tolist() == [1000] * 1000
+    with pytest.raises(UserError, match="has 1001 test videos.*a higher `duplicates.threshold` breaks chains"):
+        positives_of(np.zeros(1001, int))

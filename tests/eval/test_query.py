@@ -7,20 +7,22 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
-from config.cli import UserError
+from config.cli import UserError, printable
 from config.files import read_json, write_json
 from config.heads import ModalityHead
 from config.model import Config
 from data.manifest import read_manifest, write_manifest
 from eval.query import __main__ as command
-from eval.query.query import Query
-from eval.query.text import COLUMNS, minutes, printable
+from eval.query.query import NO_DIRECTION, Query
+from eval.query.text import COLUMNS, minutes
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from heads.embed import embed
@@ -109,6 +111,15 @@ def test_a_video_that_could_not_be_read_says_why(config: Config) -> None:
     assert [failure.reason for failure in answer.failures["video"]] == ["no_video_stream"]
 
 
+def test_a_video_without_direction_says_why(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = Query(config, "baseline")
+    stored = query._stored["video"]
+    zeros = SimpleNamespace(read=lambda rows: np.zeros((len(rows), *stored.shape[1:]), np.float16))
+    monkeypatch.setitem(query._stored, "video", zeros)
+    assert [f.message for f in query._asked("v0000").failures["video"]] == [NO_DIRECTION]
+    assert [f.reason for f in query._asked("v0002").failures["video"]] == ["no_video_stream"]
+
+
 def test_the_level_of_segments_is_another_ranking(config: Config) -> None:
     query = Query(config, "baseline")
     whole, moments = (query.search("v0001", level=level).searches[0] for level in ("video", "segment"))
@@ -172,8 +183,14 @@ def test_the_outputs_say_the_same(
     assert "not searched by its video: no_video_stream: planted" in printed
     assert "its own video has rank" in printed and "by chance 99.5" in printed
 
-    with pytest.raises(UserError, match="--json and --csv: both are -"):
-        ran(config, monkeypatch, "v0000", "--json", "-", "--csv", "-")
+    for targets, words in (
+        ("--json - --csv -", "--json and --csv: both are -"),
+        (f"--json {tmp_path}/x --html {tmp_path}/./x", r"--json and --html: both are .*/\./x; give one of them"),
+        (f"--csv {tmp_path}/x --html {tmp_path}/x", "--csv and --html: both are"),
+        ("--html -", "--html -: a page is not printed; give it a file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ran(config, monkeypatch, "v0000", *targets.split())
     ran(config, monkeypatch, "v0000", "--json", "-")
     check_schema(json.loads(capsys.readouterr().out))
 

@@ -13,7 +13,7 @@ import zarr
 from config.cli import UserError
 from config.files import read_json, write_json
 from heads import export as module
-from heads.export import export
+from heads.export import export, vectors
 from pipeline.features import open_features
 from tests.support.commands import execute
 from tests.support.simulate import simulate
@@ -39,7 +39,7 @@ def results(tmp_path_factory):
         group.create_array(modality, data=block.astype(np.float16))
     features = open_features(folder)
     keys = {name: features.key(name) for name in features.backbones}
-    write_json(config.paths.heads("baseline") / "embeddings.json", {"keys": keys})
+    write_json(config.paths.heads("baseline") / "embeddings.json", {"keys": keys, "videos": VIDEOS})
     return folder
 
 
@@ -70,6 +70,17 @@ def test_segments_have_ids_of_their_own(results, tmp_path):
     assert set(faiss.vector_to_array(index.id_map).tolist()) == ids and count == len(ids) == index.ntotal
 
 
+@pytest.mark.parametrize("level", ["video", "segment"])
+def test_what_has_no_direction_is_left_out(level):
+    block = np.zeros((4, 2, 3), np.float16)
+    block[1, 0], block[2, 0], block[2, 1], block[3] = [3, 4, 0], [1, 0, 0], [-1, 0, 0], np.nan
+    source = type("Source", (), {"shape": block.shape, "read": lambda self, rows: block[rows]})()
+    ids, units = (np.concatenate(parts) for parts in zip(*vectors(source, np.arange(4), level), strict=True))
+    # Row 2 has two opposite segments: each has a direction, their mean has none.
+    assert ids.tolist() == ([1] if level == "video" else [2, 4, 5])
+    np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1)
+
+
 def test_an_empty_split_is_an_empty_index(tmp_path):
     with open(tmp_path / "x.faiss", "wb") as file:
         assert module.write_index(file, 4, iter(())) == 0
@@ -88,7 +99,10 @@ def test_mistakes_are_named(results, tmp_path):
     record = results / "heads" / "baseline" / "embeddings.json"
     kept = read_json(record)
     try:
-        write_json(record, {"keys": kept["keys"] | {"musicnn": "other"}})
+        write_json(record, kept | {"videos": 50})
+        with pytest.raises(UserError, match="is of 50 videos, the cache has 60; run `snakemake embeddings"):
+            export(results, tmp_path / "x.faiss", "baseline", "audio", "video", None)
+        write_json(record, kept | {"keys": kept["keys"] | {"musicnn": "other"}})
         with pytest.raises(UserError, match="the embeddings are of the cache keys"):
             export(results, tmp_path / "x.faiss", "baseline", "audio", "video", None)
         record.unlink()

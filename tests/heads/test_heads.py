@@ -23,9 +23,9 @@ from heads import checkpoint
 from heads import dataset as memory
 from heads import fit as training
 from heads.checkpoint import load_checkpoint, read_tensors
-from heads.embed import embed, load_embeddings
+from heads.embed import embed, embeddings_record, load_embeddings
 from heads.features import load_features
-from heads.runs import runs
+from heads.runs import Run, runs
 from heads.train import train
 from tests.support.commands import ROOT, execute
 from tests.support.simulate import simulate
@@ -290,6 +290,23 @@ def test_embeddings_are_the_heads_of_the_features(trained: Config) -> None:
     assert json.loads((folder / "embeddings.json").read_text()) == record
     assert embed(trained, "small") == [record]
     assert not list(folder.glob("*wip*"))
+
+
+def test_new_heads_leave_no_embeddings_of_the_old_ones(tmp_path: Path) -> None:
+    config = small_cache(tmp_path, heads={"seeds": [1, 2]})
+    keys = {"musicnn": "a" * 64, "r2plus1d": "b" * 64}
+    train(config, "small")
+    embed(config, "small")
+    first, second = runs(config, "small")
+    assert embeddings_record(second, keys, 300)["seed"] == 2
+    with pytest.raises(UserError, match=r"'small' with seed 2, not of 'small' with seed 7; run `snakemake embeddings"):
+        embeddings_record(Run("small", 7, second.folder), keys)
+    with pytest.raises(UserError, match=r"'small' with seed 1, not of 'other' with seed 1; run `snakemake embeddings"):
+        embeddings_record(Run("other", 1, first.folder), keys)
+    train(config, "small")
+    for run in (first, second):
+        with pytest.raises(UserError, match=r"embeddings\.json does not exist"):
+            embeddings_record(run, keys)
 
 
 def test_embed_refuses_heads_of_other_features(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.duplicates import report, search
 from pipeline.duplicates.__main__ import duplicates
 from pipeline.duplicates.search import Components, by_segments, chamfer
 from pipeline.duplicates.space import Space, Stored, fit, unit
-from pipeline.duplicates.units import join
+from pipeline.duplicates.units import join, write_groups
 from pipeline.features import open_features
 from tests.support.commands import execute
 from tests.support.simulate import simulate
@@ -138,6 +138,18 @@ def test_groups_keep_copies_and_their_artists_in_one_split(tmp_path):
         split = dict(zip(ids, merged["split"].to_pylist(), strict=True))
         for group in set(groups.values()):
             assert len({split[name] for name, of in groups.items() if of == group}) == 1
+
+
+def test_the_file_has_groups_of_before_too(tmp_path):
+    """A second run with the first one's column keeps its groups, also where it finds nothing more."""
+    given = ["mine", "mine", None, "same as row 3", "same as row 3", None]
+    table = pa.table({"video_id": list("uvwxyz"), "artist": pa.nulls(6, pa.string()), "group": given})
+    assert write_groups(tmp_path / "a.csv", table, join(table, [])) == 4
+    assert write_groups(tmp_path / "b.csv", table, join(table, [np.array([1, 2])])) == 5
+    same = "x,same as row 3\ny,same as row 3\n"
+    assert (tmp_path / "a.csv").read_text() == "video_id,group\nu,mine\nv,mine\n" + same
+    joined = "".join(f"{name},same as row 0\n" for name in "uvw")
+    assert (tmp_path / "b.csv").read_text() == "video_id,group\n" + joined + same
 
 
 def test_joining_is_transitive_through_artists():
@@ -271,7 +283,8 @@ def test_a_long_chain_is_pointed_at():
         "across_splits": {"groups": 0, "videos": {}},
         "random_pairs": {"pairs": 9, "alike": 0, "quantiles": {"0.999": 0.4}},
     }
-    rest |= {"examples": []}
+    rest |= {"examples": [{"videos": 2, "ids": ["a\x1b[2J", "b"]}]}
+    assert "a\x1b" not in " ".join(report.words({**about, **rest}, Path("d.csv")))
     assert "THE LARGEST GROUP HAS 50 VIDEOS" in report.words({**about, **rest}, Path("d.csv"))[-1]
     assert "LARGEST GROUP" not in " ".join(report.words({**about, **rest, "largest": 20}, Path("d.csv")))
 

