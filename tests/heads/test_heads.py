@@ -298,7 +298,7 @@ def test_new_heads_leave_no_embeddings_of_the_old_ones(tmp_path: Path) -> None:
     train(config, "small")
     embed(config, "small")
     first, second = runs(config, "small")
-    assert embeddings_record(second, keys, 300)["seed"] == 2
+    assert embeddings_record(second, keys, 200)["seed"] == 2
     with pytest.raises(UserError, match=r"'small' with seed 2, not of 'small' with seed 7; run `snakemake embeddings"):
         embeddings_record(Run("small", 7, second.folder), keys)
     with pytest.raises(UserError, match=r"'small' with seed 1, not of 'other' with seed 1; run `snakemake embeddings"):
