@@ -21,6 +21,7 @@ import av
 import numpy as np
 
 from config.cli import UserError, parser, run
+from config.processes import usual_scheduling
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 SECONDS = 240.0
@@ -155,7 +156,7 @@ def _write(folder: Path, file: File, seconds: float) -> None:
     path = path_of(folder, file)
     partial = path.with_name(path.name + ".wip")
     block = min(BLOCK, seconds)
-    with av.open(str(partial), "w", format=file.suffix) as out:
+    with usual_scheduling(), av.open(str(partial), "w", format=file.suffix) as out:
         options = {**file.options, **({"svtav1-params": f"keyint={file.gop}"} if file.codec == "libsvtav1" else {})}
         video: Any = out.add_stream(file.codec, rate=FPS, options=options)
         audio: Any = out.add_stream(file.audio_codec, rate=file.rate)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
@@ -17,6 +18,23 @@ from config.cli import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@contextmanager
+def usual_scheduling() -> Iterator[None]:
+    """Give all threads of this process the scheduling policy back that it has now.
+
+    SVT-AV1's encoder makes the thread that opens it real-time (SCHED_FIFO, 99) where it may, as root, and leaves it so.
+    Threads and processes that are started later inherit that: a few of them take all cores, and one that spins waits
+    for ever.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(int(thread), policy, parameters)
 
 
 def parallel(

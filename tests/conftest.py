@@ -83,6 +83,16 @@ def metrics_stay() -> Iterator[None]:
     assert list(METRICS.items()) == before
 
 
+@pytest.fixture(autouse=True)
+def scheduling_stays() -> Iterator[None]:
+    """Fail a test that leaves this process real-time: it and all that it starts would take the machine from others."""
+    before, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    after = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, before, parameters)
+    assert after == before, "use config.processes.usual_scheduling where an encoder is opened"
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
     """A small demo, run once from nothing: (folder, configuration)."""

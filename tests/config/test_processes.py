@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
 from config.cli import UserError
-from config.processes import parallel
+from config.processes import parallel, usual_scheduling
 from tests.support.commands import ROOT
 
 PARENT = """
@@ -86,3 +88,20 @@ def _kill_at_seven(number: int) -> None:
     if number == 7:
         time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_encoder_of_av1_leaves_nothing_real_time(tmp_path: Path) -> None:
+    """SVT-AV1 does so as root: processes that tests started then took all cores, and CI stood still."""
+
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+    before = policies()
+    with usual_scheduling(), av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream: Any = out.add_stream("libsvtav1", rate=25, options={"preset": "12"})
+        stream.width = stream.height = 64
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # shows something where SVT-AV1 may not do it
+    assert policies() == before

@@ -15,6 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
+from config.processes import usual_scheduling
+
 # The grid's extent as shares of the frame: inside what a 112×112 crop of 128×171 leaves.
 TOP, BOTTOM, LEFT, RIGHT = 0.12, 0.88, 0.24, 0.76
 CORNERS = {(0, 0): 1, (0, 3): 0, (3, 0): 0, (3, 3): 0}
@@ -121,7 +123,7 @@ def write(
     keep: Callable[[Any], bool] = lambda packet: True,
 ) -> str:
     """Encode the streams into `path` and return it as text. `keep` can drop packets, to make gaps."""
-    with av.open(str(path), "w", format=format, options=options or {}) as container:
+    with usual_scheduling(), av.open(str(path), "w", format=format, options=options or {}) as container:
         packets: list[Any] = []
         for stream in streams:
             packets += list(_video(container, stream) if isinstance(stream, Video) else _audio(container, stream))
