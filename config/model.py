@@ -140,7 +140,13 @@ class Config(Section):
             )
 
     def check_sources(self) -> None:
-        """Raise UserError if `study.sources.others` names a backbone that is not there."""
+        """Raise UserError if `study.sources` names backbones that are not there, or its recipe those of its own."""
+        recipe = self.study.sources.recipe
+        if recipe.backbones("audio") or recipe.backbones("video"):
+            raise UserError(
+                "study.sources.recipe: names backbones of its own; its heads read `heads.audio` and `heads.video`. "
+                "Drop `backbones` of its `audio` and `video`, or set `heads.audio` and `heads.video`"
+            )
         for pair in self.study.sources.others:
             if missing := [name for name in pair if name not in self.backbones]:
                 raise UserError(

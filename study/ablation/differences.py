@@ -45,12 +45,12 @@ class Measured:
 
 
 def measure(ranks: Sequence[np.ndarray], groups: np.ndarray, resamples: int, seed: int) -> Measured:
-    """Measure an arm: `ranks` float [2, videos] of each seed, both directions; `groups` int64 [videos]."""
+    """Measure an arm: `ranks` float [directions, videos] of each seed; `groups` int64 [videos]."""
     drawn = [[resampled(direction, groups, resamples, seed) for direction in of_seed] for of_seed in ranks]
     summaries = []
     for of_seed in ranks:
-        audio, video = (summary(direction) for direction in of_seed)
-        summaries.append({name: (audio[name] + video[name]) / 2 for name in METRICS})
+        by_direction = [summary(direction) for direction in of_seed]
+        summaries.append({name: sum(one[name] for one in by_direction) / len(by_direction) for name in METRICS})
     return Measured(summaries, np.mean(drawn, axis=(0, 1)), ranks[0].shape[1], len(np.unique(groups)))
 
 

@@ -5,7 +5,8 @@ Reads study/ablation/trained.safetensors and the plan. Writes study/ablation.jso
             the other; values, and differences to the row before (`before_…`) and to the first model (`first_…`)
   single    each change alone, beside the first experiment
   achieved  the correlations that the pairing of rendered videos reached in the test split
-`mrr` and `median` (in percent of the gallery) are of whole test videos, means over both directions and the seeds, with
+`mrr` and `median` (in percent of the gallery) are of whole test videos, means over both directions and the seeds (the
+formula's `median` is video → audio alone, counted from 0, as the published code prints it for both directions), with
 95 % intervals by bootstrap over groups of test videos (`…_low`, `…_high`) and by Student's t over the seeds
 (`…_seeds_low`, `…_seeds_high`). `…_p` is the p-value of a difference in MRR, `…_holm` the same corrected for the number
 of comparisons of its source and column (study/ablation/differences.py).
@@ -13,6 +14,7 @@ of comparisons of its source and column (study/ablation/differences.py).
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,14 @@ import numpy as np
 from config.cli import parser, run
 from config.heads import Experiment
 from config.model import Config, read
+from eval.bootstrap import few_groups
 from heads.metrics import chance
 from study.ablation import text as words
 from study.ablation.arms import CHANGES, MODE, START, Arm
 from study.ablation.differences import Measured, difference, holm, measure, value
 from study.ablation.sources import Source, sources, train_mode_sides
 from study.ablation.train import PART, compared, name_of
-from study.answer import Answer, Row, write_answer
+from study.answer import Answer, Row, sentences, write_answer
 from study.trainings import Trained, read_trained
 
 FORMULA, TRUE = "published formula", "true rank"
@@ -52,13 +55,26 @@ class MeasuredSource:
         self.config, self.trained, self.source = config, trained, source
         self.groups = np.array(trained.same["groups"][source.name])
         self.chain, self.single = compared(config, source)
-        self.arms = {arm.name: self.measured(arm, "ranks") for arm in [*self.chain, *self.single]}
+        self.arms = {arm.name: self.measured(self.of_seeds(arm, "ranks")) for arm in [*self.chain, *self.single]}
+        self.formula = self.measured_formula(self.chain[0])
 
-    def measured(self, arm: Arm, tensor: str) -> Measured:
-        """Measure `ranks` or `formula` of an arm."""
+    def of_seeds(self, arm: Arm, tensor: str) -> list[np.ndarray]:
+        """Return a tensor of an arm for each seed, as float64."""
         names = [name_of(self.source.name, arm.name, seed) for seed in self.config.study.ablation.seeds]
-        numbers = [self.trained.tensors[f"{name}/{tensor}"].numpy().astype(np.float64) for name in names]
+        return [self.trained.tensors[f"{name}/{tensor}"].numpy().astype(np.float64) for name in names]
+
+    def measured(self, numbers: list[np.ndarray]) -> Measured:
+        """Measure ranks, float64 [directions, videos] of each seed."""
         return measure(numbers, self.groups, self.config.eval.bootstrap, self.config.eval.seed)
+
+    def measured_formula(self, arm: Arm) -> Measured:
+        """Measure the published formula of an arm, of which only the median means anything.
+
+        It counts from 0 and metrics from 1: one is added for them, and taken off the medians.
+        """
+        measured = self.measured([numbers[None] + 1 for numbers in self.of_seeds(arm, "published")])
+        seeds = [{"median": by_metric["median"] - 1} for by_metric in measured.seeds]
+        return dataclasses.replace(measured, seeds=seeds, values=measured.values - 1)
 
     def row(self, arm: Arm, step: str, setting: str) -> Row:
         """Return the values of an arm."""
@@ -85,8 +101,7 @@ class MeasuredSource:
 
     def formula_row(self) -> Row:
         """Return the first row: what the published formula says of the first model; it has no reciprocal rank."""
-        arm = self.chain[0]
-        measured = self.measured(arm, "formula")
+        measured = self.formula
         row: Row = {"source": self.source.name, "step": FORMULA, "setting": "", "gallery": measured.gallery}
         return (
             row
@@ -99,7 +114,7 @@ class MeasuredSource:
         a = self.config.study.ablation
         first, last = self.config.experiment(a.first), self.config.experiment(a.last)
         rows = [self.formula_row(), self.row(self.chain[0], TRUE, f"`{a.first}`")]
-        before = difference(self.arms[START], self.measured(self.chain[0], "formula"), "median")
+        before = difference(self.arms[START], self.formula, "median")
         rows[1]["before_median"] = before["difference"]
         rows[1] |= {f"before_median_{end}": before[end] for end in ("low", "high", "seeds_low", "seeds_high")}
         for previous, arm in zip(self.chain, self.chain[1:], strict=False):
@@ -149,6 +164,9 @@ def answer(config: Config) -> Answer:
         "single": [row for source in measured for row in source.singles()],
         "achieved": [row for source in measured for row in source.achieved()],
     }
+    few: list[str] = []
+    for source in measured:
+        few += few_groups(len(np.unique(source.groups)), f"the test split ({words.source_words(source.source.name)})")
     a = config.study.ablation
     return Answer(
         part=PART,
@@ -156,7 +174,7 @@ def answer(config: Config) -> Answer:
         question=f"Which change, on the way from `{a.first}` to `{a.last}`, makes the positive rank better?",
         findings=words.findings(config, tables),
         method=words.method(config, trained.same),
-        limits=words.limits(config, tables),
+        limits=words.limits(config, tables) + sentences(few),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=a.seeds,
         command="python -m study.ablation.measure --config RESULTS/config.json",

@@ -19,7 +19,8 @@ it, and beside the chain each change stands alone. Every training takes {steps} 
 with {checks} validations, of which the one with the lowest validation loss is kept; learning rate schedules are
 stretched over these steps. Sources: {sources}. {seeds} seeds, each with features simulated or videos paired anew; with
 one seed all arms see the same data. Ranks are true ranks of whole test videos among all test videos of the source, the
-mean over both directions; the first row is the published formula instead, on the same model as the second. The measure
+mean over both directions; the first row is the published formula instead, on the same model as the second: video →
+audio alone, counted from 0, as the published code prints it for both directions. The measure
 that was named beforehand is the mean reciprocal rank (MRR). Intervals are by {bootstrap} resamples of whole groups
 (artists) of test videos, the same ones for all arms, and by Student's t over the seeds, whose differences are paired. A
 difference counts if the larger of both p-values is at most {level:g}. Those of steps and of single changes are

@@ -2,8 +2,8 @@
 
 Reads the configuration, the cache and the manifest. Writes study/ablation/trained.safetensors: for every training
 SOURCE-ARM-SEED `ranks` float32 [2, test videos], the true ranks of whole test videos audio → video and video → audio,
-and `formula`, what the published formula gives for the same (counted from 1); in its metadata the best step and the
-losses of each, and what all depend on.
+and `published` float32 [test videos], what the published formula gives video → audio for the same embeddings, counted
+from 0 as everywhere (eval/published.py); in its metadata the best step and the losses of each, and what all depend on.
 
 Every training takes `study.ablation.steps` optimiser steps, whatever its batches: those that `repeat_step` takes count.
 At equally spaced steps the validation loss is computed, and the weights with the lowest one are kept. Schedules are
@@ -127,9 +127,7 @@ class AblationTrainer:
         audio, video = embedded(heads, features, "test", unit)
         tensors = {
             "ranks": torch.tensor(np.stack(ranks(audio, video, unit=unit)), dtype=torch.float32),
-            "formula": torch.tensor(
-                np.stack([published_formula(audio, video), published_formula(video, audio)]) + 1, dtype=torch.float32
-            ),
+            "published": torch.tensor(published_formula(video, audio), dtype=torch.float32),
         }
         return Outcome(tensors, facts | {"achieved": drawn.achieved.get("test")})
 
@@ -180,7 +178,7 @@ def train(config: Config, threads: int) -> None:
     ]
     groups = {source.name: opened.draw(source, settings.seeds[0]).groups.tolist() for source in used}
     same: dict[str, Any] = {
-        "version": 1,
+        "version": 2,
         "settings": settings.model_dump(mode="json"),
         "simulated": opened.spec.model_dump(include={"factors", "noise", "gallery"}),
         "dims": list(opened.dims),

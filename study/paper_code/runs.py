@@ -152,18 +152,7 @@ def true_ranks(audio: np.ndarray, video: np.ndarray, gallery: int) -> np.ndarray
     `audio`, `video`: [videos, dim]. Returns float64 [2, videos]: audio → video and video → audio (eval/ranks.py).
     """
     pairs = [
-        ranks(*same_length(audio[first : first + gallery], video[first : first + gallery]))
+        ranks(audio[first : first + gallery], video[first : first + gallery], unit=(False, False))
         for first in range(0, len(audio), gallery)
     ]
     return np.concatenate([np.stack(pair) for pair in pairs], axis=1)
-
-
-def same_length(audio: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give all rows of a side one length and keep all dot products, so that cosines rank as dot products do.
-
-    Each side gets a further dimension, zero on the other side (as Neyshabur & Srebro 2015, ICML, do for one side).
-    """
-    audio, video = audio.astype(np.float64), video.astype(np.float64)
-    a, v = (np.square(side).sum(axis=1, keepdims=True) for side in (audio, video))
-    missing_a, missing_v = np.sqrt(a.max() - a), np.sqrt(v.max() - v)
-    return np.hstack([audio, missing_a, np.zeros_like(a)]), np.hstack([video, np.zeros_like(v), missing_v])

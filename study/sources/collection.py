@@ -11,6 +11,7 @@ import numpy as np
 
 from config.cli import UserError
 from config.model import Config
+from config.study import Sources
 from data.groups import group_numbers
 from eval.ranks import unit_rows
 from pipeline.backbones.descriptors import BINS, DESCRIPTORS
@@ -42,6 +43,12 @@ def pairs_of(config: Config) -> list[tuple[str, str]]:
     return [(config.heads.audio, config.heads.video)] + [(a, v) for a, v in config.study.sources.others]
 
 
+def fewest_sources(settings: Sources) -> int:
+    """Return how many sources are needed for the folds and the folds inside them: two in each of the smallest parts, so
+    that every gallery has a negative."""
+    return 2 * settings.folds * settings.inner_folds
+
+
 def load(config: Config) -> Collection:
     """Read the collection. UserError where it has too few sources for the folds."""
     settings, features = config.study.sources, open_features(config.paths)
@@ -63,7 +70,7 @@ def load(config: Config) -> Collection:
     ]
     kept = np.array([i for i in range(len(rows)) if i not in twins], np.int64)
     sources = np.unique(group_numbers(videos)[kept], return_inverse=True)[1]
-    needed = 2 * settings.folds * settings.inner_folds
+    needed = fewest_sources(settings)
     if not len(kept) or sources.max() + 1 < needed:
         raise UserError(
             f"study.sources: {len(kept)} videos of {sources.max(initial=-1) + 1} sources can be used; {needed} sources "

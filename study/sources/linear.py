@@ -123,8 +123,11 @@ class Pair:
 def stand(similar: np.ndarray) -> np.ndarray:
     """Return where the positives, on the diagonal, stand among all: 0 first, 1 last, mean of both directions.
 
-    `similar` is [..., n, n] for n > 1 → float64 [..., n]; equal ones count half.
+    `similar` is [..., n, n] → float64 [..., n]; equal ones count half. Raises ValueError for n < 2: a gallery of one
+    video has no place but the first.
     """
+    if similar.shape[-1] < 2:
+        raise ValueError(f"a gallery of {similar.shape[-1]} videos: at least two are needed to rank them")
     own = np.diagonal(similar, axis1=-2, axis2=-1)
     places = []
     for line, axis in ((own[..., :, None], -1), (own[..., None, :], -2)):
@@ -145,6 +148,22 @@ def inside(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
     for row in pairings[1:]:
         # Random keys sorted inside each source: a random order of its videos.
         row[by_source] = np.lexsort((rng.random(len(sources)), sources))
+    return pairings
+
+
+def shifted(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw pairings in which no video with siblings has its own frames, after the true one: int64 [1 + count, videos].
+
+    Each source's videos stand in random order, and each gets the frames of the one a random number of places, from 1,
+    further round. A video alone in its source keeps its own.
+    """
+    by_source = np.argsort(sources, kind="stable")
+    pairings = np.tile(np.arange(len(sources)), (count + 1, 1))
+    for row in pairings[1:]:
+        order = np.lexsort((rng.random(len(sources)), sources))
+        for members in np.split(order, np.flatnonzero(np.diff(sources[by_source])) + 1):
+            if len(members) > 1:
+                row[members] = np.roll(members, rng.integers(1, len(members)))
     return pairings
 
 

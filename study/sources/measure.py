@@ -17,14 +17,15 @@ from threadpoolctl import threadpool_limits
 from config.cli import parser, progress, run
 from config.model import Config, read
 from config.processes import parallel
-from eval.bootstrap import percentile_bounds, percentile_interval
-from study.answer import Answer, Row, write_answer
+from data.groups import renumbered
+from eval.bootstrap import few_groups, percentile_bounds, percentile_interval
+from study.answer import Answer, Row, sentences, write_answer
 from study.correlation.permutation_test import rank_matrices
 from study.groups import one_each, resampled
-from study.sources.collection import Collection, load, pairs_of
-from study.sources.linear import Pair, freely, inside, p_value
+from study.sources.collection import Collection, fewest_sources, load, pairs_of
+from study.sources.linear import CHANCE, Pair, freely, inside, p_value, shifted
 from study.sources.simulated import simulate
-from study.sources.text import LEVEL, LIMITS, METHOD, QUESTION, TITLE, findings
+from study.sources.text import LEVEL, LIMITS, METHOD, QUESTION, TITLE, findings, label
 from study.trainings import Trained, read_trained
 
 log = logging.getLogger("sources")
@@ -94,8 +95,8 @@ def part_rows(config: Config, collection: Collection) -> list[Row]:
     rows = []
     for name, chosen in parts:
         units = np.unique(sources[chosen], return_inverse=True)[1]
-        if not len(units) or units.max() + 1 < settings.folds * settings.inner_folds:
-            log.warning("%s: left out, because these videos are of too few sources", name)
+        if (count := len(np.unique(units))) < (needed := fewest_sources(settings)):
+            log.warning("%s: left out: %d sources, and the folds need %d", name, count, needed)
             continue
         rng, alone = np.random.default_rng(seed), len(np.unique(units)) == len(units)
         count = settings.secondary_permutations
@@ -108,8 +109,8 @@ def part_rows(config: Config, collection: Collection) -> list[Row]:
 
 
 def naive_rows(config: Config, collection: Collection) -> list[Row]:
-    """Rank the primary pair as it is often done: folds split sources, and permutations are free; and what of that is
-    left when videos are permuted inside their sources."""
+    """Rank the primary pair as it is often done: folds split sources, and permutations are free; and test the same by
+    permutations inside sources."""
     settings, sources = config.study.sources, collection.sources
     audio, video = pairs_of(config)[0]
     rows = []
@@ -137,7 +138,7 @@ def heads_row(config: Config, collection: Collection, trained: Trained) -> Row:
     for name, facts in trained.facts.items():
         test = np.array([position[row] for row in facts["rows"]])
         audio, video = (trained.tensors[f"{name}/{modality}"].numpy() for modality in ("audio", "video"))
-        places = (rank_matrices(audio, video).mean(axis=0) - 1) / (len(test) - 1)
+        places = (rank_matrices(audio, video, settings.recipe.unit).mean(axis=0) - 1) / (len(test) - 1)
         within = np.empty(len(sources), np.int64)
         within[test] = np.arange(len(test))
         shares[:, test] += places[np.arange(len(test)), within[pairings[:, test]]] / len(seeds)
@@ -146,12 +147,47 @@ def heads_row(config: Config, collection: Collection, trained: Trained) -> Row:
     return row_of("trained heads", Measured(shares[0], shares.mean(axis=1)), sources, config, **about)
 
 
-def identity_row(naive: list[Row]) -> Row:
-    """Return how much of the naive gain over chance stays when videos are permuted inside their sources."""
-    observed, kept = naive[0]["rank_percent"], naive[1]["permuted_percent"]
-    gain = 50 - observed
-    share = (50 - kept) / gain if gain > 0 else None
-    return {"naive_percent": observed, "permuted_inside_percent": kept, "naive_gain": gain, "share_of_source": share}
+def identity_row(config: Config, collection: Collection) -> Row:
+    """Return how much of the naive gain over chance is the source's identity.
+
+    Of videos with siblings, by folds that split sources: the gain of pairings in which each of them has the frames of
+    another video of its source, over the gain of the true pairing. A permutation inside sources would not do: in each
+    source it leaves one pair as it is on average, and all videos that are alone in theirs.
+    """
+    settings, sources = config.study.sources, collection.sources
+    audio, video = pairs_of(config)[0]
+    pairings = shifted(sources, settings.secondary_permutations, np.random.default_rng(config.eval.seed))
+    pair = Pair(collection.means[audio], collection.means[video], settings)
+    seeds = [config.eval.seed + repeat for repeat in range(settings.repeats)]
+    own, *others = pair.shares(np.arange(len(sources)), pairings, seeds)
+    log.info("folds that split sources, each video with the frames of another one of its source")
+    return share_row(own, np.mean(others, axis=0), sources, config)
+
+
+def share_row(own: np.ndarray, other: np.ndarray, sources: np.ndarray, config: Config) -> Row:
+    """Return the share of the gain that stays, of places with own frames and with those of another video of the source.
+
+    `own` and `other` are float64 [videos]; only videos with siblings count. The interval resamples sources; none where
+    a resample has no gain to divide by, and no share without any gain.
+    """
+    several = np.bincount(sources)[sources] > 1
+    row: Row = {"videos": int(several.sum()), "sources": len(np.unique(sources[several]))}
+    row |= {"naive_percent": None, "other_percent": None, "naive_gain": None, "share_of_source": None}
+    row |= {f"share_of_source_{end}": None for end in ENDS}
+    if not several.any():
+        return row
+    gains = CHANCE - np.stack([own, other])[:, several]
+    gain, kept = gains.mean(axis=1).tolist()
+    row |= {"naive_percent": PERCENT * (CHANCE - gain), "other_percent": PERCENT * (CHANCE - kept)}
+    row |= {"naive_gain": PERCENT * gain}
+    if gain <= 0:
+        return row
+    times = resampled(renumbered(sources[several]), config.eval.bootstrap, config.eval.seed)
+    of_resample, kept_of_resample = gains @ times.T
+    if (of_resample > 0).all():
+        ends = percentile_interval(kept_of_resample / of_resample, row["sources"])
+        row |= {f"share_of_source_{end}": value for end, value in zip(ENDS, ends, strict=True)}
+    return row | {"share_of_source": kept / gain}
 
 
 def power_rows(config: Config, sources: np.ndarray, threads: int) -> list[Row]:
@@ -195,8 +231,9 @@ def answer(config: Config, threads: int = 1) -> Answer:
         analyses = pair_rows(config, collection)
         naive = naive_rows(config, collection)
         analyses += [*part_rows(config, collection), heads_row(config, collection, read_trained(config, "sources"))]
-    tables = {"analyses": analyses + naive, "identity": [identity_row(naive)]}
+    tables = {"analyses": analyses + naive, "identity": [identity_row(config, collection)]}
     tables["power"] = power_rows(config, collection.sources, threads)
+    smallest = min(tables["analyses"], key=lambda row: int(row["sources"]))
     if collection.left_out:
         tables["near_duplicates"] = collection.left_out
     return Answer(
@@ -205,7 +242,7 @@ def answer(config: Config, threads: int = 1) -> Answer:
         question=QUESTION,
         findings=findings(tables, config),
         method=METHOD,
-        limits=LIMITS,
+        limits=LIMITS + sentences(few_groups(smallest["sources"], f"the analysis `{label(smallest)}`")),
         random_weights=collection.random_weights,
         seeds=list(config.study.seeds),
         command="python -m study.sources.measure --config RESULTS/config.json",

@@ -10,7 +10,7 @@ rule study_sources_train:
     output:
         PATHS.study_work("sources") / "trained.safetensors",
     params:
-        settings=CONFIG.study.sources.model_dump(),
+        settings=CONFIG.study.sources.model_dump(include={"recipe", "folds", "near_duplicate", "others"}),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
         seeds=CONFIG.study.seeds,
     log:
@@ -31,6 +31,7 @@ rule study_sources:
     output:
         PATHS.study("sources"),
     params:
+        settings=CONFIG.study.sources.model_dump(),
         eval=[CONFIG.eval.seed, CONFIG.eval.bootstrap],
     log:
         LOGS / "study" / "sources.log",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_limits
 
 from config.cli import UserError
@@ -14,11 +15,12 @@ from config.model import load as load_config
 from config.study import Sources
 from data.manifest import read_manifest, write_manifest
 from study.groups import folds
-from study.sources.collection import load, near_duplicates
-from study.sources.linear import CHANCE, Pair, basis, freely, inside, p_value, stand
-from study.sources.measure import answer, identity_row
+from study.sources.collection import Collection, load, near_duplicates
+from study.sources.linear import CHANCE, Pair, basis, freely, inside, p_value, shifted, stand
+from study.sources.measure import answer, heads_row, share_row
 from study.sources.simulated import simulate
 from study.sources.train import splits, train
+from study.trainings import Trained
 from tests.support.simulate import simulate as simulated_cache
 
 SMALL = Sources(folds=3, inner_folds=2, shrinkages=[0.3, 0.9], components=8, dimensions=4)
@@ -76,6 +78,8 @@ def test_stand_is_the_place_in_both_directions_and_ties_count_half() -> None:
     rng = np.random.default_rng(0)
     assert abs(stand(rng.normal(size=(500, 20, 20))).mean() - CHANCE) < 0.01
     assert stand(np.ones((4, 4))).tolist() == [CHANCE] * 4
+    with pytest.raises(ValueError, match="gallery of 1 videos"):
+        stand(np.ones((3, 1, 1)))
 
 
 def test_many_pairings_give_what_each_gives_alone() -> None:
@@ -125,10 +129,52 @@ def test_of_near_duplicates_in_either_modality_the_later_is_left_out(monkeypatch
     assert near_duplicates([audio, video], 1.0) == {}
 
 
-def test_the_share_of_the_source() -> None:
-    rows = [{"rank_percent": 30.0}, {"permuted_percent": 34.0}]
-    assert identity_row(rows)["share_of_source"] == pytest.approx(0.8)
-    assert identity_row([{"rank_percent": 51.0}, rows[1]])["share_of_source"] is None
+def test_shifted_pairings_leave_no_pair_of_a_source_with_several_videos() -> None:
+    pairings = shifted(SOURCES, 200, np.random.default_rng(0))
+    assert pairings.shape == (201, len(SOURCES)) and (pairings[0] == NUMBERS).all()
+    assert (SOURCES[pairings] == SOURCES).all() and (np.sort(pairings, axis=1) == NUMBERS).all()
+    alone = np.bincount(SOURCES)[SOURCES] == 1
+    assert (pairings[:, alone] == NUMBERS[alone]).all() and (pairings[1:, ~alone] != NUMBERS[~alone]).all()
+    first, *others = np.flatnonzero(SOURCES == 16)  # a source of three: the two others, equally often
+    assert 60 < (pairings[1:, first] == others[0]).sum() < 140
+
+
+def places(of_source: bool, correlation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places of own frames and of those of another video of the source, means over simulated collections."""
+    sources = np.repeat(np.arange(14), [1, 1] + [4] * 12)
+    own, other = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        # Without a source's look and sound every video is a source of its own.
+        features = simulate(sources if of_source else np.arange(len(sources)), correlation, rng)
+        shares = Pair(*features, SMALL).shares(np.arange(len(sources)), shifted(sources, 8, rng), [seed])
+        own.append(shares[0])
+        other.append(shares[1:].mean(axis=0))
+    return np.mean(own, axis=0), np.mean(other, axis=0)
+
+
+@pytest.mark.parametrize(("of_source", "correlation", "truth"), [(False, 0.9, 0.0), (True, 0.0, 1.0)])
+def test_the_share_of_the_source_is_none_without_a_source_and_all_without_more(
+    of_source: bool, correlation: float, truth: float
+) -> None:
+    sources = np.repeat(np.arange(14), [1, 1] + [4] * 12)
+    config = load_config({"results": "r", "videos": "v.csv", "eval": {"bootstrap": 200}})
+    row = share_row(*places(of_source, correlation), sources, config)
+    assert (row["videos"], row["sources"]) == (48, 12) and row["naive_gain"] > 3
+    assert abs(row["share_of_source"] - truth) < 0.1
+
+
+def test_the_share_of_the_source_counts_videos_with_siblings_only() -> None:
+    config = load_config({"results": "r", "videos": "v.csv", "eval": {"bootstrap": 200}})
+    own, other = np.array([0.3] * 6 + [0.0]), np.array([0.34] * 6 + [0.0])
+    row = share_row(own, other, np.array([0, 0, 1, 1, 2, 2, 3]), config)
+    for column in ("share_of_source", "share_of_source_low", "share_of_source_high"):
+        assert row[column] == pytest.approx(0.8)
+    assert (row["videos"], row["sources"], row["naive_percent"]) == (6, 3, pytest.approx(30))
+    mixed = share_row(np.array([0.1, 0.1, 0.6, 0.6]), np.full(4, 0.4), np.array([0, 0, 1, 1]), config)
+    assert mixed["share_of_source"] == pytest.approx(2 / 3) and mixed["share_of_source_low"] is None
+    assert share_row(np.full(4, 0.6), np.full(4, 0.4), np.array([0, 0, 1, 1]), config)["share_of_source"] is None
+    assert share_row(own, other, np.arange(7), config)["share_of_source"] is None
 
 
 def test_a_pair_of_backbones_that_are_not_there_is_refused() -> None:
@@ -136,6 +182,29 @@ def test_a_pair_of_backbones_that_are_not_there_is_refused() -> None:
     config = load_config({"results": "r", "videos": "v.csv", "study": study})
     with pytest.raises(UserError, match="study.sources.others: .* names nosuch, which is not in `backbones`"):
         config.check_study()
+
+
+def test_a_recipe_with_backbones_of_its_own_is_refused() -> None:
+    study = {"questions": ["sources"], "sources": {"recipe": {"video": ["r2plus1d", "musicnn"]}}}
+    config = load_config({"results": "r", "videos": "v.csv", "study": study})
+    with pytest.raises(UserError, match="study.sources.recipe: names backbones of its own"):
+        config.check_study()
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_trained_heads_are_compared_as_they_were_trained(normalise: bool) -> None:
+    """Audio features that keep their lengths by dot products with them, others by cosines."""
+    rng = np.random.default_rng(4)
+    audio, video = rng.normal(size=(2, 40, 6)) * rng.uniform(0.1, 9, (2, 40, 1))
+    recipe = {} if normalise else {"audio": {"identity": True, "normalise": False}}
+    study = {"seeds": [0], "sources": {"recipe": recipe, "secondary_permutations": 19}}
+    config = load_config({"results": "r", "videos": "v.csv", "study": study})
+    collection = Collection(np.arange(40), np.arange(40) // 2, {}, [[]] * 40, [], [])
+    tensors = {"0-0/audio": torch.tensor(audio), "0-0/video": torch.tensor(video)}
+    row = heads_row(config, collection, Trained(tensors, {"0-0": {"rows": list(range(40))}}, {}))
+    units = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (audio, video)]
+    expected = stand((units[0] if normalise else audio) @ units[1].T).mean()
+    assert row["rank_percent"] == pytest.approx(100 * expected)
 
 
 @pytest.mark.workflow
@@ -177,6 +246,8 @@ def test_the_answer_on_a_cache(tmp_path: Path) -> None:
         assert row["rank_percent_low"] <= row["rank_percent"] <= row["rank_percent_high"]
     assert rows["one video a source", "sources", "freely"]["videos"] == 24
     assert len(written.findings) == 4 and "is shown (p = 0.05)" in written.findings[0].claim
+    (identity,) = written.tables["identity"]
+    assert (identity["videos"], identity["sources"]) == (71, 24) and identity["share_of_source"] < 0.5
     with pytest.raises(UserError, match="24 sources can be used; 30 sources are needed"):
         many = config.study.model_copy(update={"sources": Sources(folds=5, inner_folds=3)})
         load(config.model_copy(update={"study": many}))
