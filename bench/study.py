@@ -1,17 +1,15 @@
-"""The study's answers in short and the ablation's steps, as tables in docs/study.md, a figure, and the study's bars.
+"""The study's answers in short, as a table in the README, and its bars.
 
     make study
     python -m bench.study results/study
 
-Reads study/QUESTION.json and benchmarks/, whose clocks say when a job ran. Writes bench/results/study.json and
-docs/ablation.png; `python -m bench.tables` makes the tables.
+Reads study/QUESTION.json and benchmarks/, whose clocks say when a job ran. Writes bench/results/study.json; `python -m
+bench.tables` makes the table.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,15 +18,10 @@ from bench import measure
 from config.cli import parser
 from config.paths import Paths
 from study import QUESTIONS
-from study.ablation.plots import plots
-from study.ablation.text import LEVEL, of, source_words
-from study.answer import Answer, Row, read_answer
+from study.answer import Answer, read_answer
 
 SHOWN = 2
-"""Findings of each question in docs/study.md; the page has them all."""
-FIGURE = measure.ROOT / "docs" / "ablation.png"
-COLUMNS = ("source", "step", "setting", "median", "before_mrr", "before_mrr_low", "before_mrr_high", "before_holm")
-SINGLE = ("source", "step", "first_mrr", "first_mrr_low", "first_mrr_high", "first_holm")
+"""Findings of each part in the README; the page has them all."""
 
 
 def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, Any]]:
@@ -75,45 +68,7 @@ def measure_all(results: Path, busy: bool) -> dict[str, Any]:
         | {"findings": [{"claim": f.claim, "sure": f.sure} for f in a.findings]}
         for a in answers.values()
     ]
-    result: dict[str, Any] = {"minutes": minutes, "parts": parts, "bars": bars(answers, minutes)}
-    if "ablation" in answers:
-        result["ablation"] = ablation(answers["ablation"])
-    return result
-
-
-def ablation(answer: Answer) -> dict[str, Any]:
-    """Return what docs/study.md shows of the ablation; draw docs/ablation.png."""
-    with TemporaryDirectory() as folder:
-        chain = plots(answer, Path(folder))[0]
-        shutil.copyfile(Path(folder) / f"{chain.name}.png", FIGURE)
-    shown = (("steps", COLUMNS), ("single", SINGLE))
-    return {name: [{key: row.get(key) for key in keys} for row in answer.tables[name]] for name, keys in shown}
-
-
-def ablation_table(result: dict[str, Any]) -> str:
-    """A step a line; for each source the median rank, the gain over the step before, and that of the change alone."""
-    steps, single = result["ablation"]["steps"], result["ablation"]["single"]
-    sources = list(dict.fromkeys(row["source"] for row in steps))
-    lines = ["| step | " + " | ".join(f"{source_words(s)}: median rank, step, alone" for s in sources) + " |"]
-    lines.append("|---" * (1 + len(sources)) + "|")
-    longest = max((of(steps, source) for source in sources), key=len)
-    for step, setting in ((row["step"], row["setting"]) for row in longest):
-        cells = []
-        for source in sources:
-            row = next((row for row in of(steps, source) if row["step"] == step), None)
-            alone = next((row for row in of(single, source) if row["step"] == step), None)
-            cells.append("" if row is None else f"{row['median']:.1f} %" + _gain(row, "before") + _gain(alone, "first"))
-        lines.append(f"| {step}" + (f" ({setting})" if setting else "") + " | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _gain(row: Row | None, prefix: str) -> str:
-    """Return a gain in MRR with its interval, bold where it is shown; nothing for rows without one."""
-    if row is None or row[f"{prefix}_mrr"] is None:
-        return ""
-    low, high = row[f"{prefix}_mrr_low"], row[f"{prefix}_mrr_high"]
-    words = f"{row[f'{prefix}_mrr']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f", **{words}**" if row[f"{prefix}_holm"] <= LEVEL else f", {words}"
+    return {"minutes": minutes, "parts": parts, "bars": bars(answers, minutes)}
 
 
 def table(result: dict[str, Any]) -> str:

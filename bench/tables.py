@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    ablation,
     clips,
     decode,
     demo,
@@ -72,7 +73,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "copies-cost": ("duplicates", duplicates.cost_words),
     "nulls": ("nulls", nulls.table),
     "study": ("study", study.table),
-    "ablation": ("study", study.ablation_table),
+    "ablation": ("ablation", ablation.table),
+    "ablation-findings": ("ablation", ablation.findings),
     "clips": ("clips", clips.table),
     "paper-code": ("paper_code", paper_code.table),
     "paper-cache": ("paper_code", paper_code.cache_table),

@@ -36,7 +36,7 @@ def findings(settings: Length, ranked: Measures, probed: Measures, tested: list[
         (at_seconds, "equal seconds", "", "At equal seconds a video, with heads trained on all of these segments"),
         (at_number, "equal number", "", "With equally many segments"),
     ):
-        if keys:
+        if keys and len(keys) > 1:  # a single length is compared with itself only, by where its segments start
             values = "; ".join(f"{words(key)}: {_value(ranked, 'median rank' + more, key)}" for key in keys)
             verdict = _verdict(tested, "mean rank" + more, how, "rank the positive better", -1, keys)
             means = ", ".join(_value(ranked, "mean rank" + more, key) for key in keys)
@@ -51,7 +51,7 @@ def findings(settings: Length, ranked: Measures, probed: Measures, tested: list[
         sentences.append(_more_segments(tested))
     sentences += _other_starts(tested)
     for name in probed:
-        if at_seconds:
+        if at_seconds and len(at_seconds) > 1:
             values = "; ".join(f"{words(key)}: {_value(probed, name, key)}" for key in at_seconds)
             verdict = _verdict(tested, name, "equal seconds", "are predicted better", 1, at_seconds)
             sentences.append(

@@ -227,6 +227,16 @@ def test_starts_at_keyframes_are_compared_with_random_ones_of_their_length(tmp_p
         Length(variants=[*settings.variants, Variant(seconds=3, count=2, start="keyframe")])
 
 
+def test_of_one_length_only_the_starts_are_compared(tmp_path: Path) -> None:
+    variants = [VARIANTS[0], {"seconds": 3, "count": 6, "start": "keyframe"}]
+    config = extracted(tmp_path, (0.2, 1.0), SETTINGS | {"length": SETTINGS["length"] | {"variants": variants}})
+    train(config)
+    answer = study_length.answer(config)
+    begins = [finding.claim.partition(":")[0] for finding in answer.findings]
+    assert begins == ["More segments of one length", "Where segments start"]
+    assert plots(answer, tmp_path)
+
+
 def test_variants_are_known_to_rules_as_before_they_could_start_elsewhere() -> None:
     assert Variant(seconds=3, count=12).model_dump() == {"seconds": 3.0, "count": 12}
     named = Variant(seconds=3, count=12, start="random")

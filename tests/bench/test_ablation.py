@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.study import ablation_table
+from bench.ablation import table
 
 
 def row(source: str, step: str, gain: float | None, p: float | None, prefix: str = "before") -> dict[str, Any]:
@@ -18,12 +18,12 @@ def row(source: str, step: str, gain: float | None, p: float | None, prefix: str
 def test_gains_stand_beside_the_rank_and_are_bold_where_they_are_shown() -> None:
     steps = [row("rendered_0.5", "true rank", None, None), row("rendered_0.5", "temperature", 0.05, 0.01)]
     single = [row("rendered_0.5", "temperature", -0.002, 0.9, "first")]
-    *_, first, last = ablation_table({"ablation": {"steps": steps, "single": single}}).splitlines()
+    *_, first, last = table({"steps": steps, "single": single}).splitlines()
     assert first == "| true rank | 25.0 % |"
     assert last == "| temperature | 25.0 %, **+0.050 [+0.040, +0.060]**, -0.002 [-0.012, +0.008] |"
 
 
 def test_a_source_without_a_step_leaves_its_cell_empty() -> None:
     steps = [row("rendered_0.5", "evaluation mode", 0.0, 1.0), row("simulated_0.5", "true rank", None, None)]
-    *_, last = ablation_table({"ablation": {"steps": steps[:1] + steps[1:], "single": []}}).splitlines()
+    *_, last = table({"steps": steps, "single": []}).splitlines()
     assert last == "| evaluation mode | 25.0 %, +0.000 [-0.010, +0.010] |  |"
