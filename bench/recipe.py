@@ -31,9 +31,10 @@ from bench import measure
 from config.cli import parser
 from config.heads import Experiment
 from config.model import Config, read
+from data.manifest import read_manifest
 from eval.ranks import ranks
 from heads.checkpoint import read_tensors
-from study.ablation.differences import MEASURES, difference, value
+from study.ablation.differences import MEASURES, difference, holm, value
 from study.ablation.differences import measure as measure_arm
 from study.ablation.sources import EVAL, Opened, Source
 from study.ablation.train import embedded, fit_heads
@@ -72,6 +73,8 @@ REFERENCES: dict[str, dict[str, Any]] = {
 with every number of steps of GRID, of which the search keeps the best."""
 SOURCES = (Source("rendered", 0.5), Source("simulated", 0.25), Source("simulated", 0.5))
 SEARCHED, SELECTED, TESTED = range(2), range(2, 7), range(7, 12)
+VERSION = 2
+"""Of what is trained and of the rule by which videos are paired anew: raised when either changes."""
 KEPT = 4
 """Candidates that are trained again after the search."""
 VIDEOS, GALLERY, CHECKS = 1000, 500, 20
@@ -110,12 +113,37 @@ class RecipeTrainer:
         return Outcome({"ranks": torch.tensor(ranked, dtype=torch.float32)}, facts)
 
 
+def depends_on(
+    config: Config, opened: Opened, recipes: dict[str, tuple[dict[str, Any], int]], split: str
+) -> dict[str, Any]:
+    """Return all that a training's ranks depend on, beside its seed and kind of data: trainings of others are stale."""
+    features = opened.features
+    names = read_manifest(config.paths.manifest, ["video_id"])["video_id"].to_pylist()
+    return {
+        "version": VERSION,
+        "recipes": recipes,
+        "split": split,
+        "grid": GRID,
+        "base": BASE,
+        "settings": config.study.ablation.model_dump(mode="json"),
+        "simulated": opened.spec.model_dump(mode="json"),
+        "dims": list(opened.dims),
+        "render": config.render.model_dump(mode="json") if config.render else None,
+        "matmul": config.heads.matmul,
+        "keys": opened.keys,
+        "data": features.digest(),
+        "videos": names,
+        "split_videos": {name: len(of_split.rows) for name, of_split in features.splits.items()},
+    }
+
+
 def trained(
     config: Config, work: Path, recipes: dict[str, tuple[dict[str, Any], int]], seeds: range, split: str, threads: int
 ) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Return by recipe and kind of data the ranks float32 [2, videos] of each seed."""
+    """Return by recipe and kind of data the ranks float32 [2, videos] of each seed; what FOLDER has is kept where all
+    that it depends on is as it was."""
     names = [f"{s.name}-{recipe}-{seed}" for s in SOURCES for seed in seeds for recipe in recipes]
-    same = json.loads(json.dumps({"recipes": recipes, "split": split, "grid": GRID, "base": BASE}))
+    same = json.loads(json.dumps(depends_on(config, Opened(config), recipes, split)))
     path = work / TRAINED
     if not path.exists() or read_tensors(path)[1]["same"] != same:
         work_off(work, names, same, RecipeTrainer, (config, recipes, split), threads)
@@ -187,6 +215,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
         role: BASE | {key: setting for key, setting in keys[name].items() if key != "steps"}
         for role, name in (("best", best), ("second", second))
     }
+    add_holm(comparisons)
     return {
         "grid": GRID,
         "base": BASE,
@@ -207,8 +236,20 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
     }
 
 
+def add_holm(comparisons: list[dict[str, Any]]) -> None:
+    """Add to each comparison `holm`: its p corrected for the kinds of data on which the same two are compared.
+
+    By Holm 1979 (study/ablation/differences.py), each metric by itself.
+    """
+    compared = ("recipe", "against", "metric")
+    for key in dict.fromkeys(tuple(line[part] for part in compared) for line in comparisons):
+        lines = [line for line in comparisons if tuple(line[part] for part in compared) == key]
+        for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
+            line["holm"] = p
+
+
 def better(result: dict[str, Any], recipe: str, against: str) -> dict[str, bool]:
-    """Return by kind of data whether a recipe is shown to be better in MRR: both intervals lie above 0."""
+    """Return by kind of data whether a recipe is shown to be better in MRR: both intervals lie above 0, uncorrected."""
     return {
         line["source"]: line["low"] > 0 and line["seeds_low"] > 0
         for line in result["comparisons"]
@@ -236,7 +277,8 @@ def table(result: dict[str, Any]) -> str:
             )
             cells.append(
                 f"{line['difference']:+.4f} [{line['low']:+.4f}, {line['high']:+.4f}], "
-                f"seeds [{line['seeds_low']:+.4f}, {line['seeds_high']:+.4f}]"
+                f"seeds [{line['seeds_low']:+.4f}, {line['seeds_high']:+.4f}], "
+                f"p {line['p']:.2g}, Holm {line['holm']:.2g}"
             )
         lines.append([f"{_words(result, recipe)} − {_words(result, against)}, MRR", *cells])
     return measure.markdown(["test videos: median rank, MRR", *titles], lines)
