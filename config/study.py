@@ -2,7 +2,7 @@
 
 Reads nothing but whether the files exist that `study.paper_code` names (`PaperCode.check_clone`).
 
-Defaults are the full size; with config/study_demo.yaml the study takes half an hour on two cores.
+Defaults are the full size; config/study_demo.yaml has a size for two cores and about half an hour.
 """
 
 from __future__ import annotations
