@@ -243,6 +243,18 @@ def test_the_answer_can_be_written_and_drawn(real: tuple[Config, Answer], tmp_pa
 
 
 @pytest.mark.workflow
+def test_few_groups_are_a_limit(real: tuple[Config, Answer], monkeypatch: Any) -> None:
+    config, made = real
+    assert not any("groups: 95 %" in limit for limit in made.limits)
+    monkeypatch.setattr("eval.bootstrap.FEW", 1000)
+    notes = [limit for limit in measuring.answer(config).limits if "groups: 95 %" in limit]
+    assert [note.split(" has ")[0] for note in notes] == [
+        "The test split (simulated features, ρ = 0.5)",
+        "The test split (the videos of the cache)",
+    ]
+
+
+@pytest.mark.workflow
 def test_ranks_and_formula_are_of_the_same_embeddings(real: tuple[Config, Answer], monkeypatch: Any) -> None:
     config, _ = real
     kept: list[Any] = []

@@ -208,7 +208,7 @@ def test_trained_heads_are_compared_as_they_were_trained(normalise: bool) -> Non
 
 
 @pytest.mark.workflow
-def test_the_answer_on_a_cache(tmp_path: Path) -> None:
+def test_the_answer_on_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         **SMALL.model_dump(include={"folds", "inner_folds", "shrinkages", "components", "dimensions"}),
         "repeats": 2,
@@ -236,7 +236,9 @@ def test_the_answer_on_a_cache(tmp_path: Path) -> None:
     collection = load(config)
     assert len(collection.rows) == 71 and collection.sources.max() == 23 and not collection.left_out
     train(config, 1)
+    monkeypatch.setattr("eval.bootstrap.FEW", 25)
     written = answer(config)
+    assert "has 24 groups: 95 % intervals" in written.limits[-1]
     rows = {(row["analysis"], row["folds"], row["permuted"]): row for row in written.tables["analyses"]}
     primary = rows["primary", "sources", "inside sources"]
     assert [row["primary"] for row in written.tables["analyses"]] == [True] + [False] * (len(rows) - 1)
