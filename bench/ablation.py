@@ -57,8 +57,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def findings(result: dict[str, Any]) -> str:
-    """The findings, a line each, with how sure they are."""
-    return "\n".join(f"- {f['claim']} ({f['sure'].rstrip('.')}.)" for f in result["findings"])
+    """The findings, a line each; the study's page says how sure they are."""
+    return "\n".join(f"- {f['claim']}" for f in result["findings"])
 
 
 def _gain(row: Row | None, prefix: str) -> str:
