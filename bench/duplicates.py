@@ -358,8 +358,8 @@ def thresholds_table(result: dict[str, Any]) -> str:
 def _of_easy(of_set: dict[str, Any], on: str, place: int) -> tuple[int, int]:
     """Return how many copies of all kinds but HARD are found at a threshold, and of how many."""
     kinds = [kind for kind in of_set["on"][on]["kinds"] if kind not in HARD]
-    found = sum(of_set["on"][on]["kinds"][kind]["found"][place] for kind in kinds)
-    return found, sum(of_set["readable"][kind] for kind in kinds)
+    copies_found = sum(of_set["on"][on]["kinds"][kind]["found"][place] for kind in kinds)
+    return copies_found, sum(of_set["readable"][kind] for kind in kinds)
 
 
 def cost_words(result: dict[str, Any]) -> str:

@@ -45,8 +45,8 @@ POOLINGS = FUSIONS = 3
 
 def segments(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return unit vectors of segments [videos · SEGMENTS, dim] that are alike within each of the videos."""
-    each = np.repeat(videos, SEGMENTS, axis=0)
-    return unit_rows(each + 0.5 * rng.standard_normal(each.shape))
+    repeated = np.repeat(videos, SEGMENTS, axis=0)
+    return unit_rows(repeated + 0.5 * rng.standard_normal(repeated.shape))
 
 
 def retrieval(artists: Artists) -> bool:

@@ -161,7 +161,7 @@ def by_audio(folder: Path, names: list[str]) -> list[dict[str, Any]]:
         ids, paths = (test.table[column].to_pylist() for column in ("video_id", "path"))
         by_id = [answer.searches[0] for answer in query.search_all(ids, split="test")]
         expected = ranks(*test.level("video")[:2])[0]
-        found = {"evaluation": expected, "cache": np.array([search.own_rank for search in by_id])}
+        ranks_by_kind = {"evaluation": expected, "cache": np.array([search.own_rank for search in by_id])}
         with tempfile.TemporaryDirectory() as temporary:
             for suffix in CODECS:
                 files = [audio_alone(p, Path(temporary, f"{i}.{suffix}")) for i, p in zip(ids, paths, strict=True)]
@@ -170,8 +170,8 @@ def by_audio(folder: Path, names: list[str]) -> list[dict[str, Any]]:
                     {match.video_id: match.rank for match in answer.searches[0].matches}[video_id]
                     for video_id, answer in zip(ids, answers, strict=True)
                 ]
-                found[suffix] = np.array(places, float)
-        for kind, rank in found.items():
+                ranks_by_kind[suffix] = np.array(places, float)
+        for kind, rank in ranks_by_kind.items():
             rows.append(
                 {
                     "experiment": name,
@@ -190,17 +190,17 @@ def by_audio(folder: Path, names: list[str]) -> list[dict[str, Any]]:
 
 def table_of_size(result: dict[str, Any]) -> str:
     """Return the costs as Markdown."""
-    found, bare = result["size"], result["floor"]
+    costs, bare = result["size"], result["floor"]
     rows = [
-        ["start, until everything is open", f"{found['opening']:.1f}"],
-        ["search, whole videos", _spread(found["search"])],
-        ["search, best segments", _spread(found["search_by_segments"])],
+        ["start, until everything is open", f"{costs['opening']:.1f}"],
+        ["search, whole videos", _spread(costs["search"])],
+        ["search, best segments", _spread(costs["search_by_segments"])],
         [f"reading the {bare['bytes'] / 1e9:.1f} GB alone", _spread(bare["reading"])],
         ["the matrix product alone, of what is in the cache", _spread(bare["product"])],
     ]
-    size = f"{found['videos']:,} × {found['segments']} segments of {found['embedding']} numbers"
-    return measure.markdown([f"{size}, {found['threads']} cores", "s"], rows) + (
-        f"\n\nLargest memory: {found['memory_gb']:.1f} GB. The files were in the system's memory; from a disk, reading "
+    size = f"{costs['videos']:,} × {costs['segments']} segments of {costs['embedding']} numbers"
+    return measure.markdown([f"{size}, {costs['threads']} cores", "s"], rows) + (
+        f"\n\nLargest memory: {costs['memory_gb']:.1f} GB. The files were in the system's memory; from a disk, reading "
         "adds its time."
     )
 
@@ -223,11 +223,11 @@ def _spread(seconds: dict[str, float]) -> str:
     return f"{seconds['median']:.2f} ({seconds['min']:.2f} to {seconds['max']:.2f})"
 
 
-def bars(found: dict[str, Any]) -> list[dict[str, Any]]:
+def bars(costs: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the bars of a search at full size."""
     return [
-        measure.bar("query: a search of 550,000 videos (s)", found["search"]["max"], at_most=3),
-        measure.bar("query: largest memory (GB)", found["memory_gb"], at_most=2.5),
+        measure.bar("query: a search of 550,000 videos (s)", costs["search"]["max"], at_most=3),
+        measure.bar("query: largest memory (GB)", costs["memory_gb"], at_most=2.5),
     ]
 
 

@@ -75,8 +75,8 @@ def chamfer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def by_means(spaces: Sequence[Stored], pairs: np.ndarray) -> np.ndarray:
     """Return the smallest cosine of the mean vectors of each pair, int64 [n, 2], float32 [n]."""
-    each = [np.einsum("nd,nd->n", *(space.means(side) for side in pairs.T)) for space in spaces]
-    smallest: np.ndarray = np.minimum.reduce(each)
+    cosines = [np.einsum("nd,nd->n", *(space.means(side) for side in pairs.T)) for space in spaces]
+    smallest: np.ndarray = np.minimum.reduce(cosines)
     return smallest
 
 
@@ -85,8 +85,8 @@ def by_segments(spaces: Sequence[Stored], pairs: np.ndarray) -> np.ndarray:
     similar = np.empty(len(pairs), np.float32)
     for start, stop in blocks(len(pairs), pairs_at_once(spaces)):
         part = pairs[start:stop]
-        each = [chamfer(*(space.of_segments(side) for side in part.T)) for space in spaces]
-        similar[start:stop] = np.minimum.reduce(each)
+        by_space = [chamfer(*(space.of_segments(side) for side in part.T)) for space in spaces]
+        similar[start:stop] = np.minimum.reduce(by_space)
     return similar
 
 

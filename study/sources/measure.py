@@ -197,8 +197,8 @@ def power_rows(config: Config, sources: np.ndarray, threads: int) -> list[Row]:
         runs = [(correlation, seed) for seed in range(settings.power_runs)]
         tested = parallel(_simulated_p, runs, threads, _take, config, sources)
         values = [p for _, p in progress(tested, len(runs), f"power at {correlation:g}", "collections")]
-        found = sum(p <= LEVEL for p in values)
-        rows.append({"correlation": correlation, "power": found / len(values), "runs": len(values)})
+        detections = sum(p <= LEVEL for p in values)
+        rows.append({"correlation": correlation, "power": detections / len(values), "runs": len(values)})
     return rows
 
 

@@ -54,9 +54,9 @@ def test_tables_show_the_default_threshold():
     assert result is not None
     place = THRESHOLDS.index(Duplicates().threshold)
     first = next(iter(result["sets"].values()))
-    found = first["on"]["audio"]["kinds"]["encoded"]["found"][place]
+    copies_found = first["on"]["audio"]["kinds"]["encoded"]["found"][place]
     encoded = next(line for line in table(result).splitlines() if line.startswith("| encoded again"))
-    assert encoded.split("|")[2].strip() == f"{found} of {first['readable']['encoded']}"
+    assert encoded.split("|")[2].strip() == f"{copies_found} of {first['readable']['encoded']}"
     merged = [line["false"] for line in result["demo"]["on"].values()]
     assert all(counts == sorted(counts, reverse=True) for counts in merged)
     shown = next(

@@ -32,14 +32,14 @@ def test_ranks_are_those_of_a_sorted_list(seed, ties):
         audio, video = np.round(audio) + 0.5, np.round(video) + 0.5
     group = rng.integers(n, size=n)
     own = ranks(audio, video)[0]
-    found = all_ranks(audio, video, own, group, (True, True))
+    returned = all_ranks(audio, video, own, group, (True, True))
     similar = rows_on_grid(audio, True) @ rows_on_grid(video, True).T  # exact, so ties are ties
     for i in range(n):
         expected = sorted(
             1 + (similar[i] > similar[i, j]).sum() + ((similar[i] == similar[i, j]).sum() - 1) / 2
             for j in np.flatnonzero(group == group[i])
         )
-        assert found[i, : len(expected)].tolist() == expected and np.isinf(found[i, len(expected) :]).all()
+        assert returned[i, : len(expected)].tolist() == expected and np.isinf(returned[i, len(expected) :]).all()
 
 
 def test_without_duplicates_it_is_the_strict_way():
