@@ -1,15 +1,18 @@
 """The ablation's steps, as a table and a figure in docs/study.md.
 
     snakemake study --cores 2 --configfile config/study_demo.yaml --config study='{questions: [ablation]}'
-    python -m bench.ablation results/study
+    snakemake study --cores 2 --configfile config/clips_ablation.yaml
+    python -m bench.ablation results/study results/clips_ablation
 
-Reads study/ablation.json of the results folder. Writes bench/results/ablation.json and docs/ablation.png; `python -m
+Reads study/ablation.json of the results folders. Writes bench/results/ablation.json and docs/ablation.png; `python -m
 bench.tables` makes the table.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,17 +29,18 @@ STEPS = ("source", "step", "setting", "median", "before_mrr", "before_mrr_low", 
 SINGLE = ("source", "step", "first_mrr", "first_mrr_low", "first_mrr_high", "first_holm")
 
 
-def measure_all(answer: Answer) -> dict[str, Any]:
-    """Return everything for the result file; draw the figure."""
+def measure_all(answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return everything for the result file; draw the figure. The answers are of different sources."""
+    tables = {name: [row for answer in answers for row in answer.tables[name]] for name in ("steps", "single")}
     with TemporaryDirectory() as folder:
-        chain = plots(answer, Path(folder))[0]
+        chain = plots(replace(answers[0], tables=tables), Path(folder))[0]
         shutil.copyfile(Path(folder) / f"{chain.name}.png", FIGURE)
-    findings = [{"claim": f.claim, "sure": f.sure} for f in answer.findings]
+    findings = [{"claim": f.claim, "sure": f.sure} for answer in answers for f in answer.findings]
     shown = {
-        name: [{key: row.get(key) for key in keys} for row in answer.tables[name]]
+        name: [{key: row.get(key) for key in keys} for row in tables[name]]
         for name, keys in (("steps", STEPS), ("single", SINGLE))
     }
-    return {"seeds": answer.seeds, "findings": findings, **shown}
+    return {"seeds": [answer.seeds for answer in answers], "findings": findings, **shown}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -73,9 +77,18 @@ def _gain(row: Row | None, prefix: str) -> str:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.ablation", config=False)
-    p.add_argument("results", type=Path, help="results folder with the answer of the question `ablation`")
+    p.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        help="results folder with the answer of the question `ablation`; several: a source each",
+    )
     command = __doc__.split("\n\n")[1].strip().replace("\n    ", " && ")
-    measure.save("ablation", command, measure_all(read_answer(Paths(p.parse_args().results), "ablation")))
+    measure.save(
+        "ablation",
+        command,
+        measure_all([read_answer(Paths(results), "ablation") for results in p.parse_args().results]),
+    )
 
 
 if __name__ == "__main__":

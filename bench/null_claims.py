@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.null_artists import Artists
 from config.model import Config, load
-from config.study import Length
+from config.study import Length, Sources
 from eval.bootstrap import metric_intervals, resampled
 from eval.compare import difference
 from eval.diagnose.__main__ import of_labels
@@ -26,6 +26,7 @@ from eval.rankings import Ranking, entry
 from eval.ranks import ranks, unit_rows
 from eval.similarity import Items, Label, agreement, comparable
 from heads.metrics import chance, summary
+from study.ablation import differences as ablation
 from study.aggregation import inconsistency
 from study.aggregation.measure import MeasuredPooling, against
 from study.correlation.permutation_test import LEVEL, against_chance, together
@@ -35,12 +36,17 @@ from study.length.linear import fit_linear
 from study.length.tables import Key, Measured, differences
 from study.relations.measure import synchrony
 from study.ridge import FOLDS, predictions, r2
+from study.sources import linear
 
 RESAMPLES, DIM, SEGMENTS = 300, 8, 2
 ONE_SIDED = 0.025
 """Level of a claim that a 95 % interval lies on one side of chance."""
-POOLINGS = FUSIONS = 3
+POOLINGS = FUSIONS = STEPS = 3
 """How many are compared with one at once."""
+PERMUTATIONS = 39
+"""Of the test of study/sources: with these the test at 5 % is exact."""
+SEEDS = 3
+"""Trainings of each arm of the ablation."""
 
 
 def segments(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -201,6 +207,40 @@ def readable(artists: Artists) -> bool:
     return bool(r2(y, predicted, artists.groups, RESAMPLES, 0)[1, 0] > 0)
 
 
+def ablation_arms(artists: Artists, count: int) -> list[ablation.Measured]:
+    """Measure `count` equally good arms of study/ablation, each trained with SEEDS seeds, on the same videos."""
+    drawn = equal_models(artists, count * SEEDS)
+    of_arms = (drawn[arm * SEEDS : (arm + 1) * SEEDS] for arm in range(count))
+    return [ablation.measure([rank[None] for rank in of_arm], artists.groups, RESAMPLES, 0) for of_arm in of_arms]
+
+
+def whole_ablation(artists: Artists) -> bool:
+    """Whether study/ablation calls the last of two equally good arms better or worse than the first."""
+    first, last = ablation_arms(artists, 2)
+    return float(ablation.difference(last, first, "mrr")["p"] or 0) <= LEVEL
+
+
+def ablation_steps(artists: Artists) -> bool:
+    """Whether any of STEPS steps between equally good arms counts in study/ablation, after Holm's correction."""
+    arms = ablation_arms(artists, STEPS + 1)
+    pairs = zip(arms[1:], arms, strict=False)
+    return min(ablation.holm([float(ablation.difference(*pair, "mrr")["p"] or 0) for pair in pairs])) <= LEVEL
+
+
+def sources(artists: Artists) -> bool:
+    """The primary test of study/sources: audio and video know the artist and share nothing inside one.
+
+    With every fifth of an artist's videos, at least two where there are two, few permutations and one assignment to
+    folds, for time.
+    """
+    place = np.arange(len(artists.groups)) - np.searchsorted(artists.groups, artists.groups)
+    taken = np.flatnonzero((place < 2) | (place % 5 == 0))
+    groups = artists.groups[taken]
+    pair = linear.Pair(artists.draw(DIM)[taken], artists.draw(DIM)[taken], sources_settings())
+    pairings = linear.inside(groups, PERMUTATIONS, artists.rng)
+    return linear.p_value(pair.shares(groups, pairings, [0]).mean(axis=1)) <= LEVEL
+
+
 CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
     "retrieval: median rank better than chance": (retrieval, ONE_SIDED),
     "retrieval: interval of MRR misses chance": (retrieval_mrr, LEVEL),
@@ -217,6 +257,9 @@ CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
     "length: p ≤ .05": (lengths, LEVEL),
     "relations: synchrony": (synchronised, LEVEL),
     "relations: descriptor readable": (readable, ONE_SIDED),
+    "ablation: the last arm and the first": (whole_ablation, LEVEL),
+    f"ablation: any of {STEPS} steps": (ablation_steps, LEVEL),
+    "sources: permutation inside sources": (sources, LEVEL),
 }
 """{what: (the claim, how often it may be made)}."""
 
@@ -254,3 +297,9 @@ def length_settings() -> Length:
     """Return the study of two lengths with one segment each."""
     variants = [{"seconds": 3, "count": 1}, {"seconds": 5, "count": 1}]
     return Length.model_validate({"variants": variants, "counts": [1], "totals": [], "folds": 2})
+
+
+@cache
+def sources_settings() -> Sources:
+    """Return the question `sources` with few choices of its head, for time."""
+    return Sources(folds=3, inner_folds=2, shrinkages=[0.3, 0.9])

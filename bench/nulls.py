@@ -1,19 +1,20 @@
 """How often the evaluation, the diagnosis and the study find something where nothing is, on simulated artists.
 
-    python -m bench.nulls [--runs 200]
+    python -m bench.nulls [--runs 200] [--only CLAIM …]
 
-Reads nothing; writes bench/results/nulls.json. In every run videos of one artist are alike (intraclass correlation) in
-either modality, or independent, and audio and video share nothing, or two models are equally good. A test at 5 % must
-then find something in at most 5 % of the runs, and a claim that an interval of 95 % lies above chance may be made in
-2.5 %; the count lies below the 99.9 % quantile of the binomial distribution. The claims of bench/null_claims.py are
-made with fewer artists as well, where the intervals themselves call themselves unreliable. The interval of MRR at
-chance, which is known to be too short (SKEWED in bench/null_claims.py), is in the table and not in the bar. The claims
-of study/ablation and study/sources are not here: tests/study/test_sources.py has the level of the latter's test.
+Reads nothing; writes bench/results/nulls.json, or with `--only` replaces these claims' rows in it.
+
+In every run videos of one artist are alike (intraclass correlation) in either modality, or independent, and audio and
+video share nothing, or two models are equally good. A test at 5 % must then find something in at most 5 % of the runs,
+and a claim that an interval of 95 % lies above chance may be made in 2.5 %; the count lies below the 99.9 % quantile of
+the binomial distribution. The claims of bench/null_claims.py are made with fewer artists as well, where the intervals
+themselves call themselves unreliable. The interval of MRR at chance, which is known to be too short (SKEWED in
+bench/null_claims.py), is in the table and not in the bar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from bench import measure
 from bench.null_artists import ALIKE, SIZES, Artists
 from bench.null_claims import CLAIMS, SKEWED
-from config.cli import parser
+from config.cli import UserError, parser, run
 from config.labels import Probes
 from config.processes import parallel
 from eval.diagnose.findings import COMPARISON, below_features
@@ -38,6 +39,8 @@ from study.relations.associations import Table, associations, dummies
 from study.relations.sign_test import Pairing, Sample, Signs, p_value
 from study.relations.space_tables import neighbours
 
+RELATIONS = "relations without intervals"
+"""Name of the tests of `of_relations`, beside those of CLAIMS."""
 FEWEST = list(SIZES)[-1]
 """Fewer artists than an interval needs (eval/bootstrap.py)."""
 
@@ -85,13 +88,13 @@ def many_given(artists: Artists) -> tuple[np.ndarray, bool]:
 def spaces(artists: Artists, draws: int = 19, whole: bool = True) -> Iterator[tuple[str, float]]:
     """Yield (measure, p) of independent feature spaces; with `whole` artists drawn, or single videos."""
     independent = Artists("60 artists with 5 videos each", artists.alike, int(artists.rng.integers(2**31)))
-    samples = []
+    samples, seeds = [], artists.rng.integers(2**31, size=2)
     for videos in (artists, independent):
         groups = videos.groups if whole else np.arange(len(videos.groups))
         representations = {name: videos.draw(dim)[:, None, :] for name, dim in (("a", 12), ("b", 8))}
         samples.append(Sample.of(representations, groups))
     drawn: list[tuple[Signs, Signs]] = [(None, None)]
-    drawn += zip(samples[0].signs(draws, 0), samples[1].signs(draws, 1), strict=True)
+    drawn += zip(*(sample.signs(draws, int(seed)) for sample, seed in zip(samples, seeds, strict=True)), strict=True)
     observed, *permuted = Pairing(samples[0], samples[1], ("a", "b"), 0.1).measures(drawn)
     yield "CKA", p_value(observed.cka, np.array([measures.cka for measures in permuted]))
     means = np.array([measures.canonical.mean() for measures in permuted])
@@ -154,30 +157,51 @@ def of_relations(sizes: str, alike: float, runs: int) -> list[dict[str, Any]]:
     return rows + [line(what, sizes, alike, sum(hits), runs) for what, hits in below.items()]
 
 
-def cell(runs: int, key: tuple[str, float]) -> list[dict[str, Any]]:
-    """All rows of one kind of artists."""
+def cell(runs: int, names: Sequence[str], key: tuple[str, float]) -> list[dict[str, Any]]:
+    """The rows of one kind of artists: of these of CLAIMS, and of RELATIONS if that is among the names."""
     sizes, alike = key
     rows = []
     for what, (claim, level) in CLAIMS.items():
-        claimed = sum(claim(Artists(sizes, alike, seed)) for seed in range(runs))
-        rows.append(line(what, sizes, alike, claimed, runs, level))
+        if what in names:
+            claimed = sum(claim(Artists(sizes, alike, seed)) for seed in range(runs))
+            rows.append(line(what, sizes, alike, claimed, runs, level))
     # Six artists have too few patterns of signs to be tested (study.relations.associations.smallest_p).
-    return rows + (of_relations(sizes, alike, runs) if sizes != FEWEST else [])
+    return rows + (of_relations(sizes, alike, runs) if RELATIONS in names and sizes != FEWEST else [])
 
 
-def measure_all(runs: int, threads: int = 1) -> dict[str, Any]:
-    """Everything for the result file."""
+def of_all_artists(runs: int, names: Sequence[str], threads: int) -> list[dict[str, Any]]:
+    """Return the rows of a test for every kind of artists, those of one claim together."""
     keys = [(sizes, alike) for sizes in SIZES for alike in ALIKE]
     measured = {}
-    for key, rows in parallel(partial(cell, runs), keys, threads, torch.set_num_threads, 1):
+    for key, rows in parallel(partial(cell, runs, names), keys, threads, torch.set_num_threads, 1):
         measured[key] = rows
         print(*key, flush=True)
     rows = [row for key in keys for row in measured[key]]
     order = list(dict.fromkeys(row["what"] for row in rows))
-    rows.sort(key=lambda row: order.index(row["what"]))
+    return sorted(rows, key=lambda row: order.index(row["what"]))
+
+
+def measure_all(runs: int, threads: int = 1) -> dict[str, Any]:
+    """Everything for the result file."""
+    rows = of_all_artists(runs, [*CLAIMS, RELATIONS], threads)
     for videos in (60, 200, 900):
         accused = sum(equally_good(seed, videos)["verdict"] == "found" for seed in range(runs))
         rows.append(line(f"diagnosis `downstream_below_features`, {videos} test videos", "", 0.0, accused, runs))
+    return with_bar(runs, rows)
+
+
+def measured_again(before: dict[str, Any], names: Sequence[str], threads: int = 1) -> dict[str, Any]:
+    """Return an earlier result with the rows of these claims measured anew, with as many runs."""
+    again = of_all_artists(before["runs"], names, threads)
+    by_claim: dict[str, list[dict[str, Any]]] = {what: [] for what in CLAIMS}
+    for row in before["rows"]:
+        by_claim.setdefault(row["what"], []).append(row)
+    by_claim |= {what: [row for row in again if row["what"] == what] for what in {row["what"] for row in again}}
+    return with_bar(before["runs"], [row for rows in by_claim.values() for row in rows])
+
+
+def with_bar(runs: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the result file's content: the rows, and the worst of those that count beside its limit."""
     counted = [row for row in rows if row["artists"] != FEWEST and row["what"] not in SKEWED]
     worst = max(counted, key=lambda row: row["rate"] / row["most"])
     bar = measure.bar(
@@ -208,13 +232,23 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.nulls", "processes", config=False)
-    p.add_argument("--runs", type=int, default=200)
+    p.add_argument("--runs", type=int, default=200, help="simulated collections of each kind")
+    p.add_argument(
+        "--only", nargs="+", choices=[*CLAIMS, RELATIONS], metavar="CLAIM",
+        help="measure these alone and keep the result file's other rows; of: " + "; ".join([*CLAIMS, RELATIONS]),
+    )  # fmt: skip
     args = p.parse_args()
+    before = measure.load("nulls")
+    if args.only and before is None:
+        raise UserError("--only keeps the rows of bench/results/nulls.json, which is not there; measure everything")
     torch.set_num_threads(1)
     with threadpool_limits(1):  # matrices this small are not worth a second thread
-        result = measure_all(args.runs, args.threads)
+        if args.only and before:
+            result = measured_again(before, args.only, args.threads)
+        else:
+            result = measure_all(args.runs, args.threads)
     measure.save("nulls", f"python -m bench.nulls --runs {result['runs']}", result)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,7 @@ LEVEL = 0.05
 KINDS = {
     "simulated": "simulated features, ρ = ",
     "rendered": "rendered videos, ρ = ",
-    "real": "the videos of the cache",
+    "real": "real videos",
 }
 METHOD = """
 From the experiment `{first}` to `{last}`, one change at a time: each row of the chain has all changes of the rows above

@@ -32,6 +32,10 @@ def p_value(value: float, chance: np.ndarray) -> float:
 class Sample:
     """Sampled videos of one split: `spaces` {backbone: float32 [segments, dim]}, centred; `groups` int64 [segments].
 
+    Centred at the mean of the artists' means. The mean of all segments is mostly that of the artists with many videos:
+    what such an artist happens to share would stand in the contributions of all others, where signs tear it apart, and
+    chance would come out too low.
+
     Only segments that are undamaged in all spaces. The groups are artists, numbered from 0.
     """
 
@@ -43,11 +47,13 @@ class Sample:
     def of(cls, spaces: dict[str, np.ndarray], groups: np.ndarray) -> Sample:
         """Centre the cache's features [videos, segments, dim], NaN where damaged; `groups` int64 [videos]."""
         good = good_segments(*spaces.values())
+        numbers, sizes = np.unique(groups[np.nonzero(good)[0]], return_inverse=True, return_counts=True)[1:]
         centred = {}
         for name, features in spaces.items():
             x = features[good].astype(np.float32)
-            centred[name] = (x - x.mean(axis=0, dtype=np.float64)).astype(np.float32)
-        numbers = np.unique(groups[np.nonzero(good)[0]], return_inverse=True)[1]
+            of_artists = np.zeros((len(sizes), x.shape[1]))
+            np.add.at(of_artists, numbers, x)
+            centred[name] = (x - (of_artists / sizes[:, None]).mean(axis=0)).astype(np.float32)
         return cls(centred, numbers, int(good.any(axis=1).sum()))
 
     @property

@@ -239,7 +239,7 @@ def test_the_answer_can_be_written_and_drawn(real: tuple[Config, Answer], tmp_pa
     assert "training mode" in made.method and "left out" in made.method
     drawn = plots.plots(made, tmp_path)
     assert [plot.name for plot in drawn] == ["study-ablation-steps", "study-ablation-single"]
-    assert "published formula" in drawn[0].alt and "the videos of the cache" in drawn[1].alt
+    assert "published formula" in drawn[0].alt and "real videos" in drawn[1].alt
 
 
 @pytest.mark.workflow
@@ -250,7 +250,7 @@ def test_few_groups_are_a_limit(real: tuple[Config, Answer], monkeypatch: Any) -
     notes = [limit for limit in measuring.answer(config).limits if "groups: 95 %" in limit]
     assert [note.split(" has ")[0] for note in notes] == [
         "The test split (simulated features, ρ = 0.5)",
-        "The test split (the videos of the cache)",
+        "The test split (real videos)",
     ]
 
 
