@@ -39,8 +39,6 @@ METHOD = (
 )
 LIMITS = [
     "Tests assume that artists are independent; covers, shared band members and labels are not considered.",
-    "Where artists have very unequal numbers of videos, the test of CKA finds something that is not there in about 8 % "
-    "of cases instead of 5 % (bench.nulls).",
     "Descriptors are estimates: from three seconds the tempo is often doubled or halved, and the key is uncertain.",
     "Genre is one word a video; what differs inside a genre by subgenre or period is still confounded.",
     "Correlations do not show causes, and rank correlations only see monotonic relations.",
