@@ -116,6 +116,11 @@ class Paths:
         return self.results / "work" / f"{name}.sha256"
 
     @property
+    def shard_indexes(self) -> Path:
+        """Folder of the lists of members of tar shards, so that a shard's headers are walked through once."""
+        return self.results / "work" / "tar"
+
+    @property
     def features_record(self) -> Path:
         """Keys, counts and digest of the finished cache, on which later stages depend."""
         return self.results / "features.json"

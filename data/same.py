@@ -10,6 +10,8 @@ from itertools import chain
 
 import pyarrow as pa
 
+from data.places import Member, parse
+
 log = logging.getLogger("manifest")
 
 SHOWN = 5
@@ -19,18 +21,24 @@ SHOWN = 5
 def same_files(ids: Sequence[str], paths: Sequence[str]) -> list[list[str]]:
     """Return the ids of videos that are the same file, by path, link or hard link, a list for each such file.
 
-    Missing files are compared by path. Equal contents of different files are not detected: no video is opened.
+    Members of shards are the same if shard and name are. Missing files and addresses are compared by their text. Equal
+    contents of different files are not detected: no video is opened.
     """
 
     def identities(part: Sequence[str]) -> list[object]:
         keys: list[object] = []
         for path in part:
             try:
-                status = os.stat(path)
+                place = parse(path)
+                status = os.stat(place.local) if place.local is not None else None
             except (OSError, ValueError):
                 keys.append(path)
+                continue
+            if status is None or not status.st_ino:
+                keys.append(path)
             else:
-                keys.append((status.st_dev, status.st_ino, status.st_size) if status.st_ino else path)
+                inside = place.name if isinstance(place, Member) else None
+                keys.append((status.st_dev, status.st_ino, status.st_size, inside))
         return keys
 
     groups: dict[object, list[str]] = {}

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from config.cli import UserError
 from data.folder import MEDIA
+from data.places import joined
 
 log = logging.getLogger("manifest")
 
@@ -36,8 +37,9 @@ _HEAD = 4096
 def read_table(source: Path) -> pa.Table:
     """Return the videos of a table: `video_id`, `path` (absolute) and those of TEXT and `tags` (lists) that it has.
 
-    Text may also be integers, which become their digits (not `path`). Relative paths start at the table's folder, and
-    `..` in them is left to the system, which follows links first.
+    Text may also be integers, which become their digits (not `path`). A path may be a file, a member of a tar shard or
+    an address (data/places.py). Relative ones start at the table's folder, and `..` in them is left to the system,
+    which follows links first.
     Raises UserError for what is not such a table, naming row and column.
     """
     suffix = source.suffix.lower()
@@ -47,8 +49,7 @@ def read_table(source: Path) -> pa.Table:
     paths = columns["path"].to_pylist()
     if not all(paths):
         fail(source, next(i for i, path in enumerate(paths) if not path), "path", "the path is empty")
-    base = str(source.parent.absolute())
-    columns["path"] = pa.array([_joined(base, path) for path in paths], pa.string())
+    columns["path"] = _places(source, "path", paths)
     return pa.table(columns)
 
 
@@ -62,10 +63,16 @@ def fail(source: Path, index: int, column: str, problem: str) -> NoReturn:
     raise UserError(f"videos: {source}, {place(source, index)}, column '{column}': {problem}")
 
 
-def _joined(base: str, path: str) -> str:
-    """The path from `base`, without `.` and doubled slashes. `..` stays: behind a link it is another folder."""
-    joined = os.path.join(base, path)
-    return str(Path(joined)) if "/." in joined or "//" in joined or joined.endswith("/") else joined
+def _places(source: Path, name: str, texts: list[str]) -> pa.Array:
+    """A column of places (data/places.py), relative ones from the table's folder."""
+    base = str(source.parent.absolute())
+    places = []
+    for index, text in enumerate(texts):
+        try:
+            places.append(joined(base, text))
+        except ValueError as error:
+            fail(source, index, name, f"{error} ({text[:200]!r})")
+    return pa.array(places, pa.string())
 
 
 def _check_header(source: Path, names: list[str]) -> None:

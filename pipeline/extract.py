@@ -93,15 +93,14 @@ class Lane:
             self.error = error
 
 
-def tasks(lanes: Sequence[Lane], folder: str | None = None) -> Iterator[Task[int]]:
+def tasks(lanes: Sequence[Lane]) -> Iterator[Task[int]]:
     """Yield a decoding task for every video that a lane lacks and that has segments; add the probe's failures.
 
-    `folder`: where videos are copied before decoding; None: not copied. The answer to a task is that of the only
-    request, or a list of answers in the order of `requests(lanes, row)`.
+    The answer to a task is that of the only request, or a list of answers in the order of `requests(lanes, row)`.
     """
     job = lanes[0].job
     modality = lanes[0].backbone.modality
-    fixed: dict[str, Any] = {"seconds": job.config.segments.seconds, "staging": folder}
+    fixed: dict[str, Any] = {"seconds": job.config.segments.seconds}
     fixed["decoder"] = job.config.decoding.video if modality == "video" else "pyav"
     partial = {"partial": job.config.decoding.partial}
     reader = f"pipeline.readers.first:{modality}"
@@ -222,8 +221,9 @@ def extract(
             lane.job.watch = watched
         stack.enter_context(watched)
         folder = stack.enter_context(staging(config.decoding.staging, config.paths.results))
-        pool = stack.enter_context(Pool(cores.decoders, config.decoding, stop))
-        pending = list(tasks(lanes, folder))
+        indexes = config.paths.shard_indexes
+        pool = stack.enter_context(Pool(cores.decoders, config.decoding, stop, indexes, folder))
+        pending = list(tasks(lanes))
         for lane in lanes:
             lane.finish()
         if pending:

@@ -69,7 +69,7 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
-        with job.watch, job.journal, Pool(1, config.decoding, stop) as pool:
+        with job.watch, job.journal, Pool(1, config.decoding, stop, config.paths.shard_indexes) as pool:
             job.note(outcomes(job, pool))
             job.leave(stop)
             job.finish()

@@ -1,7 +1,8 @@
 """The process that opens files: reads tasks from a pipe, runs a reader, answers with arrays or a MediaError.
 
-Started by `pipeline.workers` as `python -m pipeline.worker FD MEMORY_MB`. Opens the media files it is told to; writes
-nothing. It holds no torch and no essentia, so decord may be imported here, and nothing is lost when it dies.
+Started by `pipeline.workers` as `python -m pipeline.worker FD MEMORY_MB PARENT`; the first message through the pipe is
+an Access. Opens the media files it is told to; writes nothing but what `pipeline.access` does to get at them. It holds
+no torch and no essentia, so decord may be imported here, and nothing is lost when it dies.
 """
 
 from __future__ import annotations
@@ -16,25 +17,30 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from data.places import Place, parse
+from pipeline.access import Access, opened
 from pipeline.readers import MediaError
-from pipeline.staging import staged
 
 PR_SET_PDEATHSIG = 1
 READS = 2
 """How often a file is read that changes while it is read."""
 
 
-def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def call(function: str, arguments: dict[str, Any], access: Access) -> tuple[str, Any]:
     """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError) or ("bug", traceback text).
 
-    A file that changed while it was read, and so may be half old and half new, is read once more; a second change is
-    a `decode_error`.
+    The argument `path` is the text of a place (data/places.py); the reader gets what `pipeline.access` makes of it. A
+    file that changed while it was read, and so may be half old and half new, is read once more; a second change is a
+    `decode_error`.
     """
-    staging = arguments.pop("staging", None)
+    try:
+        place = parse(arguments["path"])
+    except ValueError as error:
+        return "media", MediaError("missing", str(error))
     for _ in range(READS):
-        before = _state(arguments["path"])
-        answer = _call(function, arguments, staging)
-        if _state(arguments["path"]) == before:
+        before = _state(place)
+        answer = _call(function, arguments, place, access)
+        if _state(place) == before:
             break
     else:
         message, decoder = "the file changed while it was read", arguments.get("decoder", "")
@@ -42,19 +48,20 @@ def call(function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     return answer
 
 
-def _state(path: str) -> tuple[int, int] | None:
-    """Return size and time of the last change (ns); None for a missing file, which the reader reports."""
+def _state(place: Place) -> tuple[int, int] | None:
+    """Return size and time of the last change (ns) of the file that has the bytes; None for a missing file, which the
+    reader reports, and for an address."""
     try:
-        status = os.stat(path)
+        status = os.stat(place.local) if place.local is not None else None
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
-def _call(function: str, arguments: dict[str, Any], staging: str | None) -> tuple[str, Any]:
+def _call(function: str, arguments: dict[str, Any], place: Place, access: Access) -> tuple[str, Any]:
     module, _, name = function.partition(":")
     try:
-        with staged(arguments["path"], staging) as path:
+        with opened(place, access) as path:
             return "ok", getattr(importlib.import_module(module), name)(**arguments | {"path": path})
     except MediaError as error:
         return "media", error
@@ -66,13 +73,14 @@ def _call(function: str, arguments: dict[str, Any], staging: str | None) -> tupl
 
 
 def serve(connection: Connection) -> None:
-    """Answer tasks until the other end closes."""
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        connection.send(call(*task))
+    """Answer tasks until the other end closes. The first message is the Access for all of them."""
+    try:
+        access: Access = connection.recv()
+        while True:
+            function, arguments = connection.recv()
+            connection.send(call(function, arguments, access))
+    except EOFError:
+        return
 
 
 def main() -> None:

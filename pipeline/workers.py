@@ -15,12 +15,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from config.pipeline import Decoding
+from pipeline.access import Access
 from pipeline.readers import MediaError
 
 K = TypeVar("K")
@@ -33,6 +35,7 @@ NOTICE = 0.5
 class Task(Generic[K]):
     """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer.
 
+    The argument `path` is the text of a place of any kind (data/places.py).
     An argument `decoder` names the decoder that is to blame if the process hangs or dies. If the call fails, whatever
     the reason, `parts` are run instead, each as a task of its own; the answer is then the list of their answers.
     """
@@ -47,7 +50,7 @@ class Task(Generic[K]):
 class Worker:
     """One process and the task that it is working on."""
 
-    def __init__(self, memory_mb: int) -> None:
+    def __init__(self, memory_mb: int, access: Access) -> None:
         parent_end, child_end = socket.socketpair()
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
         self.process = subprocess.Popen(
@@ -60,6 +63,8 @@ class Worker:
         )
         child_end.close()
         self.connection = Connection(parent_end.detach())
+        with suppress(OSError):  # it is dead already; `Pool` sees the closed pipe
+            self.connection.send(access)
         self.task: Task[Any] | None = None
         self.deadline = 0.0
         self.served = 0
@@ -69,10 +74,8 @@ class Worker:
         task.tries += 1
         self.task, self.deadline = task, time.monotonic() + deadline_seconds
         self.served += 1
-        try:
+        with suppress(OSError):
             self.connection.send((task.function, task.arguments))
-        except OSError:
-            pass  # it is dead already; `Pool` sees the closed pipe
 
     def kill(self) -> int:
         """Kill the process; return its exit status."""
@@ -84,11 +87,20 @@ class Worker:
 class Pool:
     """Run tasks in `size` worker processes. Use as a context manager: on leaving, every process is gone.
 
-    When `stop` returns True, no more results come, and what is being decoded is dropped.
+    When `stop` returns True, no more results come, and what is being decoded is dropped. `indexes` is the folder for
+    the indexes of tar shards, `staging` the job's folder in `decoding.staging` (see `pipeline.access`).
     """
 
-    def __init__(self, size: int, settings: Decoding, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        size: int,
+        settings: Decoding,
+        stop: Callable[[], bool] = lambda: False,
+        indexes: Path | None = None,
+        staging: str | None = None,
+    ) -> None:
         self._settings, self._stop = settings, stop
+        self._access = Access.of(settings, indexes, staging)
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         self._size = size
@@ -124,7 +136,7 @@ class Pool:
             if not order:
                 return
             while again and len(self._busy) < self._size:
-                worker = self._idle.pop() if self._idle else Worker(self._settings.memory_mb)
+                worker = self._idle.pop() if self._idle else Worker(self._settings.memory_mb, self._access)
                 worker.give(again.popleft(), self._settings.deadline_seconds)
                 self._busy.append(worker)
             if id(order[0]) in answers:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from config.model import Config
+from data.places import parse
 from eval.report.clip import FPS, HEIGHT, WIDTH
 from pipeline.readers import MediaError
 from pipeline.workers import Pool, Task
@@ -68,7 +69,7 @@ def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = 
             arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
             yield Task((clip, name), "eval.report.clip:clip", arguments)
 
-    with Pool(1, config.decoding) as pool:
+    with Pool(1, config.decoding, indexes=config.paths.shard_indexes) as pool:
         for (clip, name), answer in pool.results(tasks(), ahead=1):
             if isinstance(answer, MediaError):
                 media.unreadable[clip] = str(answer)
@@ -85,10 +86,12 @@ def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = 
 
 def _name(item: dict[str, Any], seconds: float) -> str:
     """Name the clip by a digest of its file's state, segment and encoding."""
+    state = (0, 0)
     try:
-        status = os.stat(item["path"])
-        state = (status.st_size, status.st_mtime_ns)
+        if (file := parse(item["path"]).local) is not None:
+            status = os.stat(file)
+            state = (status.st_size, status.st_mtime_ns)
     except (OSError, ValueError):
-        state = (0, 0)
+        pass  # it is missing, which the worker reports
     source = repr((item["path"], state, item["start"], seconds, HEIGHT, WIDTH, FPS))
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:20]
