@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from config.remote import Remote
 from config.section import PathText, Section
 
 
@@ -121,6 +122,13 @@ class Decoding(Section):
     failure_ratio: float = Field(0.5, ge=0, le=1)
     """Largest share of failed videos in a shard; a larger one stops the run, and finished work is kept. Filtered videos
     do not count."""
+    remote: Remote = Remote()
+    """Hosts and buckets from which videos may be fetched; default: none."""
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest time (s) between taking up a file and its answer: fetching, if that is allowed, and decoding."""
+        return self.deadline_seconds + (self.remote.deadline_seconds if self.remote.allowed else 0.0)
 
 
 class Duplicates(Section):

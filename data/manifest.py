@@ -30,6 +30,7 @@ from config.files import replacing, write_json
 from config.model import Config, read
 from config.paths import Paths
 from config.pipeline import Splits
+from data.addresses import warn_of_refused
 from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
 from data.splits import NAMES, earlier_splits, splits_of
@@ -235,6 +236,7 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
         note_table(config)
     videos = read_videos(config.table, paths.results)
     warn_of_same_files(videos)
+    warn_of_refused(videos["path"].to_pylist(), config.decoding.remote)
     table = merge(old, videos, config.splits, given)
     if old is not None and table.equals(old):  # an older version's file stays as it is, with one column less
         write_record(paths, table)

@@ -20,6 +20,8 @@ from pathlib import Path
 INSIDE = ".tar::"
 """The end of a shard's name and what separates it from the member's; the first one counts."""
 SCHEMES = ("https", "http", "s3")
+ADDRESSES = tuple(f"{scheme}://" for scheme in SCHEMES)
+"""How the text of an address begins, as the manifest has it."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")

@@ -33,6 +33,7 @@ from pipeline.precomputed import copy_features
 from pipeline.readers import AudioRequest, Decoded, MediaError, VideoRequest
 from pipeline.readers.downmix import LOSS
 from pipeline.records import PROBE, Record, read_plan
+from pipeline.remote.check import check_access
 from pipeline.shard import Outcome, ShardJob, failed_rows, run_shards, shard_arguments
 from pipeline.staging import staging
 from pipeline.store import read_array, stored_shard
@@ -227,7 +228,14 @@ def extract(
         for lane in lanes:
             lane.finish()
         if pending:
-            _compute(config, lanes, pool.results(pending, cores.ahead), cores, meter)
+            check_access((task.arguments["path"] for task in pending), config.decoding.remote)
+            try:
+                _compute(config, lanes, pool.results(pending, cores.ahead), cores, meter)
+            except UserError:
+                for lane in lanes:
+                    if not lane.finished:
+                        lane.job.forget_unfetched()
+                raise
             for lane in lanes:
                 lane.job.leave(stop)
         for lane in lanes:

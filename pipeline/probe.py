@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from config.cli import Stopping, parser, run
+from config.cli import Stopping, UserError, parser, run
 from config.model import read
 from config.pipeline import Segments
 from data.segments import segment_starts
 from pipeline.readers import MediaError
 from pipeline.records import PROBE
+from pipeline.remote.check import check_access
 from pipeline.shard import Outcome, ShardJob, run_shards, shard_arguments
 from pipeline.workers import Pool, Task
 
@@ -69,8 +70,13 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
+        check_access((video["path"] for video in job.todo()), config.decoding.remote)
         with job.watch, job.journal, Pool(1, config.decoding, stop, config.paths.shard_indexes) as pool:
-            job.note(outcomes(job, pool))
+            try:
+                job.note(outcomes(job, pool))
+            except UserError:
+                job.forget_unfetched()
+                raise
             job.leave(stop)
             job.finish()
 

@@ -27,6 +27,8 @@ from pipeline.store import finish_shard, part_arrays, read_array, stored_shard
 Outcome = np.ndarray | MediaError
 # A handful of failures says nothing about a shard, however small the shard is.
 FEWEST_FAILURES = 10
+UNFETCHED = 20
+"""Videos in a row that could not be fetched after which the network counts as down and the job stops."""
 
 
 def shard_arguments(p: argparse.ArgumentParser) -> None:
@@ -80,12 +82,13 @@ class ShardJob:
         self.log = logging.getLogger(f"{part} {shard:05d}")
         self.progress = self.paths.progress(part, shard)
         # Two tries of one video are no hang, however long a user lets a video take.
-        patience = max(PATIENCE, 3 * config.decoding.deadline_seconds)
+        patience = max(PATIENCE, 3 * config.decoding.longest_seconds)
         self.watch = Watch(self.progress, self.paths.hung(part, shard), patience)
         self.journal = Journal(self.paths.work(part, shard), self.key, shape, dtype)
         self.decoders: Counter[str] = Counter()
         self._stored_rows: list[int] = []
         self._tried = dict(self.journal.tried)
+        self._unfetched: list[int] = []
         self._take_over()
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
@@ -151,11 +154,25 @@ class ShardJob:
         return Progress(self.missing(), self.log.name, "videos", extra=extra, record=self.progress)
 
     def add(self, row: int, outcome: Outcome) -> None:
-        """Write an outcome to the journal; a sign of life."""
+        """Write an outcome to the journal; a sign of life. UserError if UNFETCHED videos in a row could not be fetched:
+        each may have taken minutes, and the next ones would fail likewise."""
         if isinstance(outcome, MediaError):
             outcome.attempts += self._tried.get(row, 0)
         self.journal.add(row, outcome)
         self.watch.alive()
+        unfetched = isinstance(outcome, MediaError) and outcome.reason == "network"
+        self._unfetched = [*self._unfetched, row] if unfetched else []
+        if len(self._unfetched) == UNFETCHED:
+            raise UserError(
+                f"{UNFETCHED} videos in a row could not be fetched; the last one: {outcome}. They are not noted as "
+                "failed. Run again when the network or the host is back, or take the host out of decoding.remote"
+            )
+
+    def forget_unfetched(self) -> None:
+        """Forget the videos that could not be fetched since the last one that could, because the job stops."""
+        if self._unfetched:
+            self.journal.forget(self._unfetched)
+            self._unfetched = []
 
     def note(
         self, outcomes: Iterable[tuple[int, Outcome]], shares: Callable[[], tuple[float, float]] | None = None

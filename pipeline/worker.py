@@ -17,6 +17,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from config.cli import UserError
 from data.places import Place, parse
 from pipeline.access import Access, opened
 from pipeline.readers import MediaError
@@ -27,7 +28,8 @@ READS = 2
 
 
 def call(function: str, arguments: dict[str, Any], access: Access) -> tuple[str, Any]:
-    """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError) or ("bug", traceback text).
+    """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError), ("user", text of a UserError) or
+    ("bug", traceback text).
 
     The argument `path` is the text of a place (data/places.py); the reader gets what `pipeline.access` makes of it. A
     file that changed while it was read, and so may be half old and half new, is read once more; a second change is a
@@ -65,6 +67,8 @@ def _call(function: str, arguments: dict[str, Any], place: Place, access: Access
             return "ok", getattr(importlib.import_module(module), name)(**arguments | {"path": path})
     except MediaError as error:
         return "media", error
+    except UserError as error:
+        return "user", str(error)
     except MemoryError:
         message = "decoding needed more memory than decoding.memory_mb allows"
         return "media", MediaError("out_of_memory", message, decoder=arguments.get("decoder", ""))

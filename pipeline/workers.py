@@ -21,7 +21,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from config.cli import UserError
 from config.pipeline import Decoding
+from data.places import ADDRESSES
 from pipeline.access import Access
 from pipeline.readers import MediaError
 
@@ -117,7 +119,8 @@ class Pool:
         """Yield (key, value or MediaError) in the order of the tasks; a list of such answers where parts were run.
 
         At most `ahead` tasks beyond the one that is yielded next are started or wait with their answer: this bounds
-        memory. With `ahead=0` a worker never works while the caller does. RuntimeError for a bug in a reader.
+        memory. With `ahead=0` a worker never works while the caller does. RuntimeError for a bug in a reader, UserError
+        for what stops the job, such as a full disk.
         """
         source = iter(tasks)
         order: deque[Task[K]] = deque()
@@ -137,7 +140,8 @@ class Pool:
                 return
             while again and len(self._busy) < self._size:
                 worker = self._idle.pop() if self._idle else Worker(self._settings.memory_mb, self._access)
-                worker.give(again.popleft(), self._settings.deadline_seconds)
+                task = again.popleft()
+                worker.give(task, self._limit(task))
                 self._busy.append(worker)
             if id(order[0]) in answers:
                 task = order.popleft()
@@ -148,7 +152,7 @@ class Pool:
                     again.appendleft(task)
                     continue
                 if isinstance(answer, MediaError):
-                    if task.parts:
+                    if task.parts and not answer.not_fetched:
                         again.extendleft(reversed(task.parts))
                         wholes |= {id(part): task for part in task.parts}
                         continue
@@ -174,6 +178,9 @@ class Pool:
                     yield task, self._died(worker.kill(), task)
                     continue
                 self._busy.remove(worker)
+                if kind == "user":
+                    worker.kill()
+                    raise UserError(value)
                 if kind == "bug":
                     worker.kill()
                     raise RuntimeError(f"{task.function} failed on {task.arguments.get('path')!r}:\n{value}")
@@ -185,9 +192,13 @@ class Pool:
             elif time.monotonic() >= worker.deadline:
                 self._busy.remove(worker)
                 worker.kill()
-                limit = self._settings.deadline_seconds
-                message = f"decoding took longer than {limit:g} s and was stopped"
+                message = f"decoding took longer than {self._limit(task):g} s and was stopped"
                 yield task, MediaError("timeout", message, decoder=task.arguments.get("decoder", ""))
+
+    def _limit(self, task: Task[Any]) -> float:
+        """Return the longest time (s) for a task; a file that is fetched first has that time besides."""
+        fetched = str(task.arguments.get("path")).startswith(ADDRESSES)
+        return self._settings.longest_seconds if fetched else self._settings.deadline_seconds
 
     @staticmethod
     def _died(status: int, task: Task[Any]) -> MediaError | None:

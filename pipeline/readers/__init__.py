@@ -42,7 +42,10 @@ REASONS = {
     "still_image": Reason("the video is a single frame beside longer audio", filtered=True),
     "discontinuous": Reason("the time stamps of audio and video jump differently, so that the two cannot be aligned"),
     "empty_audio": Reason("more than half a second of a segment has no audio"),
-    "timeout": Reason("decoding took longer than decoding.deadline_seconds"),
+    "timeout": Reason(
+        "decoding took longer than decoding.deadline_seconds, or fetching longer than decoding.remote.deadline_seconds"
+    ),
+    "network": Reason("the file could not be fetched: no connection, a cut one, or an error of the server"),
     "crashed": Reason("the decoder crashed its process twice"),
     "no_features": Reason("the source of precomputed features has none of this video, or none near its segments"),
     "bad_features": Reason("the precomputed features are not finite, or beyond what float16 holds (65504)"),
@@ -68,6 +71,8 @@ class MediaError(Exception):
         """How often the file was tried."""
         self.decoder = decoder
         """The decoder that failed; empty if no decoder was used."""
+        self.not_fetched = False
+        """Whether the file could not be brought here, so that reading it in another way does not help."""
 
     @property
     def filtered(self) -> bool:

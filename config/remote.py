@@ -1,0 +1,159 @@
+"""The configuration of videos that are fetched over the network (`decoding.remote`). Reads the environment variables
+that paths name; writes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from config.section import PathText, Section
+
+HTTPS_PORT, HTTP_PORT = 443, 80
+_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ACCESS_KEY = re.compile(r"A[A-Z]{2}A[A-Z0-9]{16}")
+
+
+def authority(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
+    """Return host (lower case; an IPv6 address without brackets) and port of `host`, `host:port` or `[IPv6]:port`.
+
+    `port` is the default. ValueError for everything else, above all for what different programs read as different
+    hosts: user names, backslashes, percent signs, letters beyond ASCII, numbers that only some take for an address.
+    """
+    if "@" in text:
+        raise ValueError("it names a user or a password, which an address may not hold")
+    if not text.isascii():
+        raise ValueError("its host has letters beyond ASCII; write it in its ASCII form (xn--…)")
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::(.*))?", text)
+    if not found:
+        raise ValueError("its host and port cannot be read")
+    host, given = found[1].lower(), found[2]
+    if given is not None and not (re.fullmatch(r"[1-9]\d{0,4}", given) and int(given) < 1 << 16):
+        raise ValueError("its port is not a number from 1 to 65535")
+    return _host(host), int(given) if given is not None else port
+
+
+def _host(host: str) -> str:
+    if host.startswith("["):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError("its host is not an IPv6 address") from None
+    if len(host) > 253 or not _NAME.fullmatch(host):
+        raise ValueError("its host is not a host name")
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise ValueError("its host is a number, but not an IPv4 address as a.b.c.d") from None
+    return host
+
+
+def _https_host(text: str) -> str:
+    try:
+        authority(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a host, or host:port: {error}") from None
+    return text
+
+
+def _variable(name: str) -> str:
+    # The value is not repeated: somebody may have written the key itself.
+    if _ACCESS_KEY.fullmatch(name) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):
+        raise ValueError(
+            "give the name of an environment variable in capital letters, such as AWS_ACCESS_KEY_ID, not a key itself"
+        )
+    return name
+
+
+HostText = Annotated[str, AfterValidator(_https_host)]
+Variable = Annotated[str, AfterValidator(_variable)]
+
+
+class Bucket(Section):
+    """An S3 bucket that videos may come from. Keys are read from environment variables and are written nowhere; without
+    them requests are not signed (public buckets)."""
+
+    endpoint: str | None = None
+    """Address of the server, `https://host` or `https://host:port`; `http://` for one in your own network. The bucket
+    is part of the path. Default: Amazon's in this region."""
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,40}$")
+    """Region of the bucket, which is part of the signature."""
+    access_key_variable: Variable | None = None
+    """Name of the environment variable that holds the access key's id, such as `AWS_ACCESS_KEY_ID`."""
+    secret_key_variable: Variable | None = None
+    """Name of the environment variable that holds the secret key."""
+    session_token_variable: Variable | None = None
+    """Name of the environment variable that holds the token of temporary keys."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_server(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None:
+            scheme, mark, rest = endpoint.partition("://")
+            if scheme not in ("https", "http") or not mark:
+                raise ValueError("must be https://host, https://host:port or http://host:port")
+            try:
+                authority(rest)
+            except ValueError as error:
+                raise ValueError(f"must be https://host, https://host:port or http://host:port: {error}") from None
+        return endpoint
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Bucket:
+        if (self.access_key_variable is None) != (self.secret_key_variable is None):
+            raise ValueError("set both access_key_variable and secret_key_variable, or none of them")
+        if self.session_token_variable is not None and self.access_key_variable is None:
+            raise ValueError("session_token_variable needs access_key_variable and secret_key_variable")
+        return self
+
+    @property
+    def server(self) -> tuple[bool, str, int]:
+        """Whether the server speaks TLS, its host and its port."""
+        scheme, _, rest = (self.endpoint or f"https://s3.{self.region}.amazonaws.com").partition("://")
+        secure = scheme == "https"
+        return (secure, *authority(rest, HTTPS_PORT if secure else HTTP_PORT))
+
+
+class Remote(Section):
+    """Videos whose `path` is an `https://` or `s3://` address (docs/videos.md). Only hosts and buckets that stand here
+    are asked, whatever the table says; by default none."""
+
+    https: list[HostText] = []
+    """Hosts of `https://` addresses, each as `host` or `host:port`. Redirects are followed between these hosts only."""
+    s3: dict[str, Bucket] = {}
+    """Buckets of `s3://bucket/key` addresses, by name."""
+    largest_mb: int = Field(4096, ge=1, le=1 << 20)
+    """Largest file in MiB; a larger one counts as failed (`unreadable`)."""
+    deadline_seconds: float = Field(300.0, gt=0, le=1_000_000)
+    """Longest time in seconds in which a file is fetched, with all tries; after it the file counts as failed
+    (`timeout`)."""
+    private_addresses: bool = False
+    """Allow hosts in private networks and on this machine. Link-local addresses, where clouds keep the credentials of
+    their machines, are never asked."""
+    ca_file: PathText | None = None
+    """File with certificates (PEM) of the authorities that are trusted, in place of the system's."""
+
+    @field_validator("s3")
+    @classmethod
+    def _names(cls, buckets: dict[str, Bucket]) -> dict[str, Bucket]:
+        for name in buckets:
+            if not _BUCKET.fullmatch(name):
+                raise ValueError(f"'{name}' is no name of a bucket (3 to 63 of a-z, 0-9, '.', '-')")
+        return buckets
+
+    @property
+    def allowed(self) -> bool:
+        """Whether any address is allowed."""
+        return bool(self.https or self.s3)
+
+    @property
+    def hosts(self) -> set[tuple[str, int]]:
+        """Host and port of `https://` addresses that are allowed."""
+        return {authority(text) for text in self.https}
