@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.places import File, Member, Place, Remote
+from data.tar import ShardError, located
 from pipeline.readers import MediaError
+from pipeline.readers.source import Source, Span
 from pipeline.remote.errors import not_fetched
 from pipeline.staging import staged
 
@@ -47,7 +49,7 @@ class Access:
 
 
 @contextmanager
-def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[str]:
+def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[Source]:
     """Yield what the readers open of a place. `sha256` (hex): what a fetched file must have.
 
     Raises MediaError for what cannot be had, UserError for what stops the whole job.
@@ -57,7 +59,8 @@ def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[
             with staged(place.path, access.staging) as path:
                 yield path
         case Member():
-            raise MediaError("missing", "members of tar files cannot be read yet")
+            with staged(_found(place, access), access.staging, os.path.splitext(place.name)[1]) as source:
+                yield source
         case Remote() if access.remote is None:
             raise not_fetched(
                 "missing", f"{place.scheme}://{place.host} is not in decoding.remote, which has no address"
@@ -67,3 +70,12 @@ def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[
 
             with fetched(place, access.remote, access.scratch, sha256) as path:
                 yield path
+
+
+def _found(member: Member, access: Access) -> Span:
+    """Return where the bytes of a member lie. Raises MediaError: missing, unreadable."""
+    try:
+        entry = located(member.shard, member.name, None if access.indexes is None else Path(access.indexes))
+    except ShardError as error:
+        raise MediaError("missing" if error.missing else "unreadable", str(error)) from None
+    return Span(member.shard, entry.begin, entry.size)

@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from config.cli import UserError
+from pipeline.readers.source import Source, Span
 
 PREFIX, LOCK = "staged-", "lock"
 """What the folders' names begin with, and the file in each that its job keeps locked."""
@@ -52,18 +54,32 @@ def _clear(base: Path) -> None:
 
 
 @contextmanager
-def staged(path: str, folder: str | None) -> Iterator[str]:
-    """Yield the path of a copy of the file in `folder`, with the same suffix; of the file itself without a folder.
+def staged(source: Source, folder: str | None, suffix: str | None = None) -> Iterator[Source]:
+    """Yield the path of a copy of what the readers would open; `source` itself without a folder.
 
-    A file that cannot be opened is not copied: the reader reports what is wrong with it. A full `folder` is an error.
+    The copy has the `suffix`, by default that of the file. Of a Span only its own bytes are copied. What cannot be
+    opened is not copied: the reader reports what is wrong with it. A full `folder` is an error.
     """
+    path = source.path if isinstance(source, Span) else source
     if folder is None or not os.access(path, os.R_OK) or not os.path.isfile(path):
-        yield path
+        yield source
         return
-    descriptor, copy = tempfile.mkstemp(suffix=os.path.splitext(path)[1], dir=folder)
+    descriptor, copy = tempfile.mkstemp(suffix=os.path.splitext(path)[1] if suffix is None else suffix, dir=folder)
     try:
-        with open(descriptor, "wb") as target, open(path, "rb") as source:
-            shutil.copyfileobj(source, target, 1 << 20)
+        with open(descriptor, "wb") as target, open(path, "rb") as file:
+            if isinstance(source, Span):
+                _copy(file, target, source)
+            else:
+                shutil.copyfileobj(file, target, 1 << 20)
         yield copy
     finally:
         os.unlink(copy)
+
+
+def _copy(file: BinaryIO, target: BinaryIO, span: Span) -> None:
+    """Copy a stretch of a file; less where the file ends."""
+    file.seek(span.begin)
+    left = span.size
+    while left and (data := file.read(min(left, 1 << 20))):
+        target.write(data)
+        left -= len(data)

@@ -27,6 +27,7 @@ from pipeline.readers import AudioRequest, MediaError
 from pipeline.readers.downmix import Downmix, mixed_to_mono
 from pipeline.readers.follow import Piece, continued, unbroken
 from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import known_or_surveyed, placed
 
 PREROLL = (0.5, 5.0)
@@ -75,7 +76,7 @@ class _Run:
 
 
 def read_audio(
-    path: str,
+    path: Source,
     starts: Sequence[float],
     seconds: float,
     rate: int,
@@ -87,7 +88,7 @@ def read_audio(
 
 
 def read_audios(
-    path: str,
+    path: Source,
     starts: Sequence[float],
     seconds: float,
     requests: Sequence[AudioRequest],
@@ -120,7 +121,7 @@ def read_audios(
 
 
 def _segment(
-    path: str,
+    path: Source,
     media: Media,
     stream: Any,
     start: float,
@@ -207,7 +208,7 @@ def _check(spans: list[tuple[float, float]], start: float, stop: float) -> None:
         raise MediaError("empty_audio", f"{message}; the longest gap is from {longest[0]:.2f} to {longest[1]:.2f} s")
 
 
-def _runs(path: str, media: Media, stream: Any, start: float, stop: float) -> list[_Run]:
+def _runs(path: Source, media: Media, stream: Any, start: float, stop: float) -> list[_Run]:
     """Return decoded audio that covers [start, stop) as far as the file has it, in order of time."""
     stream_start = (
         -math.inf if stream.start_time is None else float(stream.start_time * stream.time_base) - media.origin
@@ -225,7 +226,7 @@ def _runs(path: str, media: Media, stream: Any, start: float, stop: float) -> li
         return _decode(fresh, fresh.only("audio"), start, stop)[1]
 
 
-def _continued_runs(path: str, media: Media, start: float, stop: float, pieces: tuple[Piece, ...]) -> list[_Run]:
+def _continued_runs(path: Source, media: Media, start: float, stop: float, pieces: tuple[Piece, ...]) -> list[_Run]:
     """Return the same for a file whose clock breaks, where seeks fail: read from its beginning, skip up to `start`."""
     with open_media(path) as opened:
         fresh = replace(opened, origin=media.origin)

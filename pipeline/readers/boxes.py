@@ -5,17 +5,18 @@ All loops are bounded, because the file may be malicious.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+
+from pipeline.readers.source import Content
 
 MOST = 2000
 """Most boxes, elements or tags that are read."""
 
 
-def boxes(descriptor: int, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: Content, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, start of the content, end) of each box from `position` on."""
     for _ in range(MOST):
-        head = os.pread(descriptor, 16, position)
+        head = file.read(16, position)
         if position + 8 > stop or len(head) < 8:
             return
         size, begin = int.from_bytes(head[:4], "big"), position + 8
@@ -28,19 +29,19 @@ def boxes(descriptor: int, position: int, stop: int) -> Iterator[tuple[bytes, in
         position = end
 
 
-def inside(descriptor: int, position: int, stop: int, kind: bytes) -> Iterator[tuple[int, int]]:
+def inside(file: Content, position: int, stop: int, kind: bytes) -> Iterator[tuple[int, int]]:
     """Yield (start of the content, end) of each box of a kind from `position` on."""
-    return ((begin, end) for type_, begin, end in boxes(descriptor, position, stop) if type_ == kind)
+    return ((begin, end) for type_, begin, end in boxes(file, position, stop) if type_ == kind)
 
 
-def first_box(descriptor: int, box: tuple[int, int] | None, *kinds: bytes) -> tuple[int, int] | None:
+def first_box(file: Content, box: tuple[int, int] | None, *kinds: bytes) -> tuple[int, int] | None:
     """Return the first box at this path inside `box`, or None."""
     for kind in kinds:
         if box is not None:
-            box = next(inside(descriptor, *box, kind), None)
+            box = next(inside(file, *box, kind), None)
     return box
 
 
-def is_fragmented(descriptor: int) -> bool:
+def is_fragmented(file: Content) -> bool:
     """Return whether the frames of an MP4 file are listed in fragments all over the file (a `mvex` box says so)."""
-    return first_box(descriptor, (0, os.fstat(descriptor).st_size), b"moov", b"mvex") is not None
+    return first_box(file, (0, file.size), b"moov", b"mvex") is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.readers.opening import open_media, reported_as
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import is_plain, survey
 
 
@@ -38,7 +39,7 @@ class MediaInfo:
     """How many of them begin at a keyframe; the others at random."""
 
 
-def probe(path: str) -> MediaInfo:
+def probe(path: Source) -> MediaInfo:
     """Return the facts of the file at `path`. Raises MediaError (missing, unreadable, discontinuous)."""
     with open_media(path) as media, reported_as("unreadable"):
         audio, video = media.best("audio"), media.best("video")

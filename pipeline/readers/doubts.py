@@ -16,7 +16,6 @@ between two entries of its index. If a reader then meets a step back, the file f
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.readers.opening import Kind, Media
+from pipeline.readers.source import Content
 
 SPOTS = 32
 CHUNK = 1 << 14
@@ -45,16 +45,16 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 def looks_broken(media: Media, streams: dict[Kind, Any]) -> bool:
     """Return whether the file's bytes suggest a broken clock, so that all packets must be read. Does not seek."""
-    size = os.fstat(media.descriptor).st_size
+    size = media.content.size
     formats = media.formats
     if formats & {"mpegts", "mpeg"}:
-        return _broken_spots(media.descriptor, size, _mpeg_stamp, "video" in streams)
+        return _broken_spots(media.content, size, _mpeg_stamp, "video" in streams)
     if "flv" in formats:
-        return _broken_spots(media.descriptor, size, _flv_stamp, False)
+        return _broken_spots(media.content, size, _flv_stamp, False)
     if "matroska" in formats:
-        return not _one_segment(media.descriptor, size)
+        return not _one_segment(media.content, size)
     if "mov" in formats:
-        return _broken_fragments(media.descriptor, size, streams)
+        return _broken_fragments(media.content, size, streams)
     return bool(formats & {"ogg", "nut"})
 
 
@@ -63,7 +63,7 @@ def contradicts_index(media: Media, streams: dict[Kind, Any], ends: dict[Kind, f
     formats = media.formats
     if not formats & {"mov", "avi", "matroska"}:
         return False
-    size = os.fstat(media.descriptor).st_size
+    size = media.content.size
     for kind, stream in streams.items():
         entries = stream.index_entries
         count = len(entries)
@@ -96,7 +96,7 @@ def uneven(times: Sequence[float] | np.ndarray, positions: Sequence[int]) -> boo
     return bool(steps.min() < -BACK or (steps > ALLOWED + USUAL * expected).any())
 
 
-def _broken_spots(descriptor: int, size: int, stamp: Any, video: bool) -> bool:
+def _broken_spots(file: Content, size: int, stamp: Any, video: bool) -> bool:
     """Return whether the clock is uneven over the file, or too few positions have stamps (`video`: video stamps)."""
     times: list[float] = []
     positions: list[int] = []
@@ -104,7 +104,7 @@ def _broken_spots(descriptor: int, size: int, stamp: Any, video: bool) -> bool:
     for k in range(SPOTS + 1):
         for chunk in (CHUNK, WIDE):
             position = max(0, size - chunk) * k // SPOTS
-            ticks, period, is_video = stamp(os.pread(descriptor, chunk, position))
+            ticks, period, is_video = stamp(file.read(chunk, position))
             if ticks is not None:
                 break
         else:
@@ -158,9 +158,9 @@ def _flv_stamp(data: bytes) -> tuple[int | None, int, bool]:
     return None, 0, False
 
 
-def _one_segment(descriptor: int, size: int) -> bool:
+def _one_segment(file: Content, size: int) -> bool:
     """Return whether a Matroska file is one segment that states its length and ends with the file (RFC 9559, 4.5)."""
-    head = os.pread(descriptor, 4096, 0)
+    head = file.read(4096, 0)
     if not head.startswith(EBML):
         return False
     length, position = _vint(head, 4)
@@ -180,12 +180,12 @@ def _vint(data: bytes, position: int) -> tuple[int | None, int]:
     return (None if value == (1 << 7 * width) - 1 else value), position + width
 
 
-def _broken_fragments(descriptor: int, size: int, streams: dict[Kind, Any]) -> bool:
+def _broken_fragments(file: Content, size: int, streams: dict[Kind, Any]) -> bool:
     """Return whether the clocks in an MP4 file's fragments are uneven, or FFmpeg's end of the file cannot be right."""
     clocks: dict[int, list[int]] = {}
-    for kind, position, length in _boxes(descriptor, 0, size):
+    for kind, position, length in _boxes(file, 0, size):
         if kind == b"moof":
-            for track, ticks in _decode_times(os.pread(descriptor, min(length, WIDE), position)):
+            for track, ticks in _decode_times(file.read(min(length, WIDE), position)):
                 clocks.setdefault(track, []).append(ticks)
     if not clocks:
         return False
@@ -201,10 +201,10 @@ def _broken_fragments(descriptor: int, size: int, streams: dict[Kind, Any]) -> b
     return False
 
 
-def _boxes(descriptor: int, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: Content, position: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield (type, position, length) of the boxes of a file (ISO/IEC 14496-12, 4.2)."""
     while position + 8 <= stop:
-        head = os.pread(descriptor, 16, position)
+        head = file.read(16, position)
         if len(head) < 8:
             return
         length = int.from_bytes(head[:4])

@@ -15,12 +15,12 @@ FFmpeg.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.readers.boxes import MOST, first_box, inside
 from pipeline.readers.encryption_mpeg import in_program_stream, in_transport_stream
+from pipeline.readers.source import Content
 
 CHUNK = 65_536
 """Most bytes of a sample description or of a header that are read."""
@@ -46,42 +46,38 @@ MXF_ENCRYPTED = (bytes.fromhex("0d010301027e01"), bytes.fromhex("0d010401020200"
 """An encrypted triplet; a cryptographic context."""
 
 
-def is_encrypted(descriptor: int, format: str, stream: Any, streams: list[Any]) -> bool:
+def is_encrypted(file: Content, format: str, stream: Any, streams: list[Any]) -> bool:
     """Return whether the container marks a (PyAV) stream as encrypted, or some of the stream's content.
 
     `format` is FFmpeg's name of the container, `streams` are all its streams in order.
     """
     check = _CHECKS.get(format.split(",")[0])
-    return check is not None and check(descriptor, stream, streams)
+    return check is not None and check(file, stream, streams)
 
 
-def _integer(descriptor: int, position: int, size: int, order: Any = "big") -> int:
-    return int.from_bytes(os.pread(descriptor, size, position), order)
-
-
-def _size(descriptor: int) -> int:
-    return os.fstat(descriptor).st_size
+def _integer(file: Content, position: int, size: int, order: Any = "big") -> int:
+    return int.from_bytes(file.read(size, position), order)
 
 
 # MP4 and QuickTime
 
 
-def _mp4(descriptor: int, stream: Any, streams: list[Any]) -> bool:
-    for begin, end in inside(descriptor, 0, _size(descriptor), b"moov"):
-        for track in inside(descriptor, begin, end, b"trak"):
-            if _track_id(descriptor, track) != stream.id:
+def _mp4(file: Content, stream: Any, streams: list[Any]) -> bool:
+    for begin, end in inside(file, 0, file.size, b"moov"):
+        for track in inside(file, begin, end, b"trak"):
+            if _track_id(file, track) != stream.id:
                 continue
-            box = first_box(descriptor, track, b"mdia", b"minf", b"stbl", b"stsd")
-            return box is not None and _protected(os.pread(descriptor, min(CHUNK, box[1] - box[0]), box[0]))
+            box = first_box(file, track, b"mdia", b"minf", b"stbl", b"stsd")
+            return box is not None and _protected(file.read(min(CHUNK, box[1] - box[0]), box[0]))
         return False  # FFmpeg reads the first movie box
     return False
 
 
-def _track_id(descriptor: int, track: tuple[int, int]) -> int | None:
-    head = first_box(descriptor, track, b"tkhd")
+def _track_id(file: Content, track: tuple[int, int]) -> int | None:
+    head = first_box(file, track, b"tkhd")
     if head is None:
         return None
-    return _integer(descriptor, head[0] + (20 if _integer(descriptor, head[0], 1) else 12), 4)
+    return _integer(file, head[0] + (20 if _integer(file, head[0], 1) else 12), 4)
 
 
 def _protected(descriptions: bytes) -> bool:
@@ -99,27 +95,27 @@ def _protected(descriptions: bytes) -> bool:
 # Matroska and WebM
 
 
-def _matroska(descriptor: int, stream: Any, streams: list[Any]) -> bool:
+def _matroska(file: Content, stream: Any, streams: list[Any]) -> bool:
     if "enc_key_id" in stream.metadata:  # FFmpeg's name of a track's key
         return True
     of_type = [s.index for s in streams if s.type == stream.type]
     kind, number = MKV_KINDS[stream.type], of_type.index(stream.index)
-    for identity, begin, end in _elements(descriptor, 0, _size(descriptor)):
+    for identity, begin, end in _elements(file, 0, file.size):
         if identity == MKV_SEGMENT:
-            for part, first, last in _elements(descriptor, begin, end):
+            for part, first, last in _elements(file, begin, end):
                 if part == MKV_TRACKS:
-                    tracks = [t[1:] for t in _elements(descriptor, first, last) if t[0] == MKV_TRACK]
-                    tracks = [t for t in tracks if _value(descriptor, t, MKV_TYPE) == kind]
-                    return number < len(tracks) and _has_encryption(descriptor, tracks[number])
+                    tracks = [t[1:] for t in _elements(file, first, last) if t[0] == MKV_TRACK]
+                    tracks = [t for t in tracks if _value(file, t, MKV_TYPE) == kind]
+                    return number < len(tracks) and _has_encryption(file, tracks[number])
                 if part == MKV_CLUSTER:
                     break
     return False
 
 
-def _elements(descriptor: int, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
+def _elements(file: Content, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Yield (identity, start of the content, end) of each EBML element (RFC 8794)."""
     for _ in range(MOST):
-        head = os.pread(descriptor, 12, position)
+        head = file.read(12, position)
         if position >= stop or len(head) < 2 or not head[0]:
             return
         width = 9 - head[0].bit_length()
@@ -134,21 +130,21 @@ def _elements(descriptor: int, position: int, stop: int) -> Iterator[tuple[int, 
         position = end
 
 
-def _value(descriptor: int, element: tuple[int, int], identity: int) -> int | None:
+def _value(file: Content, element: tuple[int, int], identity: int) -> int | None:
     """Return the number in the first child of that identity, or None."""
-    for child, begin, end in _elements(descriptor, *element):
+    for child, begin, end in _elements(file, *element):
         if child == identity:
-            return _integer(descriptor, begin, min(8, end - begin))
+            return _integer(file, begin, min(8, end - begin))
     return None
 
 
-def _has_encryption(descriptor: int, track: tuple[int, int]) -> bool:
-    for child, begin, end in _elements(descriptor, *track):
+def _has_encryption(file: Content, track: tuple[int, int]) -> bool:
+    for child, begin, end in _elements(file, *track):
         if child == MKV_ENCODINGS:
-            for inner, first, last in _elements(descriptor, begin, end):
-                parts = [part for part, _, _ in _elements(descriptor, first, last)]
+            for inner, first, last in _elements(file, begin, end):
+                parts = [part for part, _, _ in _elements(file, first, last)]
                 if inner == MKV_ENCODING and (
-                    MKV_ENCRYPTION in parts or _value(descriptor, (first, last), MKV_ENCODING_TYPE) == 1
+                    MKV_ENCRYPTION in parts or _value(file, (first, last), MKV_ENCODING_TYPE) == 1
                 ):
                     return True
     return False
@@ -157,8 +153,8 @@ def _has_encryption(descriptor: int, track: tuple[int, int]) -> bool:
 # ASF, FLV, MXF
 
 
-def _asf(descriptor: int, stream: Any, streams: list[Any]) -> bool:
-    header = os.pread(descriptor, CHUNK, 0)
+def _asf(file: Content, stream: Any, streams: list[Any]) -> bool:
+    header = file.read(CHUNK, 0)
     end = min(len(header), int.from_bytes(header[16:24], "little")) if header.startswith(ASF_HEADER) else 0
     position = 30
     while position + 24 <= end:
@@ -171,10 +167,10 @@ def _asf(descriptor: int, stream: Any, streams: list[Any]) -> bool:
     return False
 
 
-def _flv(descriptor: int, stream: Any, streams: list[Any]) -> bool:
-    position = _integer(descriptor, 5, 4) + 4
+def _flv(file: Content, stream: Any, streams: list[Any]) -> bool:
+    position = _integer(file, 5, 4) + 4
     for _ in range(100):
-        head = os.pread(descriptor, 4, position)
+        head = file.read(4, position)
         if len(head) < 4:
             break
         if head[0] & 0x1F == FLV_KINDS[stream.type]:
@@ -183,10 +179,10 @@ def _flv(descriptor: int, stream: Any, streams: list[Any]) -> bool:
     return False
 
 
-def _mxf(descriptor: int, stream: Any, streams: list[Any]) -> bool:
+def _mxf(file: Content, stream: Any, streams: list[Any]) -> bool:
     position = 0
     for _ in range(MOST):
-        head = os.pread(descriptor, 25, position)
+        head = file.read(25, position)
         if len(head) < 17 or head[:4] != b"\x06\x0e\x2b\x34":
             break
         if head[8:].startswith(MXF_ENCRYPTED):
@@ -199,7 +195,7 @@ def _mxf(descriptor: int, stream: Any, streams: list[Any]) -> bool:
     return False
 
 
-_CHECKS: dict[str, Callable[[int, Any, list[Any]], bool]] = {
+_CHECKS: dict[str, Callable[[Content, Any, list[Any]], bool]] = {
     "mov": _mp4,
     "matroska": _matroska,
     "mpegts": in_transport_stream,

@@ -6,12 +6,13 @@ streams, such as a DVD's: scrambling bits of PES packets.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from pipeline.readers.source import Content
 
 WINDOW = 131_072
 """Bytes examined at the beginning, in the middle and at the end of a file: its beginning may be unencrypted."""
@@ -21,19 +22,19 @@ SAMPLE_AES = (0xC1, 0xC2, 0xCF, 0xDB)
 """Stream types of encrypted AC-3, Enhanced AC-3, AAC and H.264 (Apple, MPEG-2 Stream Encryption Format for HLS)."""
 
 
-def _windows(descriptor: int) -> Iterator[bytes]:
-    size = os.fstat(descriptor).st_size
+def _windows(file: Content) -> Iterator[bytes]:
+    size = file.size
     for start in sorted({0, max(0, size // 2), max(0, size - WINDOW)}):
-        yield os.pread(descriptor, WINDOW, start)
+        yield file.read(WINDOW, start)
 
 
 def _is_scrambled(scrambled: int, packets: int) -> bool:
     return scrambled >= max(FEWEST, SHARE * packets)
 
 
-def in_transport_stream(descriptor: int, stream: Any, streams: list[Any]) -> bool:
+def in_transport_stream(file: Content, stream: Any, streams: list[Any]) -> bool:
     """Return whether packets of a stream are scrambled or its map has an encrypted type. `stream.id` is its PID."""
-    for window in _windows(descriptor):
+    for window in _windows(file):
         packets = _packets(window)
         if packets is None:
             continue
@@ -93,12 +94,12 @@ def _has_sample_aes(packet: bytes, pid: int) -> bool:
     return False
 
 
-def in_program_stream(descriptor: int, stream: Any, streams: list[Any]) -> bool:
+def in_program_stream(file: Content, stream: Any, streams: list[Any]) -> bool:
     """Return whether PES packets of a program stream are scrambled."""
     # FFmpeg numbers streams by start code (0x1E0, 0x1C0 …); those in private packets (AC-3, DTS) by their content.
     code = stream.id & 0xFF if stream.id >= 0x100 else 0xBD
     pattern = re.compile(b"\0\0\x01" + re.escape(bytes([code])) + b"..[\x80-\xbf]", re.DOTALL)
-    for window in _windows(descriptor):
+    for window in _windows(file):
         scrambled = [match[0][6] & 0x30 > 0 for match in pattern.finditer(window)]
         if _is_scrambled(sum(scrambled), len(scrambled)):
             return True

@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.readers import Decoded, MediaError, VideoRequest
 from pipeline.readers.audio import read_audio, read_audios
+from pipeline.readers.source import Source
 from pipeline.readers.video import DECODERS, read_video, read_videos
 from pipeline.readers.video_decord import takes
 
@@ -29,7 +30,7 @@ DAMAGE = ("decode_error", "empty_audio")
 """Reasons that may hold for one segment and not for the next."""
 
 
-def audio(path: str, *, decoder: str = "pyav", partial: bool = False, **request: Any) -> Decoded:
+def audio(path: Source, *, decoder: str = "pyav", partial: bool = False, **request: Any) -> Decoded:
     """Return the segments of `read_audio(path, **request)`; PyAV is the only decoder of audio.
 
     With `partial`, damaged segments are left out if others are good. Raises MediaError with its `decoder`.
@@ -45,7 +46,7 @@ def audio(path: str, *, decoder: str = "pyav", partial: bool = False, **request:
     return replace(_read(read, decoder, request["starts"], partial), mono_loss=loss)
 
 
-def audios(path: str, *, decoder: str = "pyav", **request: Any) -> list[Decoded]:
+def audios(path: Source, *, decoder: str = "pyav", **request: Any) -> list[Decoded]:
     """Return the segments of `read_audios(path, **request)`, one for each of its `requests`; see `audio`."""
     try:
         decoded = read_audios(path, **request)
@@ -55,7 +56,7 @@ def audios(path: str, *, decoder: str = "pyav", **request: Any) -> list[Decoded]
     return [Decoded(one.segments, decoder, mono_loss=float(one.loss.max(initial=0))) for one in decoded]
 
 
-def video(path: str, *, decoder: str, partial: bool = False, **request: Any) -> Decoded:
+def video(path: Source, *, decoder: str, partial: bool = False, **request: Any) -> Decoded:
     """Return the segments of `read_video(path, **request)` by `decoder`, or by the other one if it cannot read such
     files.
 
@@ -65,7 +66,7 @@ def video(path: str, *, decoder: str, partial: bool = False, **request: Any) -> 
     return _by_either(lambda chosen: _video(path, chosen, partial, request), decoder)
 
 
-def videos(path: str, *, decoder: str, requests: Sequence[VideoRequest], **segments: Any) -> list[Decoded]:
+def videos(path: Source, *, decoder: str, requests: Sequence[VideoRequest], **segments: Any) -> list[Decoded]:
     """Return the segments of `read_videos(path, requests=requests, **segments)`, one for each; decoders as in `video`.
 
     Requests that decord does not take must not send the others to PyAV: they are read apart.
@@ -79,7 +80,7 @@ def videos(path: str, *, decoder: str, requests: Sequence[VideoRequest], **segme
     return [answers[request] for request in requests]
 
 
-def _videos(path: str, requests: Sequence[VideoRequest], segments: dict[str, Any], decoder: str) -> list[Decoded]:
+def _videos(path: Source, requests: Sequence[VideoRequest], segments: dict[str, Any], decoder: str) -> list[Decoded]:
     try:
         clips = read_videos(path, requests=requests, decoder=decoder, **segments)
     except MediaError as error:
@@ -103,7 +104,7 @@ def _by_either(read: Callable[[str], T], decoder: str) -> T:
         raise (first_error if error.unsupported else error) from None
 
 
-def _video(path: str, decoder: str, partial: bool, request: dict[str, Any]) -> Decoded:
+def _video(path: Source, decoder: str, partial: bool, request: dict[str, Any]) -> Decoded:
     def read(starts: Sequence[float]) -> np.ndarray:
         return read_video(path, decoder=decoder, **{**request, "starts": starts})
 

@@ -9,7 +9,6 @@ less than BACK are not detected; the streams are out of sync by at most that muc
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +91,7 @@ def _stretches(media: Media, streams: dict[Kind, Any]) -> tuple[dict[Kind, list[
     stretches: dict[Kind, list[_Stretch]] = {}
     last: dict[Kind, int] = {}
     usual: dict[Kind, float] = {}
-    position, size = 0, os.fstat(media.descriptor).st_size
+    position, size = 0, media.content.size
     for number, packet in enumerate(media.container.demux(*streams.values())):
         if number > MAX_PACKETS:
             raise MediaError("unreadable", f"the file has more than {MAX_PACKETS} packets")

@@ -24,6 +24,7 @@ from pipeline.readers.boxes import is_fragmented
 from pipeline.readers.container import MediaInfo
 from pipeline.readers.follow import MAX_PACKETS, continued
 from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import Timeline, placed
 from pipeline.readers.video import TOLERANCE, can_start
 
@@ -37,7 +38,7 @@ NEAR = 100
 """Most packets that are read to find a keyframe of the index."""
 
 
-def probe(path: str, video_id: str, spec: Segments) -> MediaInfo:
+def probe(path: Source, video_id: str, spec: Segments) -> MediaInfo:
     """Return the facts of a file, with the starts of its segments, at keyframes where possible.
 
     `starts` is empty if the video is shorter than a segment. Raises MediaError as `container.probe` does.
@@ -53,7 +54,7 @@ def probe(path: str, video_id: str, spec: Segments) -> MediaInfo:
 
 
 @contextmanager
-def opened(path: str, timeline: Timeline | None = None) -> Iterator[FileKeyframes]:
+def opened(path: Source, timeline: Timeline | None = None) -> Iterator[FileKeyframes]:
     """Open a file to find its keyframes. `timeline`: how its clock is mended; None if it is right.
 
     A file without a video stream that can be decoded has none. Raises MediaError as `open_media` does.
@@ -127,7 +128,7 @@ class FileKeyframes:
 
 def has_index(media: Media) -> bool:
     """Return whether FFmpeg can know all keyframes of a file without reading it."""
-    return bool(INDEXED & media.formats) and not ("mov" in media.formats and is_fragmented(media.descriptor))
+    return bool(INDEXED & media.formats) and not ("mov" in media.formats and is_fragmented(media.content))
 
 
 def _index(media: Media, stream: Any) -> set[int]:

@@ -22,6 +22,7 @@ from av.stream import Discard, Disposition, Stream
 
 from pipeline.readers import MediaError
 from pipeline.readers.encryption import is_encrypted
+from pipeline.readers.source import Content, Source, Span
 
 Kind = Literal["audio", "video"]
 FORMATS = "aac,aiff,asf,avi,dv,flac,flv,matroska,mov,mp3,mpeg,mpegts,mxf,nut,ogg,rm,wav"
@@ -48,8 +49,8 @@ class Media:
     """An open file."""
 
     container: InputContainer
-    descriptor: int
-    """The file descriptor under it."""
+    content: Content
+    """Its bytes."""
     origin: float
     """The container's own time (s) at which the file begins to play: zero of the presentation clock."""
 
@@ -73,7 +74,7 @@ class Media:
         chosen = self.best(kind)
         if chosen is None:
             raise MediaError(f"no_{kind}_stream", f"the file has no {kind} stream")
-        if is_encrypted(self.descriptor, self.container.format.name, chosen, list(self.container.streams)):
+        if is_encrypted(self.content, self.container.format.name, chosen, list(self.container.streams)):
             raise MediaError("encrypted", f"the {kind} is encrypted")
         if chosen.codec_context is None:
             raise MediaError("decode_error", f"FFmpeg has no decoder for this {kind} stream", unsupported=True)
@@ -120,27 +121,29 @@ def reported_as(reason: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_media(path: str) -> Iterator[Media]:
+def open_media(source: Source) -> Iterator[Media]:
     """Open a local media file for reading; it is closed when the `with` block ends.
 
-    Raises MediaError: `missing` (no such file, no permission), `unreadable` (not a regular file, empty, a playlist, an
-    unknown container, more than MAX_STREAMS audio and video streams, frames of more than MAX_PIXELS).
+    Raises MediaError: `missing` (no such file, no permission), `unreadable` (not a regular file, empty, cut off within
+    the stretch that is asked for, a playlist, an unknown container, more than MAX_STREAMS audio and video streams,
+    frames of more than MAX_PIXELS).
     """
     av.logging.set_level(None)
-    descriptor = _descriptor(path)
+    content = _content(source)
     try:
         with reported_as("unreadable"):
-            container = _container(descriptor)
+            container = _container(content)
         with container:
             with reported_as("unreadable"):
                 _check(container)
                 origin = max(0, container.start_time or 0) / av.time_base
-            yield Media(container, descriptor, origin)
+            yield Media(container, content, origin)
     finally:
-        os.close(descriptor)
+        os.close(content.descriptor)
 
 
-def _descriptor(path: str) -> int:
+def _content(source: Source) -> Content:
+    path = source.path if isinstance(source, Span) else source
     try:
         # O_NONBLOCK: a named pipe without a writer would block for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -149,25 +152,34 @@ def _descriptor(path: str) -> int:
     except (OSError, ValueError) as error:
         raise MediaError("missing", f"the file cannot be opened: {getattr(error, 'strerror', None) or error}") from None
     status = os.fstat(descriptor)
+    whole = not isinstance(source, Span)
+    begin, size = (source.begin, source.size) if isinstance(source, Span) else (0, status.st_size)
+    content = Content(descriptor, begin, size, whole)
     problem = None
     if stat.S_ISDIR(status.st_mode):
         problem = "this is a folder"
     elif not stat.S_ISREG(status.st_mode):
         problem = "this is not a regular file"
-    elif status.st_size == 0:
+    elif size == 0:
         problem = "the file is empty"
-    elif os.pread(descriptor, 64, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS):
+    elif begin + size > status.st_size:
+        problem = "the file that it is in ends before it does"
+    elif content.read(64, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS):
         problem = "this is a playlist, not a media file"
     if problem:
         os.close(descriptor)
         raise MediaError("unreadable", problem)
-    return descriptor
+    return content
 
 
-def _container(descriptor: int) -> InputContainer:
-    options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": FORMATS, "blocksize": str(BLOCK)}
+def _container(content: Content) -> InputContainer:
+    url, protocols = "fd:", "fd"
+    if not content.whole:
+        url, protocols = f"subfile,,start,{content.begin},end,{content.begin + content.size},,:fd:", "subfile,fd"
+    options = {"fd": str(content.descriptor), "protocol_whitelist": protocols}
+    options |= {"format_whitelist": FORMATS, "blocksize": str(BLOCK)}
     try:
-        container = av.open("fd:", "r", options=options, metadata_errors="replace")
+        container = av.open(url, "r", options=options, metadata_errors="replace")
     except av.error.ArgumentError:
         # FFmpeg raises this for a container outside FORMATS.
         raise MediaError("unreadable", "this container format is not supported") from None

@@ -11,7 +11,6 @@ A file is read packet by packet only if a quick check finds something implausibl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from pipeline.readers import MediaError
 from pipeline.readers.doubts import contradicts_index, looks_broken
 from pipeline.readers.follow import KINDS, MAX_PACKETS, Piece, follow, is_cut
 from pipeline.readers.opening import Kind, Media, open_media, reported_as, ticks_of
+from pipeline.readers.source import Source
 
 TAILS = (10.0, 120.0)
 PRIMING = 1.0
@@ -63,7 +63,7 @@ class Timeline:
         return cls(origin, begin, end, bool(still), pieces)
 
 
-def known_or_surveyed(path: str, numbers: Sequence[float] | None) -> Timeline | None:
+def known_or_surveyed(path: Source, numbers: Sequence[float] | None) -> Timeline | None:
     """Return the timeline that a reader needs; None for a file whose own clock is right.
 
     `numbers`: what the probe stored (`Timeline.numbers`), empty for such a file; None if the file was not probed: then
@@ -86,7 +86,7 @@ def placed(media: Media, timeline: Timeline | None) -> Media:
     return media if timeline is None else replace(media, origin=timeline.origin)
 
 
-def survey(path: str, media: Media) -> Timeline:
+def survey(path: Source, media: Media) -> Timeline:
     """Return the timeline of an open file, whose position changes.
 
     Raises MediaError: unreadable (neither audio nor video, an empty stream), discontinuous (the clocks of audio and
@@ -121,7 +121,7 @@ def _is_still(media: Media, video: Any, ends: dict[Kind, float]) -> bool:
     return single and ends["audio"] - ends["video"] > STILL
 
 
-def _followed(path: str, media: Media, stated: Mapping[Kind, float | None]) -> Timeline:
+def _followed(path: Source, media: Media, stated: Mapping[Kind, float | None]) -> Timeline:
     """Return the timeline from all packets. If the clock never breaks, the container's ends are kept if they agree."""
     with open_media(path) as fresh:
         streams = {kind: fresh.best(kind) for kind in stated}
@@ -153,7 +153,7 @@ def _stated_end(stream: Any) -> float | None:
     return float((stream.start_time + stream.duration) * stream.time_base)
 
 
-def _ends(path: str, media: Media, streams: dict[Kind, Any]) -> dict[Kind, float]:
+def _ends(path: Source, media: Media, streams: dict[Kind, Any]) -> dict[Kind, float]:
     """Return the end of each stream in container seconds."""
     stated = {kind: _stated_end(stream) for kind, stream in streams.items()}
     # Matroska states a duration for the file alone, which FFmpeg also gives to streams that it has hardly read.
@@ -163,7 +163,7 @@ def _ends(path: str, media: Media, streams: dict[Kind, Any]) -> dict[Kind, float
     return {kind: _agreed(end, measured.get(kind)) for kind, end in stated.items()}
 
 
-def _measured(path: str, media: Media, streams: dict[Kind, Any]) -> dict[Kind, float]:
+def _measured(path: Source, media: Media, streams: dict[Kind, Any]) -> dict[Kind, float]:
     """Return the ends of the streams by their last packets: near the end of the file, or else of the whole file."""
     wanted = {stream.index: kind for kind, stream in streams.items()}
     length = media.container.duration or 0
@@ -186,7 +186,7 @@ def _measured(path: str, media: Media, streams: dict[Kind, Any]) -> dict[Kind, f
 def _last(media: Media, wanted: dict[int, Kind]) -> dict[Kind, float]:
     ends: dict[Kind, float] = {}
     streams = [s for s in media.container.streams if s.index in wanted]
-    size = os.fstat(media.descriptor).st_size
+    size = media.content.size
     for count, packet in enumerate(media.container.demux(*streams)):
         if count > MAX_PACKETS:
             raise MediaError("unreadable", f"the container gives no duration and has more than {MAX_PACKETS} packets")

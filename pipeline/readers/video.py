@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.readers import Interpolation, MediaError, VideoRequest
 from pipeline.readers.opening import reported_as
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import known_or_surveyed
 
 DECODERS = ("pyav", "decord")
@@ -34,7 +35,7 @@ class Wanted:
 
 
 def read_video(
-    path: str,
+    path: Source,
     starts: Sequence[float],
     seconds: float,
     *,
@@ -51,7 +52,7 @@ def read_video(
 
 
 def read_videos(
-    path: str,
+    path: Source,
     starts: Sequence[float],
     seconds: float,
     requests: Sequence[VideoRequest],

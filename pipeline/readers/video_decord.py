@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.readers import MediaError, VideoRequest
 from pipeline.readers.opening import Media, open_media
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import Timeline
 from pipeline.readers.video import Wanted, blank, can_start, cropped, has_orientation, orientation, shown
 
@@ -47,7 +48,7 @@ def takes(request: VideoRequest) -> bool:
     return not isinstance(request.resize, int) and request.interpolation == "bilinear"
 
 
-def frames(path: str, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
+def frames(path: Source, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
     """Return the upright, scaled and cropped frames of each request: uint8 [segments, frames, height, width, 3].
 
     decord scales while it decodes, so the file is decoded for one request after the other.
@@ -109,9 +110,11 @@ def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
+    content = media.content
+    url = f"file:/dev/fd/{content.descriptor}"
     try:
         reader = decord.VideoReader(
-            f"file:/dev/fd/{media.descriptor}",
+            url if content.whole else f"subfile,,start,{content.begin},end,{content.begin + content.size},,:{url}",
             ctx=decord.cpu(0),
             width=size[1],
             height=size[0],

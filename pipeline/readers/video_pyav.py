@@ -26,6 +26,7 @@ from av.video.reformatter import VideoReformatter
 from pipeline.readers import Interpolation, MediaError, VideoRequest
 from pipeline.readers.follow import Piece, continued, unbroken
 from pipeline.readers.opening import MAX_PIXELS, Media, open_media, ticks_of
+from pipeline.readers.source import Source
 from pipeline.readers.timeline import Timeline, placed
 from pipeline.readers.video import (
     TOLERANCE,
@@ -55,7 +56,7 @@ MATRICES = (1, 4, 5, 6, 7, 9)
 """Colour matrices (ITU-T H.273 codes) that swscale knows; it gets BT.601 for all others."""
 
 
-def frames(path: str, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
+def frames(path: Source, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
     """Return the upright, scaled and cropped frames of each request: uint8 [segments, frames, height, width, 3]."""
     clips = [blank(w) for w in wanted]
     asked = [(w, clip) for w, clip in zip(wanted, clips, strict=True) if w.times.size]
@@ -102,7 +103,7 @@ Scaled = dict[VideoRequest, np.ndarray]
 """One decoded frame, as each request wants it: uint8 [height, width, 3] RGB."""
 
 
-def _continued(path: str, moments: Moments, timeline: Timeline) -> list[Scaled]:
+def _continued(path: Source, moments: Moments, timeline: Timeline) -> list[Scaled]:
     """Return the frames shown at the moments in a file whose clock breaks, where seeks fail."""
     with open_media(path) as media:
         arrays = _Reader(placed(media, timeline), timeline.pieces)._plain(moments, at_start=False)
@@ -125,7 +126,7 @@ class _Reader:
         """The time (s) of the last seek."""
         self.scalers: defaultdict[VideoRequest, VideoReformatter] = defaultdict(VideoReformatter)
 
-    def segment(self, path: str, moments: Moments) -> list[Scaled]:
+    def segment(self, path: Source, moments: Moments) -> list[Scaled]:
         """Return the frames shown at the moments, in order."""
         times = moments.times
         skip = self.codec.codec.canonical_name in SKIPPING

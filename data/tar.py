@@ -1,0 +1,302 @@
+"""The members of a tar shard and where their bytes lie. Reads the headers of a tar file, never its members.
+
+Headers of ustar, GNU and pax tars are followed (POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format"). A member can be
+read in place if it is a regular file that the shard holds as a whole; of the others the index says why not. Nothing is
+unpacked, and no name is taken for a path.
+
+A shard that is cut off or damaged has the members before that place, and `Index.problem` says what is wrong after it.
+What was found is kept in a folder, by the path, size and time of change of the shard (`index_of`); `located` compares
+it with the member's own header before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from config.cli import UserError
+from config.files import read_json, replacing
+from data.places import stripped
+
+BLOCK = 512
+VERSION = 1
+"""Of the files in which indexes are kept."""
+LONGEST = 1 << 20
+"""Bytes of the longest extended header that is read."""
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+REGULAR = (b"0", b"\0", b"7")
+KINDS = {b"1": "a hard link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder", b"6": "a pipe"}
+GNU_NAME, GNU_LINK, GNU_SPARSE = b"L", b"K", b"S"
+PAX, PAX_GLOBAL = b"x", b"g"
+
+
+class ShardError(Exception):
+    """What is wrong with a shard or a member. `missing`: there is none; otherwise it is there and cannot be read."""
+
+    def __init__(self, message: str, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member: its content is `size` bytes from `begin` on, its first header stands at `header`.
+
+    `problem` says why it cannot be read; it is empty for a regular file that the shard holds as a whole.
+    """
+
+    name: str
+    header: int
+    begin: int
+    size: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The members of a shard in their order, and what is wrong with the rest of it (empty if nothing is)."""
+
+    entries: list[Entry]
+    problem: str = ""
+    by_name: dict[str, list[Entry]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            self.by_name.setdefault(entry.name, []).append(entry)
+
+
+def walk(descriptor: int, size: int) -> Index:
+    """Return the index of an open tar file of `size` bytes."""
+    entries: list[Entry] = []
+    position = 0
+    try:
+        while position < size:
+            found = _member(descriptor, position, size)
+            if found is None:
+                return Index(entries)
+            entry, position = found
+            entries.append(entry)
+    except ShardError as error:
+        return Index(entries, str(error))
+    return Index(entries, "the shard has no end mark: it may be cut off" if size else "the shard is empty")
+
+
+@dataclass
+class _Header:
+    """A header block, and what extended headers before it say."""
+
+    name: str
+    size: int
+    kind: bytes
+    sparse: bool
+
+
+def _member(descriptor: int, first: int, size: int) -> tuple[Entry, int] | None:
+    """Return the member whose first header is at `first`, and where the next one begins; None at the end mark."""
+    position, extended = first, {}
+    while True:
+        block = os.pread(descriptor, BLOCK, position)
+        if not any(block) and len(block) == BLOCK:
+            return None
+        header = _header(block, position)
+        begin = position + BLOCK
+        if header.kind not in (GNU_NAME, GNU_LINK, PAX, PAX_GLOBAL):
+            break
+        if header.size > LONGEST:
+            raise ShardError(f"the extended header at byte {position:,} is longer than {LONGEST:,} bytes")
+        data = os.pread(descriptor, header.size, begin)
+        if len(data) < header.size:
+            raise ShardError(f"the shard ends within the header at byte {position:,}")
+        if header.kind == GNU_NAME:
+            extended["path"] = data.rstrip(b"\0")
+        elif header.kind == PAX:
+            extended |= dict(_records(data, position))
+        position = begin + _padded(header.size)
+    name = header.name
+    if "path" in extended:
+        name = _text(extended["path"])
+    if "size" in extended:
+        header.size = _decimal(extended["size"], position)
+    problem = KINDS.get(header.kind, "")
+    stored = header.size if header.kind not in KINDS else 0
+    if header.kind == GNU_SPARSE or any(key.startswith("GNU.sparse.") for key in extended):
+        problem = "a sparse file"
+        while header.kind == GNU_SPARSE and header.sparse:  # further blocks of its map come before its content
+            map_block = os.pread(descriptor, BLOCK, begin)
+            begin += BLOCK
+            header.sparse = len(map_block) == BLOCK and map_block[504] != 0
+    elif header.kind in REGULAR and name.endswith("/"):
+        problem = "a folder"  # as the oldest tars mark one
+    elif header.kind not in REGULAR and not problem:
+        problem = f"of the unknown kind {ascii(_text(header.kind))}"
+    if problem:
+        problem = f"the member is {problem}, not a regular file"
+    elif _leaves(name):
+        problem = "the member's name is absolute, or has `..` in it"
+    elif begin + header.size > size:
+        problem = "the shard ends inside the member: it is cut off"
+    return Entry(stripped(name), first, begin, header.size, problem), begin + _padded(stored)
+
+
+def _leaves(name: str) -> bool:
+    """Return whether a name, taken for a path, would leave the folder that it is in."""
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def _header(block: bytes, position: int) -> _Header:
+    """Return what a header block says. ShardError if it is none."""
+    if position == 0:
+        for magic, how in COMPRESSED.items():
+            if block.startswith(magic):
+                raise ShardError(f"the shard is compressed ({how}); only uncompressed tar files are read in place")
+    if len(block) < BLOCK:
+        raise ShardError(f"the shard ends within the header at byte {position:,}: it is cut off")
+    spaced = block[:148] + b" " * 8 + block[156:]
+    signed = sum(spaced) - 256 * sum(byte > 127 for byte in spaced)  # as some old tars computed it
+    checksum = block[148:156].replace(b"\0", b" ").strip()
+    if not checksum or not set(checksum) <= set(b"01234567") or int(checksum, 8) not in (sum(spaced), signed):
+        what = "this is not a tar file" if position == 0 else f"the header at byte {position:,} is damaged"
+        raise ShardError(f"{what}: a wrong checksum")
+    name = block[:100].partition(b"\0")[0]
+    prefix = block[345:500].partition(b"\0")[0]
+    if prefix and block[257:263] == b"ustar\0":  # GNU tar keeps times there
+        name = prefix + b"/" + name
+    return _Header(_text(name), _number(block[124:136], position), block[156:157], block[482] != 0)
+
+
+def _number(raw: bytes, position: int) -> int:
+    """Return a size, octal digits or (GNU) 11 bytes after 0x80."""
+    if raw[0] == 0x80:
+        return int.from_bytes(raw[1:])
+    digits = raw.replace(b"\0", b" ").strip()
+    if not set(digits) <= set(b"01234567"):
+        raise ShardError(f"the header at byte {position:,} is damaged: its size is no number")
+    return int(digits or b"0", 8)
+
+
+def _decimal(raw: bytes, position: int) -> int:
+    if not raw.isdigit() or len(raw) > 19:
+        raise ShardError(f"the header at byte {position:,} is damaged: its size is no number")
+    return int(raw)
+
+
+def _records(data: bytes, position: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, value) of an extended pax header, `LENGTH KEY=VALUE\\n` each."""
+    at = 0
+    while at < len(data) and data[at]:
+        length, blank, _ = data[at : at + 20].partition(b" ")
+        end = at + int(length) if blank and length.isdigit() else 0
+        key, equals, value = data[at + len(length) + 1 : end - 1].partition(b"=")
+        if not at < end <= len(data) or not equals or data[end - 1 : end] != b"\n":
+            raise ShardError(f"the extended header at byte {position:,} is damaged")
+        yield _text(key), value
+        at = end
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def index_of(shard: str, folder: Path | None = None) -> Index:
+    """Return the index of the shard at a path: of this process, of `folder`, or by walking through it.
+
+    Raises ShardError if there is no such file, or it cannot be opened or is none.
+    """
+    descriptor, status = _open(shard)
+    try:
+        return _known(shard, status.st_size, status.st_mtime_ns, descriptor, folder)
+    finally:
+        os.close(descriptor)
+
+
+def located(shard: str, name: str, folder: Path | None = None) -> Entry:
+    """Return the member of this name. Its header is read again, whatever the index says.
+
+    Raises ShardError if the shard has no such member, or several, or it cannot be read.
+    """
+    descriptor, status = _open(shard)
+    try:
+        index = _known(shard, status.st_size, status.st_mtime_ns, descriptor, folder)
+        entries = index.by_name.get(name, [])
+        if not entries:
+            if index.problem and index.entries:
+                raise ShardError(f"no such member in the part of the shard that can be read: {index.problem}")
+            if index.problem:
+                raise ShardError(index.problem)
+            raise ShardError("the shard has no such member", missing=True)
+        if len(entries) > 1:
+            raise ShardError(f"the shard has {len(entries)} members of this name")
+        found = _member(descriptor, entries[0].header, status.st_size)
+        if found is None or found[0] != entries[0]:
+            raise ShardError("the member is not where its shard's index says: the shard changed, but not its time")
+    finally:
+        os.close(descriptor)
+    if entries[0].problem:
+        raise ShardError(entries[0].problem)
+    return entries[0]
+
+
+def _open(shard: str) -> tuple[int, os.stat_result]:
+    try:
+        descriptor = os.open(shard, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would block for ever
+    except FileNotFoundError:
+        raise ShardError("there is no such shard", missing=True) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ShardError(f"the shard cannot be opened: {reason}", missing=True) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ShardError("the shard is not a regular file")
+    return descriptor, status
+
+
+_RECENT: dict[tuple[str, int, int], Index] = {}
+_MOST = 8
+"""Indexes that a process keeps in memory."""
+
+
+def _known(shard: str, size: int, mtime_ns: int, descriptor: int, folder: Path | None) -> Index:
+    key = (shard, size, mtime_ns)
+    if key in _RECENT:
+        return _RECENT[key]
+    path = None if folder is None else folder / f"{hashlib.sha256(os.fsencode(shard)).hexdigest()[:32]}.json"
+    index = None if path is None else _stored(path, key)
+    if index is None:
+        index = walk(descriptor, size)
+        if path is not None:
+            _store(path, key, index)
+    while len(_RECENT) >= _MOST:
+        del _RECENT[next(iter(_RECENT))]
+    _RECENT[key] = index
+    return index
+
+
+def _stored(path: Path, key: tuple[str, int, int]) -> Index | None:
+    """Return the index that a file holds; None if it is of another state of the shard, or damaged."""
+    try:
+        stored = read_json(path)
+    except (UserError, OSError):
+        return None
+    if not isinstance(stored, dict) or stored.get("of") != [VERSION, *key]:
+        return None
+    return Index([Entry(*values) for values in stored["entries"]], stored["problem"])
+
+
+def _store(path: Path, key: tuple[str, int, int], index: Index) -> None:
+    """Keep an index. It only saves time: where nothing can be written, as in others' results, it is not kept."""
+    entries = [list(asdict(entry).values()) for entry in index.entries]
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"of": [VERSION, *key], "problem": index.problem, "entries": entries}))
+    except OSError:
+        return
