@@ -140,7 +140,7 @@ def test_members_through_the_pool(tmp_path: Path) -> None:
         f"{shard}::none.mp4": ("missing", "no such member"), f"{tmp_path}/1.tar::a": ("missing", "no such shard"),
         f"{shard}::link.mp4": ("unreadable", "a link"), f"{shard}::../up.mp4": ("unreadable", "absolute"),
         f"{shard}::twice.mp4": ("unreadable", "2 members"), f"{cut}::last.mp4": ("unreadable", "inside the member"),
-        "https://host/a.mp4": ("missing", "not allowed"), "ftp://host/a.mp4": ("missing", "protocol"),
+        "https://host/a.mp4": ("missing", "decoding.remote"), "ftp://host/a.mp4": ("missing", "protocol"),
     }  # fmt: skip
     request = {"requests": [VideoRequest(5.0, (64, 64), (64, 64))], "starts": [0.5], "seconds": 1.0, "decoder": "pyav"}
     tasks = [Task(text, "pipeline.readers.first:videos", {"path": text, **request}) for text in expected]
