@@ -1,8 +1,9 @@
 """The manifest: one row per video, with a permanent number.
 
-Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `artist,group,title,genre,tags,
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `sha256,artist,group,title,genre,tags,
 msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier
-run if there is one. Warns of videos that are the same file, and says what a folder scan left out.
+run if there is one. Warns of videos that are the same file and of addresses that will not be asked, and says what a
+folder scan left out.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
@@ -46,6 +47,7 @@ SCHEMA = pa.schema(
         ("row", pa.int64()),
         ("video_id", pa.string()),
         ("path", pa.string()),
+        ("sha256", pa.string()),
         ("artist", pa.string()),
         ("group", pa.string()),
         ("title", pa.string()),
@@ -56,7 +58,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
-ADDED = ("group", "title")
+ADDED = ("group", "title", "sha256")
 """Columns that manifests of earlier versions lack; their videos have none of it."""
 
 
@@ -208,14 +210,15 @@ def write_manifest(paths: Paths, table: pa.Table) -> None:
 
 def write_record(paths: Paths, table: pa.Table) -> None:
     """Write the manifest's record: rows, a digest of what is in them and, if some are retired, their number."""
-    # Paths are left out: moving the files changes neither features nor labels. So are the columns of ADDED where they
-    # are empty, and that of the status where nobody is retired, as in manifests that were written before they were.
-    unused = ["path", *(name for name in ADDED if table[name].null_count == table.num_rows)]
+    # Paths and their digests are left out: moving the files changes neither features nor labels. So are the columns of
+    # ADDED where they are empty, and that of the status where nobody is retired, as in manifests that were written
+    # before they were.
+    unused = {"path", "sha256", *(name for name in ADDED if table[name].null_count == table.num_rows)}
     retired = int((~active(table)).sum())
     if not retired:
-        unused.append("status")
+        unused.add("status")
     digest = hashlib.sha256()
-    for batch in table.drop_columns(unused).to_batches(max_chunksize=65536):
+    for batch in table.drop_columns(sorted(unused)).to_batches(max_chunksize=65536):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         digest.update("".join(repr(list(row)) for row in rows).encode("utf-8", "surrogatepass"))
     record = {"rows": table.num_rows, "sha256": digest.hexdigest()}

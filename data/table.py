@@ -22,20 +22,22 @@ import pyarrow.parquet as pq
 
 from config.cli import UserError
 from data.folder import MEDIA
-from data.places import joined
+from data.places import ADDRESSES, joined
 
 log = logging.getLogger("manifest")
 
 REQUIRED = ("video_id", "path")
 TEXT = ("artist", "group", "title", "genre", "msd_track_id")
-COLUMNS = (*REQUIRED, *TEXT, "tags")
+SHA256 = "sha256"
+COLUMNS = (*REQUIRED, *TEXT, "tags", SHA256)
 LONGEST = 100_000
 """Bytes of the longest text that a column may hold."""
 _HEAD = 4096
 
 
 def read_table(source: Path) -> pa.Table:
-    """Return the videos of a table: `video_id`, `path` (absolute) and those of TEXT and `tags` (lists) that it has.
+    """Return the videos of a table: `video_id`, `path` (absolute) and those of TEXT, `tags` (lists) and `sha256` (of
+    addresses; null for files) that it has.
 
     Text may also be integers, which become their digits (not `path`). A path may be a file, a member of a tar shard or
     an address (data/places.py). Relative ones start at the table's folder, and `..` in them is left to the system,
@@ -45,11 +47,15 @@ def read_table(source: Path) -> pa.Table:
     suffix = source.suffix.lower()
     table = _parquet(source) if suffix == ".parquet" else _delimited(source, {".csv": ",", ".tsv": "\t"}[suffix])
     columns = {name: table[name] for name in COLUMNS if name in table.column_names}
+    digests = columns.pop(SHA256, None)
     columns = {n: _tags(source, c) if n == "tags" else _text(source, n, c) for n, c in columns.items()}
     paths = columns["path"].to_pylist()
     if not all(paths):
         fail(source, next(i for i, path in enumerate(paths) if not path), "path", "the path is empty")
     columns["path"] = _places(source, "path", paths)
+    is_address = [path.startswith(ADDRESSES) for path in columns["path"].to_pylist()]
+    if digests is not None and any(is_address):  # else the column has another purpose, and may have any form
+        columns[SHA256] = _digests(source, is_address, _text(source, SHA256, digests).to_pylist())
     return pa.table(columns)
 
 
@@ -73,6 +79,17 @@ def _places(source: Path, name: str, texts: list[str]) -> pa.Array:
         except ValueError as error:
             fail(source, index, name, f"{error} ({text[:200]!r})")
     return pa.array(places, pa.string())
+
+
+def _digests(source: Path, is_address: list[bool], values: list[str | None]) -> pa.Array:
+    """The digests of addresses, in small letters. Those of files are left out: files are not checked."""
+    digests: list[str | None] = []
+    for index, (checked, value) in enumerate(zip(is_address, values, strict=True)):
+        digest = value.strip().lower() if value and checked else None
+        if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+            fail(source, index, SHA256, f"{value!r} is not a SHA-256: 64 hexadecimal digits")
+        digests.append(digest or None)
+    return pa.array(digests, pa.string())
 
 
 def _check_header(source: Path, names: list[str]) -> None:

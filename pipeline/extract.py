@@ -123,7 +123,8 @@ def tasks(lanes: Sequence[Lane]) -> Iterator[Task[int]]:
                 raise UserError(
                     f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
                 )
-            file = {"path": video["path"], "starts": seconds, "timeline": probed.timeline(row), **fixed}
+            file = {"path": video["path"], "sha256": video["sha256"], **fixed}
+            file |= {"starts": seconds, "timeline": probed.timeline(row)}
             alone = [Task(row, reader, file | asdict(request) | partial) for request in wanted]
             yield alone[0] if len(alone) == 1 else Task(row, f"{reader}s", file | {"requests": wanted}, parts=alone)
 

@@ -47,9 +47,10 @@ def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
 
 def task(video: dict[str, Any], spec: Segments) -> Task[dict[str, Any]]:
     """Return the task of a decoding process that opens a video (a row of the manifest)."""
+    file = {"path": video["path"], "sha256": video["sha256"]}
     if spec.start == "random":
-        return Task(video, "pipeline.readers.container:probe", {"path": video["path"]})
-    arguments = {"path": video["path"], "video_id": video["video_id"], "spec": spec}
+        return Task(video, "pipeline.readers.container:probe", file)
+    arguments = file | {"video_id": video["video_id"], "spec": spec}
     return Task(video, "pipeline.readers.keyframes:probe", arguments)
 
 

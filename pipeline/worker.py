@@ -31,17 +31,18 @@ def call(function: str, arguments: dict[str, Any], access: Access) -> tuple[str,
     """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError), ("user", text of a UserError) or
     ("bug", traceback text).
 
-    The argument `path` is the text of a place (data/places.py); the reader gets what `pipeline.access` makes of it. A
-    file that changed while it was read, and so may be half old and half new, is read once more; a second change is a
-    `decode_error`.
+    The argument `path` is the text of a place (data/places.py); the reader gets what `pipeline.access` makes of it. An
+    argument `sha256` is what the content of an address must have. A file that changed while it was read, and so may be
+    half old and half new, is read once more; a second change is a `decode_error`.
     """
+    sha256 = arguments.pop("sha256", None)
     try:
         place = parse(arguments["path"])
     except ValueError as error:
         return "media", MediaError("missing", str(error))
     for _ in range(READS):
         before = _state(place)
-        answer = _call(function, arguments, place, access)
+        answer = _call(function, arguments, place, access, sha256)
         if _state(place) == before:
             break
     else:
@@ -60,10 +61,12 @@ def _state(place: Place) -> tuple[int, int] | None:
     return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
-def _call(function: str, arguments: dict[str, Any], place: Place, access: Access) -> tuple[str, Any]:
+def _call(
+    function: str, arguments: dict[str, Any], place: Place, access: Access, sha256: str | None
+) -> tuple[str, Any]:
     module, _, name = function.partition(":")
     try:
-        with opened(place, access) as path:
+        with opened(place, access, sha256) as path:
             return "ok", getattr(importlib.import_module(module), name)(**arguments | {"path": path})
     except MediaError as error:
         return "media", error

@@ -262,3 +262,15 @@ def test_a_path_behind_a_link_is_the_file_that_the_system_opens(tmp_path, monkey
     (video,) = read_videos(tmp_path / "near/link/../media").to_pylist()
     with open(video["path"], "rb") as file:
         assert file.read() == b"right"
+
+
+def test_digests_of_addresses(tmp_path):
+    digest = "0123456789abcdef" * 4
+    head = "video_id,path,sha256\n"
+    found = rows(
+        tmp_path / "t.csv", f"{head}a,https://h.example/a.mp4, {digest.upper()}\nb,s3://bucket/b,\nc,c.mp4,x\n"
+    )
+    assert [row["sha256"] for row in found] == [digest, None, None]
+    assert "sha256" not in rows(tmp_path / "t.csv", f"{head}c,c.mp4,whatever\n")[0]
+    with pytest.raises(UserError, match="row 1 .*'sha256': 'abc' is not a SHA-256"):
+        rows(tmp_path / "t.csv", f"{head}a,https://h.example/a.mp4,abc\n")
