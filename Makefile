@@ -7,7 +7,7 @@ CORRELATION ?= 1.0
 VIDEO_WEIGHTS ?= random
 RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
 
-.PHONY: help demo study check test lint docs bench clean
+.PHONY: help demo study explore check test lint docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ demo: .venv/ready ## Render music videos and run the whole workflow on them (COR
 study: .venv/ready ## Answer the paper's open questions on rendered music videos (CORES)
 	.venv/bin/snakemake study --cores $(CORES) --configfile config/study_demo.yaml
 	@echo "The page: results/study/report/study.html"
+
+explore: .venv/ready .venv-explore/ready ## Show a map of the videos in a browser on this machine (RESULTS, CORES)
+	@test -e '$(RESULTS)/config.json' || { echo "error: $(RESULTS) has no results; run make demo, or name yours: make explore RESULTS=…"; exit 2; }
+	test -e '$(RESULTS)/report/atlas.parquet' || .venv/bin/snakemake atlas --cores $(CORES) --configfile '$(RESULTS)/config.json'
+	.venv-explore/bin/python -m eval.atlas.site '$(RESULTS)'
 
 check: lint ## Check style and types and run the unit tests
 	.venv/bin/python -m pytest -n 2 --dist loadgroup -m unit
@@ -61,8 +66,8 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	test ! -e results/clips/study/sources.json || .venv/bin/python -m bench.clips results/clips
 	.venv/bin/python -m bench.tables
 
-clean: ## Delete the environment (results stay)
-	rm -rf .venv
+clean: ## Delete the environments (results stay)
+	rm -rf .venv .venv-explore
 
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -71,4 +76,9 @@ clean: ## Delete the environment (results stay)
 
 .venv/ready-test: .venv/ready requirements-test.txt
 	.venv/bin/python -m pip install --quiet -r requirements-test.txt -c constraints.txt
+	touch $@
+
+.venv-explore/ready: requirements-explore.txt
+	$(PYTHON) -m venv .venv-explore
+	.venv-explore/bin/python -m pip install --quiet --no-deps -r requirements-explore.txt
 	touch $@

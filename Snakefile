@@ -5,6 +5,7 @@
 #                                                                evaluate report
 #   snakemake duplicates --cores 8 --configfile …                 groups of videos that are the same by their features
 #   snakemake evaluate_duplicates --cores 8 --configfile …        retrieval with them counted as right answers
+#   snakemake atlas --cores 8 --configfile …                      a map of all videos, which `make explore` shows
 #   snakemake study --cores 2 --configfile config/study_demo.yaml  the paper's open questions, to report/study.html
 
 
@@ -13,6 +14,7 @@ include: "data/rules.smk"
 include: "pipeline/rules.smk"
 include: "heads/rules.smk"
 include: "eval/rules.smk"
+include: "eval/atlas/rules.smk"
 include: "study/rules.smk"
 
 
@@ -27,6 +29,7 @@ localrules:
     report,
     duplicates,
     evaluate_duplicates,
+    atlas,
     study,
 
 
@@ -92,6 +95,12 @@ rule duplicates:
 rule evaluate_duplicates:
     input:
         [PATHS.eval(e) / "duplicates.json" for e in CONFIG.heads.experiments],
+        PATHS.plan,
+
+
+rule atlas:
+    input:
+        rules.write_atlas.output,
         PATHS.plan,
 
 

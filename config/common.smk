@@ -11,7 +11,7 @@ from pathlib import Path
 # The working directory is the user's: a `config.py` or `numpy.py` there is not imported, here or by a rule.
 elsewhere = {Path.cwd(), Path(workflow.workdir_init)} - {Path(workflow.basedir)}
 # Snakemake would put the folder of each included file first, and study/fusion/data.py would be `data`: they stand last.
-rooms = [*Path(workflow.basedir).glob("*/*.smk"), *Path(workflow.basedir).glob("study/*/*.smk")]
+rooms = [path for files in ("*/*.smk", "eval/*/*.smk", "study/*/*.smk") for path in Path(workflow.basedir).glob(files)]
 rooms = list(dict.fromkeys(str(path.parent) for path in rooms))
 sys.path[:] = [
     str(workflow.basedir),

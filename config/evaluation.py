@@ -9,6 +9,19 @@ from pydantic import Field, model_validator
 from config.section import Section, Seed
 
 
+class Atlas(Section):
+    """The map of all videos to browse: `snakemake atlas`, `make explore` (docs/atlas.md)."""
+
+    experiment: str | None = None
+    """The experiment of `heads.experiments` whose space is shown first, and by whose embeddings neighbours are found;
+    default: the first."""
+    media_videos: int = Field(2000, ge=0)
+    """A collection of up to so many videos has a frame and a few seconds of audio of each in its rows, and clips
+    beside it. A larger one plays the videos' own files while `make explore` serves them."""
+    seconds: float = Field(3.0, ge=1, le=10)
+    """Length of these clips in seconds, from the beginning of a video's middle segment on."""
+
+
 class Evaluation(Section):
     """Evaluation on the test split."""
 
@@ -19,6 +32,8 @@ class Evaluation(Section):
     """Bootstrap resamples for confidence intervals."""
     seed: Seed = 0
     """Random seed of galleries and bootstrap resamples."""
+    atlas: Atlas = Atlas()
+    """The map of all videos to browse."""
 
     @model_validator(mode="before")
     @classmethod

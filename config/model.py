@@ -97,6 +97,11 @@ class Config(Section):
             raise ValueError(
                 f"heads.experiments: the name '{FEATURES}' is taken: eval/{FEATURES}/ has the probes without heads"
             )
+        shown = self.eval.atlas.experiment
+        if shown is not None and shown not in self.heads.experiments:
+            raise ValueError(
+                f"eval.atlas.experiment: '{shown}' is no experiment; there are {sorted(self.heads.experiments)}"
+            )
         for name in self.study.correlation.few:
             if name not in self.heads.experiments:
                 raise ValueError(

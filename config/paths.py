@@ -178,3 +178,18 @@ class Paths:
     def report(self) -> Path:
         """Folder of the report, HTML that opens from disk."""
         return self.results / "report"
+
+    @property
+    def atlas(self) -> Path:
+        """Map of all videos: one row a video, with coordinates, labels, ranks, neighbours and media."""
+        return self.report / "atlas.parquet"
+
+    @property
+    def atlas_clips(self) -> Path:
+        """Folder of the atlas's clips, in its folder `media`."""
+        return self.report / "atlas"
+
+    @property
+    def atlas_work(self) -> Path:
+        """Folder of the vectors that neighbours are found in, deleted at the end."""
+        return self.results / "work" / "atlas"

@@ -6,6 +6,9 @@ CACHE = [PATHS.features_record, PATHS.manifest_record]
 # What is resampled for intervals (data/groups.py). It was videos once: intervals of both kinds must not be compared.
 UNITS = {"units": "groups"}
 
+# What of `eval` changes a measurement: not the map to browse (eval/atlas/rules.smk).
+MEASURING = CONFIG.eval.model_dump(exclude={"atlas"})
+
 # Backbones that only some experiments read: a video is ranked if all of them could read it.
 ALSO_READ = {"backbones": CONFIG.used_backbones} if len(CONFIG.spaces) > 1 else {}
 
@@ -18,7 +21,7 @@ rule retrieval:
         json=PATHS.eval("{experiment}") / "retrieval.json",
         resampled=PATHS.eval("{experiment}") / "retrieval.safetensors",
     params:
-        eval=CONFIG.eval.model_dump() | ALSO_READ | UNITS,
+        eval=MEASURING | ALSO_READ | UNITS,
         seeds=CONFIG.heads.seeds,
     log:
         LOGS / "retrieval" / "{experiment}.log",
@@ -41,7 +44,7 @@ rule retrieval_with_duplicates:
     output:
         PATHS.eval("{experiment}") / "duplicates.json",
     params:
-        eval=CONFIG.eval.model_dump() | ALSO_READ | UNITS,
+        eval=MEASURING | ALSO_READ | UNITS,
         seeds=CONFIG.heads.seeds,
     log:
         LOGS / "retrieval_with_duplicates" / "{experiment}.log",
@@ -174,7 +177,7 @@ rule diagnose:
     output:
         PATHS.eval("{experiment}") / "diagnosis.json",
     params:
-        eval=CONFIG.eval.model_dump() | UNITS,
+        eval=MEASURING | UNITS,
     log:
         LOGS / "diagnose" / "{experiment}.log",
     benchmark:

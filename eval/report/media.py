@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.cli import Progress
 from config.model import Config
 from data.places import parse
 from eval.report.clip import FPS, HEIGHT, WIDTH
@@ -44,11 +45,22 @@ def key(item: dict[str, Any]) -> Key:
     return item["video_id"], item["start"]
 
 
-def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = LIMIT) -> Media:
-    """Cut a clip of each of `items`, the first ones first: dicts with `video_id`, `path`, `start` (seconds or None)."""
+def cut(
+    items: list[dict[str, Any]],
+    config: Config,
+    report: Path,
+    limit: int | None = LIMIT,
+    seconds: float | None = None,
+    workers: int = 1,
+) -> Media:
+    """Cut a clip of each of `items`, the first ones first: dicts with `video_id`, `path`, `start` (seconds or None).
+
+    They go into the folder FOLDER of `report`, where clips of earlier calls that are not among them are deleted.
+    `limit`: bytes of all, None for as many as there are. `seconds` of each; default: a segment, at most `LONGEST`.
+    """
     folder = report / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    seconds = min(config.segments.seconds, LONGEST)
+    seconds = min(config.segments.seconds, LONGEST) if seconds is None else seconds
     media, waiting = Media(), {}
     for item in items:
         if item["start"] is not None and key(item) not in waiting:
@@ -56,7 +68,7 @@ def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = 
 
     def tasks() -> Iterator[Task[tuple[Key, str]]]:
         for number, (clip, item) in enumerate(waiting.items()):
-            if media.bytes >= limit:
+            if limit is not None and media.bytes >= limit:
                 media.left_out = len(waiting) - number
                 return
             name = _name(item, seconds)
@@ -69,14 +81,16 @@ def cut(items: list[dict[str, Any]], config: Config, report: Path, limit: int = 
             arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
             yield Task((clip, name), "eval.report.clip:clip", arguments)
 
-    with Pool(1, config.decoding, indexes=config.paths.shard_indexes) as pool:
-        for (clip, name), answer in pool.results(tasks(), ahead=1):
+    workers_of = Pool(workers, config.decoding, indexes=config.paths.shard_indexes)
+    with workers_of as pool, Progress(len(waiting), "clips", "clips") as shown:
+        for (clip, name), answer in pool.results(tasks(), ahead=workers):
             if isinstance(answer, MediaError):
                 media.unreadable[clip] = str(answer)
                 log.warning("no clip of %s: %s", clip[0], answer)
             else:
                 media.names[clip] = name
                 media.bytes += sum(answer)
+            shown.step()
     used = set(media.names.values())
     for file in folder.iterdir():
         if file.stem not in used:

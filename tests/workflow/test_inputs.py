@@ -88,7 +88,7 @@ EXEMPT = [
     ),
     (r"study_length_extract", r"weights/\w+\.safetensors", "their identity is in the keys of its plan"),
     (
-        r"write_report",
+        r"write_report|write_atlas",
         r"rendered/.*\.mp4",
         "a video's content stands behind its features; its file is not looked at again",
     ),
@@ -145,7 +145,7 @@ def test_what_is_opened_is_seen_whoever_opens_it(tmp_path):
         assert {str(path.relative_to(tmp_path)) for path in opened.read} == expected, script
 
 
-RULES = {"main": ["all", "duplicates", "evaluate_duplicates"], "study": ["study"]}
+RULES = {"main": ["all", "duplicates", "evaluate_duplicates", "atlas"], "study": ["study"]}
 
 
 @pytest.mark.parametrize("part", RULES)
@@ -176,7 +176,7 @@ def test_every_file_that_a_rule_reads_is_an_input_of_it(cache, part):
         assert all(path.exists() for path in job.outputs), job
         if left := undeclared(job, opened.read, results):
             wrong[job.rule] = left
-    files = [*ROOT.glob("*/rules.smk"), *ROOT.glob("study/*/rules.smk")]
+    files = [file for where in ("*", "eval/*", "study/*") for file in ROOT.glob(f"{where}/rules.smk")]
     written = re.findall(r"^ *(?:rule|checkpoint) (\w+):", "\n".join(file.read_text() for file in files), re.M)
     # The rule of a pass of several backbones is written without a name.
     written += ["extract_r2plus1d_with_picture_descriptors"]
