@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from config.model import Config
+from data.places import File, parse
 from eval.report.media import FOLDER, cut, key
 
 log = logging.getLogger("atlas")
@@ -38,7 +39,11 @@ def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -
             table.num_rows,
             config.eval.atlas.media_videos,
         )
-        return {"video": pa.array(addresses(table["row"].to_pylist(), starts, config.eval.atlas.seconds), pa.string())}
+        files = [isinstance(parse(path), File) for path in table["path"].to_pylist()]
+        if not all(files):
+            log.warning("%d videos are no files of their own and cannot be played there", len(files) - sum(files))
+        known = np.where(files, starts, np.nan)
+        return {"video": pa.array(addresses(table["row"].to_pylist(), known, config.eval.atlas.seconds), pa.string())}
     items: list[dict[str, Any]] = [
         item | {"start": float(start) if np.isfinite(start) else None}
         for item, start in zip(table.to_pylist(), starts, strict=True)

@@ -81,8 +81,8 @@ def cut(
             arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
             yield Task((clip, name), "eval.report.clip:clip", arguments)
 
-    workers_of = Pool(workers, config.decoding, indexes=config.paths.shard_indexes)
-    with workers_of as pool, Progress(len(waiting), "clips", "clips") as shown:
+    decoders = Pool(workers, config.decoding, indexes=config.paths.shard_indexes)
+    with decoders as pool, Progress(len(waiting), "clips", "clips") as shown:
         for (clip, name), answer in pool.results(tasks(), ahead=workers):
             if isinstance(answer, MediaError):
                 media.unreadable[clip] = str(answer)

@@ -57,6 +57,7 @@ def made(tmp_path_factory):
     table = read_manifest(config.paths.manifest)
     lines = table.to_pylist()
     lines[RETIRED]["status"], lines[4]["title"], lines[6]["title"] = "retired", EVIL, ""
+    lines[8]["path"] = "shards/0.tar::v8.mp4"
     lines[4]["split"] = lines[DAMAGED[0]]["split"] = "test"
     write_manifest(config.paths, type(table).from_pylist(lines, table.schema))
     index_cache(config)
@@ -225,6 +226,8 @@ def test_a_large_collection_has_addresses_in_place_of_media(made):
     _, table = made
     assert "image" not in table.column_names and "audio" not in table.column_names
     assert table["video"][0].as_py().startswith("video/0#t=")
+    inside_a_shard = column(table, "row").tolist().index(8)
+    assert [i for i, video in enumerate(table["video"].to_pylist()) if video is None] == [inside_a_shard]
     assert addresses([4, 9], np.array([1.5, np.nan]), 2.0) == ["video/4#t=1.50,3.50", None]
 
 
