@@ -1,9 +1,9 @@
 """The manifest: one row per video, with a permanent number.
 
-Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `sha256,artist,group,title,genre,tags,
-msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the manifest of an earlier
-run if there is one. Warns of videos that are the same file and of addresses that will not be asked, and says what a
-folder scan left out.
+Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `audio_path,audio_offset,sha256,artist,
+group,title,genre,tags,msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the
+manifest of an earlier run if there is one. Warns of videos that are the same file and of addresses that will not be
+asked, and says what a folder scan left out.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
@@ -20,6 +20,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ from data.addresses import warn_of_refused
 from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
 from data.splits import NAMES, earlier_splits, splits_of
+from data.table import FILES
 from data.videos import note_table, read_videos
 
 log = logging.getLogger("manifest")
@@ -47,6 +49,8 @@ SCHEMA = pa.schema(
         ("row", pa.int64()),
         ("video_id", pa.string()),
         ("path", pa.string()),
+        ("audio_path", pa.string()),
+        ("audio_offset", pa.float64()),
         ("sha256", pa.string()),
         ("artist", pa.string()),
         ("group", pa.string()),
@@ -58,7 +62,7 @@ SCHEMA = pa.schema(
         ("status", pa.string()),
     ]
 )
-ADDED = ("group", "title", "sha256")
+ADDED = ("group", "title", *FILES)
 """Columns that manifests of earlier versions lack; their videos have none of it."""
 
 
@@ -79,7 +83,7 @@ def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names, stored: boo
         raise UserError(f"{path} is not a Parquet file ({error}); delete it and run `snakemake manifest …`") from None
     for name in ADDED:
         if name in columns and name not in table.column_names:
-            table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
+            table = table.append_column(name, pa.nulls(table.num_rows, SCHEMA.field(name).type))
     if "status" not in table.column_names:  # written before videos could be retired
         table = table.append_column("status", pa.array([ACTIVE] * table.num_rows, pa.string()))
     if "split" in table.column_names and not stored:
@@ -89,6 +93,18 @@ def read_manifest(path: Path, columns: Sequence[str] = SCHEMA.names, stored: boo
     if not table.schema.equals(pa.schema([SCHEMA.field(name) for name in columns])):
         raise UserError(f"{path} is not a manifest of this version; its columns are {has}")
     return table
+
+
+def separate_audio(video: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `audio_path` and `audio_offset` (seconds) of a row of the manifest; empty if the audio is in its file."""
+    if video["audio_path"] is None:
+        return {}
+    return {"audio_path": video["audio_path"], "audio_offset": video["audio_offset"] or 0.0}
+
+
+def beside_path(video: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else a row of the manifest says of the video's files: FILES without those that it leaves open."""
+    return ({} if video["sha256"] is None else {"sha256": video["sha256"]}) | separate_audio(video)
 
 
 def active(manifest: pa.Table) -> np.ndarray:
@@ -210,10 +226,10 @@ def write_manifest(paths: Paths, table: pa.Table) -> None:
 
 def write_record(paths: Paths, table: pa.Table) -> None:
     """Write the manifest's record: rows, a digest of what is in them and, if some are retired, their number."""
-    # Paths and their digests are left out: moving the files changes neither features nor labels. So are the columns of
-    # ADDED where they are empty, and that of the status where nobody is retired, as in manifests that were written
-    # before they were.
-    unused = {"path", "sha256", *(name for name in ADDED if table[name].null_count == table.num_rows)}
+    # Paths are left out, and what else is said of files: moving them changes neither features nor labels. So are the
+    # columns of ADDED where they are empty, and that of the status where nobody is retired, as in manifests that were
+    # written before they were.
+    unused = {"path", *FILES, *(name for name in ADDED if table[name].null_count == table.num_rows)}
     retired = int((~active(table)).sum())
     if not retired:
         unused.add("status")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import re
 from bisect import bisect
@@ -28,16 +29,19 @@ log = logging.getLogger("manifest")
 
 REQUIRED = ("video_id", "path")
 TEXT = ("artist", "group", "title", "genre", "msd_track_id")
+AUDIO = ("audio_path", "audio_offset")
+"""Another file with the video's audio, and the second in it at which the video begins."""
 SHA256 = "sha256"
-COLUMNS = (*REQUIRED, *TEXT, "tags", SHA256)
+FILES = (*AUDIO, SHA256)
+COLUMNS = (*REQUIRED, *FILES, *TEXT, "tags")
 LONGEST = 100_000
 """Bytes of the longest text that a column may hold."""
 _HEAD = 4096
 
 
 def read_table(source: Path) -> pa.Table:
-    """Return the videos of a table: `video_id`, `path` (absolute) and those of TEXT, `tags` (lists) and `sha256` (of
-    addresses; null for files) that it has.
+    """Return the videos of a table: `video_id`, `path` (absolute) and those of TEXT, `tags` (lists), `audio_path`
+    (absolute), `audio_offset` (float64, s) and `sha256` (of addresses; null for files) that it has.
 
     Text may also be integers, which become their digits (not `path`). A path may be a file, a member of a tar shard or
     an address (data/places.py). Relative ones start at the table's folder, and `..` in them is left to the system,
@@ -48,11 +52,16 @@ def read_table(source: Path) -> pa.Table:
     table = _parquet(source) if suffix == ".parquet" else _delimited(source, {".csv": ",", ".tsv": "\t"}[suffix])
     columns = {name: table[name] for name in COLUMNS if name in table.column_names}
     digests = columns.pop(SHA256, None)
-    columns = {n: _tags(source, c) if n == "tags" else _text(source, n, c) for n, c in columns.items()}
+    kinds = {"tags": _tags, "audio_offset": _seconds}
+    columns = {n: kinds[n](source, c) if n in kinds else _text(source, n, c) for n, c in columns.items()}
     paths = columns["path"].to_pylist()
     if not all(paths):
         fail(source, next(i for i, path in enumerate(paths) if not path), "path", "the path is empty")
     columns["path"] = _places(source, "path", paths)
+    if "audio_path" in columns:
+        columns["audio_path"] = _places(source, "audio_path", columns["audio_path"].to_pylist())
+    if "audio_offset" in columns:
+        _check_offsets(source, columns["audio_offset"], columns.get("audio_path"))
     is_address = [path.startswith(ADDRESSES) for path in columns["path"].to_pylist()]
     if digests is not None and any(is_address):  # else the column has another purpose, and may have any form
         columns[SHA256] = _digests(source, is_address, _text(source, SHA256, digests).to_pylist())
@@ -69,11 +78,14 @@ def fail(source: Path, index: int, column: str, problem: str) -> NoReturn:
     raise UserError(f"videos: {source}, {place(source, index)}, column '{column}': {problem}")
 
 
-def _places(source: Path, name: str, texts: list[str]) -> pa.Array:
-    """A column of places (data/places.py), relative ones from the table's folder."""
+def _places(source: Path, name: str, texts: list[str | None]) -> pa.Array:
+    """A column of places (data/places.py), relative ones from the table's folder; none for an empty text."""
     base = str(source.parent.absolute())
-    places = []
+    places: list[str | None] = []
     for index, text in enumerate(texts):
+        if not text:
+            places.append(None)
+            continue
         try:
             places.append(joined(base, text))
         except ValueError as error:
@@ -90,6 +102,30 @@ def _digests(source: Path, is_address: list[bool], values: list[str | None]) -> 
             fail(source, index, SHA256, f"{value!r} is not a SHA-256: 64 hexadecimal digits")
         digests.append(digest or None)
     return pa.array(digests, pa.string())
+
+
+def _seconds(source: Path, column: pa.ChunkedArray) -> pa.Array:
+    """Numbers, or text that is a number, as float64; missing ones are null."""
+    values = _one(source, column)
+    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+        numbers = values.cast(pa.float64())
+        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    seconds: list[float | None] = []
+    for index, text in enumerate(_text(source, "audio_offset", column, "seconds").to_pylist()):
+        try:
+            seconds.append(float(text) if text and text.strip() else None)
+        except ValueError:
+            fail(source, index, "audio_offset", f"{text[:60]!r} is no number of seconds")
+    return pa.array(seconds, pa.float64())
+
+
+def _check_offsets(source: Path, offsets: pa.Array, tracks: pa.Array | None) -> None:
+    known = [None] * len(offsets) if tracks is None else tracks.to_pylist()
+    for index, (offset, track) in enumerate(zip(offsets.to_pylist(), known, strict=True)):
+        if offset is not None and not math.isfinite(offset):
+            fail(source, index, "audio_offset", f"{offset} is no number of seconds")
+        if offset is not None and track is None:
+            fail(source, index, "audio_offset", "there is no `audio_path` in which the video begins there")
 
 
 def _check_header(source: Path, names: list[str]) -> None:
@@ -245,7 +281,7 @@ def _is(kinds: tuple[Callable[[pa.DataType], bool], ...], of: pa.DataType) -> bo
 def _text(source: Path, name: str, column: pa.ChunkedArray, wanted: str = "text") -> pa.Array:
     """A column as text. Integers become their digits; numbers that are all missing become nulls."""
     values = _one(source, column)
-    if pa.types.is_integer(values.type) and name not in ("path", "tags"):
+    if pa.types.is_integer(values.type) and name not in ("path", "audio_path", "tags"):
         return values.cast(pa.string())
     if pa.types.is_floating(values.type) and pc.all(pc.is_null(values, nan_is_null=True)).as_py() is not False:
         return pa.nulls(len(values), pa.string())  # what pandas makes of a column without any value

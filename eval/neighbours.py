@@ -36,7 +36,8 @@ from config.heads import Sides
 from config.model import Config, read
 from data.groups import group_numbers
 from data.labels import read_labels
-from data.manifest import read_manifest
+from data.manifest import beside_path, read_manifest
+from data.table import FILES
 from eval.diagnose.signs import effective_rank
 from eval.maps import maps
 from eval.ranks import UNIT, ranks
@@ -177,6 +178,8 @@ class Shown:
 
     def __init__(self, space: Space, known: list[Label]) -> None:
         self._videos = space.table.select(["row", "video_id", "path", "artist", "title"]).to_pylist()
+        for video, files in zip(self._videos, space.table.select(FILES).to_pylist(), strict=True):
+            video |= beside_path(files)
         names = {label.name: label.names() for label in known}
         for i, video in enumerate(self._videos):
             video |= {"genre": next(iter(names["genre"][i]), None), "tags": names["tags"][i]}

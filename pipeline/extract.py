@@ -26,6 +26,7 @@ import numpy as np
 from config.cli import Progress, Stopping, UserError, parser, run
 from config.model import Config, read
 from config.pipeline import Backbone as Settings
+from data.manifest import separate_audio
 from pipeline.backbones import Chosen, chosen
 from pipeline.forward import Layout, Meter, Network, layout, outcomes
 from pipeline.passes import refuse_mixtures
@@ -123,10 +124,22 @@ def tasks(lanes: Sequence[Lane]) -> Iterator[Task[int]]:
                 raise UserError(
                     f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"
                 )
-            file = {"path": video["path"], "sha256": video["sha256"], **fixed}
-            file |= {"starts": seconds, "timeline": probed.timeline(row)}
+            file = _file(video, modality, seconds, probed.timeline(row)) | fixed
             alone = [Task(row, reader, file | asdict(request) | partial) for request in wanted]
             yield alone[0] if len(alone) == 1 else Task(row, f"{reader}s", file | {"requests": wanted}, parts=alone)
+
+
+def _file(video: dict[str, Any], modality: str, starts: list[float], timeline: list[float] | None) -> dict[str, Any]:
+    """Return which file a pass reads of a video, and where in it (s); `starts` and `timeline` are the probe's."""
+    own = {"path": video["path"], "starts": starts, "timeline": timeline}
+    own |= {} if video["sha256"] is None else {"sha256": video["sha256"]}
+    separate = separate_audio(video)
+    if not separate:
+        return own
+    if modality == "video":
+        return own | {"kinds": ("video",)}
+    shifted = [start + separate["audio_offset"] for start in starts]
+    return {"path": separate["audio_path"], "starts": shifted, "timeline": None, "kinds": ("audio",)}
 
 
 def requests(lanes: Sequence[Lane], row: int) -> list[AudioRequest | VideoRequest]:

@@ -26,6 +26,7 @@ from config.cli import UserError
 from config.files import read_json, write_json
 from config.model import Config, load
 from data.manifest import ACTIVE, SCHEMA, write_manifest
+from data.table import FILES
 from pipeline.backbones import chosen
 from pipeline.plan import make_plan, save_plan
 from pipeline.records import Failure, Plan, read_plan, read_record
@@ -38,10 +39,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class File:
-    """A file to be read: its absolute `path`, and the `video_id` that its segments are drawn by."""
+    """A file to be read: its absolute `path` or another place (data/places.py), and the `video_id` that its segments
+    are drawn by. The others are as in the manifest.
+    """
 
     path: str
     video_id: str
+    audio_path: str | None = None
+    audio_offset: float | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def _prepare(config: Config, own: Config, plan: Plan, files: Sequence[File]) -> 
     write_json(paths.config, own.model_dump(mode="json"))
     columns: dict[str, Any] = {name: pa.nulls(len(files)) for name in SCHEMA.names}
     columns |= {"row": range(len(files)), "status": [ACTIVE] * len(files)}
-    for name in ("video_id", "path"):
+    for name in ("video_id", "path", *FILES):
         columns[name] = [getattr(file, name) for file in files]
     table = pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
     write_manifest(paths, table)

@@ -15,6 +15,7 @@ import numpy as np
 from config.cli import Stopping, UserError, parser, run
 from config.model import read
 from config.pipeline import Segments
+from data.manifest import beside_path
 from data.segments import segment_starts
 from pipeline.readers import MediaError
 from pipeline.records import PROBE
@@ -47,11 +48,10 @@ def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
 
 def task(video: dict[str, Any], spec: Segments) -> Task[dict[str, Any]]:
     """Return the task of a decoding process that opens a video (a row of the manifest)."""
-    file = {"path": video["path"], "sha256": video["sha256"]}
+    arguments = {"path": video["path"], **beside_path(video)}
     if spec.start == "random":
-        return Task(video, "pipeline.readers.container:probe", file)
-    arguments = file | {"video_id": video["video_id"], "spec": spec}
-    return Task(video, "pipeline.readers.keyframes:probe", arguments)
+        return Task(video, "pipeline.readers.container:probe", arguments)
+    return Task(video, "pipeline.readers.keyframes:probe", arguments | {"video_id": video["video_id"], "spec": spec})
 
 
 def too_short(duration: float, seconds: float) -> str:

@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import traceback
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -23,6 +24,8 @@ from pipeline.access import Access, opened
 from pipeline.readers import MediaError
 
 PR_SET_PDEATHSIG = 1
+PLACES = ("path", "audio_path")
+"""Arguments of readers that are files."""
 READS = 2
 """How often a file is read that changes while it is read."""
 
@@ -31,19 +34,19 @@ def call(function: str, arguments: dict[str, Any], access: Access) -> tuple[str,
     """Run `module:function` of a reader. Return ("ok", value), ("media", MediaError), ("user", text of a UserError) or
     ("bug", traceback text).
 
-    The argument `path` is the text of a place (data/places.py); the reader gets what `pipeline.access` makes of it. An
-    argument `sha256` is what the content of an address must have. A file that changed while it was read, and so may be
-    half old and half new, is read once more; a second change is a `decode_error`.
+    Arguments in PLACES are texts of places (data/places.py), or None; the reader gets what `pipeline.access` makes of
+    them. `sha256` (hex), if given, is that of the address at `path`. A file that changed while it was read, and so may
+    be half old and half new, is read once more; a second change is a `decode_error`.
     """
-    sha256 = arguments.pop("sha256", None)
+    digest = arguments.pop("sha256", None)
     try:
-        place = parse(arguments["path"])
+        places = {name: parse(arguments[name]) for name in PLACES if arguments.get(name) is not None}
     except ValueError as error:
         return "media", MediaError("missing", str(error))
     for _ in range(READS):
-        before = _state(place)
-        answer = _call(function, arguments, place, access, sha256)
-        if _state(place) == before:
+        before = [_state(place) for place in places.values()]
+        answer = _call(function, arguments, places, access, digest)
+        if [_state(place) for place in places.values()] == before:
             break
     else:
         message, decoder = "the file changed while it was read", arguments.get("decoder", "")
@@ -62,12 +65,16 @@ def _state(place: Place) -> tuple[int, int] | None:
 
 
 def _call(
-    function: str, arguments: dict[str, Any], place: Place, access: Access, sha256: str | None
+    function: str, arguments: dict[str, Any], places: dict[str, Place], access: Access, digest: str | None
 ) -> tuple[str, Any]:
     module, _, name = function.partition(":")
     try:
-        with opened(place, access, sha256) as path:
-            return "ok", getattr(importlib.import_module(module), name)(**arguments | {"path": path})
+        with ExitStack() as stack:
+            sources = {
+                argument: stack.enter_context(opened(place, access, digest if argument == "path" else None))
+                for argument, place in places.items()
+            }
+            return "ok", getattr(importlib.import_module(module), name)(**arguments | sources)
     except MediaError as error:
         return "media", error
     except UserError as error:

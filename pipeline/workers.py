@@ -37,9 +37,10 @@ NOTICE = 0.5
 class Task(Generic[K]):
     """Call `function` ("module:name") with `arguments` in a worker; `key` comes back with the answer.
 
-    The argument `path` is the text of a place of any kind (data/places.py).
-    An argument `decoder` names the decoder that is to blame if the process hangs or dies. If the call fails, whatever
-    the reason, `parts` are run instead, each as a task of its own; the answer is then the list of their answers.
+    The arguments `path` and `audio_path` are texts of places of any kind (data/places.py); `sha256` is the digest of
+    an address. An argument `decoder` names the decoder that is to blame if the process hangs or dies. If the call
+    fails, whatever the reason, `parts` are run instead, each as a task of its own; the answer is then the list of their
+    answers.
     """
 
     key: K

@@ -21,7 +21,7 @@ from eval.report.page import environment, style
 
 def page(query: Query, answers: Sequence[Answer]) -> str:
     """Return the page of these answers."""
-    shown = [_shown(answer) for answer in answers]
+    shown = [_shown(query, answer) for answer in answers]
     items = [item for one in shown for item in _items(one)]
     with tempfile.TemporaryDirectory(prefix="query-") as folder:
         media = cut(items, query.config, Path(folder))
@@ -40,21 +40,24 @@ def page(query: Query, answers: Sequence[Answer]) -> str:
     )
 
 
-def _shown(answer: Answer) -> dict[str, Any]:
+def _shown(query: Query, answer: Answer) -> dict[str, Any]:
     """Return an answer with the heading of each search and, of every moment, what its clip is cut from."""
     searches: list[dict[str, Any]] = []
     for search in answer.searches:
         matches = []
         for match in search.matches:
             theirs = {"video_id": match.video_id, "path": match.path, "start": match.moment.start}
-            matches.append({"match": match, "clip": theirs, "asked": _of_query(answer, match.moment.query_start)})
+            theirs |= query.beside_path(match.video_id)
+            asked = _of_query(query, answer, match.moment.query_start)
+            matches.append({"match": match, "clip": theirs, "asked": asked})
         searches.append({"heading": heading(search), "matches": matches})
     return {"answer": answer, "why_not": why_not(answer), "searches": searches}
 
 
-def _of_query(answer: Answer, start: float) -> dict[str, Any]:
+def _of_query(query: Query, answer: Answer, start: float) -> dict[str, Any]:
     """Return what the query's own clip is cut from."""
-    return {"video_id": f"\0{answer.path}", "path": answer.path, "start": start}  # no id has a NUL
+    clip = {"video_id": f"\0{answer.path}", "path": answer.path, "start": start}  # no id has a NUL
+    return clip | query.beside_path(answer.video_id)
 
 
 def _items(shown: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,10 @@ from torch import nn
 from config.cli import UserError
 from config.heads import Modality
 from config.model import Config, read
-from data.manifest import read_manifest
+from data.manifest import beside_path, read_manifest
+from data.places import File as LocalFile
+from data.places import joined, parse
+from data.table import FILES
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
 from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings
@@ -41,7 +45,7 @@ from pipeline.records import Failure, read_record
 MODALITIES: tuple[Modality, Modality] = ("audio", "video")
 ACROSS: tuple[tuple[Modality, Modality], ...] = (("audio", "video"), ("video", "audio"))
 WITHIN: tuple[tuple[Modality, Modality], ...] = (("audio", "audio"), ("video", "video"))
-COLUMNS = ["video_id", "path", "artist", "title", "split", "status"]
+COLUMNS = ["video_id", "path", *FILES, "artist", "title", "split", "status"]
 NAMES_SHOWN = 5
 NO_DIRECTION = "the projection head gives no segment of it a direction"
 
@@ -226,13 +230,20 @@ class Query:
             for modality in MODALITIES:
                 self._embedded(asked, modality)
             return asked
-        if not os.path.exists(text):
+        path = _path(text)
+        if path is None:
             near = difflib.get_close_matches(text, self._table["video_id"].to_pylist(), n=NAMES_SHOWN)
             suggested = f"; near it: {', '.join(near)}" if near else ""
             raise UserError(f"'{text}' is no file, and no video of the collection has this id{suggested}")
-        path = os.path.abspath(text)
         same = (pc.index(self._table["path"], pa.scalar(_utf8(p), pa.string())).as_py() for p in _spellings(path))
         return _Asked(text, next((row for row in same if row >= 0), None), path, True, unknown)
+
+    def beside_path(self, video_id: str | None) -> dict[str, Any]:
+        """Return what the manifest says of a video's files beside their path, such as `audio_path`; nothing for None, a
+        file that is no video of the collection.
+        """
+        row = -1 if video_id is None else pc.index(self._table["video_id"], pa.scalar(video_id, pa.string())).as_py()
+        return {} if row < 0 else beside_path(self._table.slice(row, 1).select(FILES).to_pylist()[0])
 
     def _embedded(self, asked: _Asked, modality: Modality) -> None:
         """Take what the collection has of one modality of a known video."""
@@ -257,7 +268,9 @@ class Query:
         """Read, embed and add what each of the files has."""
         if not asked:
             return
-        files = [File(one.path, self._id_of(one)) for one in asked]
+        known = [None if one.row is None else self._id_of(one) for one in asked]
+        others = [self.beside_path(video_id) for video_id in known]
+        files = [File(one.path, self._id_of(one), **beside) for one, beside in zip(asked, others, strict=True)]
         results = read_files(self.config, self.sides.backbones, files)
         path = self.run.folder / "checkpoint.safetensors"
         heads, about = load_checkpoint(path)
@@ -293,6 +306,20 @@ def _embed(head: nn.Module, result: FileFeatures, names: Sequence[str]) -> np.nd
 def _distinct(failures: list[Failure]) -> list[Failure]:
     """Return the failures without those that say the same of another backbone."""
     return list({(f.reason, f.message): f for f in reversed(failures)}.values())[::-1]
+
+
+def _path(text: str) -> str | None:
+    """Return the absolute path of a file, or of a member of a shard, as the manifest has it, or an address.
+
+    None if there is no such file or shard. UserError for a malformed address.
+    """
+    try:
+        place = parse(text)
+    except ValueError as error:
+        raise UserError(f"'{text}': {error}") from None
+    if place.local is not None and not os.path.exists(place.local):
+        return None
+    return os.path.abspath(text) if isinstance(place, LocalFile) else joined(os.getcwd(), text)
 
 
 def _spellings(path: str) -> list[str]:

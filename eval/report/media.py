@@ -17,6 +17,7 @@ from typing import Any
 from config.cli import Progress
 from config.model import Config
 from data.places import parse
+from data.table import FILES
 from eval.report.clip import FPS, HEIGHT, WIDTH
 from pipeline.readers import MediaError
 from pipeline.workers import Pool, Task
@@ -53,7 +54,8 @@ def cut(
     seconds: float | None = None,
     workers: int = 1,
 ) -> Media:
-    """Cut a clip of each of `items`, the first ones first: dicts with `video_id`, `path`, `start` (seconds or None).
+    """Cut a clip of each of `items`, the first ones first: dicts with `video_id`, `path`, `start` (seconds or None) and
+    what else the manifest says of the video's files (`data.manifest.beside_path`).
 
     They go into the folder FOLDER of `report`, where clips of earlier calls that are not among them are deleted.
     `limit`: bytes of all, None for as many as there are. `seconds` of each; default: a segment, at most `LONGEST`.
@@ -77,7 +79,7 @@ def cut(
                 media.names[clip] = name
                 media.bytes += sum(file.stat().st_size for file in files)
                 continue
-            arguments = {"path": item["path"], "start": item["start"], "seconds": seconds}
+            arguments = {"path": item["path"], "start": item["start"], "seconds": seconds, **_beside_path(item)}
             arguments |= {"out": str(folder / name), "decoder": config.decoding.video}
             yield Task((clip, name), "eval.report.clip:clip", arguments)
 
@@ -98,14 +100,25 @@ def cut(
     return media
 
 
+def _beside_path(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: item[name] for name in FILES if name in item}
+
+
 def _name(item: dict[str, Any], seconds: float) -> str:
-    """Name the clip by a digest of its file's state, segment and encoding."""
-    state = (0, 0)
-    try:
-        if (file := parse(item["path"]).local) is not None:
-            status = os.stat(file)
-            state = (status.st_size, status.st_mtime_ns)
-    except (OSError, ValueError):
-        pass  # it is missing, which the worker reports
-    source = repr((item["path"], state, item["start"], seconds, HEIGHT, WIDTH, FPS))
+    """Name the clip by a digest of its files' state, segment and encoding."""
+    what = [item["path"], _state(item["path"]), item["start"], seconds, HEIGHT, WIDTH, FPS]
+    if beside := _beside_path(item):
+        what += [beside, *(_state(beside[name]) for name in ("audio_path",) if name in beside)]
+    source = repr(tuple(what))
     return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Return size and time of change (ns) of the file with a video's bytes; zeros where there is none, or an
+    address."""
+    try:
+        file = parse(path).local
+        status = None if file is None else os.stat(file)
+    except (OSError, ValueError):  # it is missing, which the worker reports
+        return (0, 0)
+    return (0, 0) if status is None else (status.st_size, status.st_mtime_ns)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from config.cli import progress
 from data.splits import NAMES
+from data.table import FILES
 from pipeline.features import Features
 
 BLOCK = 1000
@@ -30,9 +31,10 @@ class Selection:
 
     @cached_property
     def labels(self) -> pa.Table:
-        """The manifest's rows of these videos, in their order."""
+        """The manifest's rows of these videos, in their order. What else it says of files only where it says it."""
         labels = self.features.labels(self.rows)
-        return labels if self.paths else labels.drop_columns(["path"])
+        unused = [name for name in FILES if not self.paths or labels[name].null_count == len(labels)]
+        return labels.drop_columns(unused if self.paths else ["path", *unused])
 
     def blocks(self) -> Iterator[tuple[slice, pa.Table, dict[str, np.ndarray]]]:
         """Yield (slice of the selection, labels, {backbone: float16 [videos, segments, dim]}), BLOCK videos at a time.

@@ -25,8 +25,8 @@ import soxr
 
 from pipeline.readers import AudioRequest, MediaError
 from pipeline.readers.downmix import Downmix, mixed_to_mono
-from pipeline.readers.follow import Piece, continued, unbroken
-from pipeline.readers.opening import Media, open_media, reported_as, ticks_of
+from pipeline.readers.follow import KINDS, Piece, continued, unbroken
+from pipeline.readers.opening import Kind, Media, open_media, reported_as, ticks_of
 from pipeline.readers.source import Source
 from pipeline.readers.timeline import known_or_surveyed, placed
 
@@ -82,9 +82,10 @@ def read_audio(
     rate: int,
     downmix: Downmix = "mean",
     timeline: Sequence[float] | None = None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> MonoAudio:
     """Return what `read_audios` returns for the one request `AudioRequest(rate, downmix)`."""
-    return read_audios(path, starts, seconds, [AudioRequest(rate, downmix)], timeline)[0]
+    return read_audios(path, starts, seconds, [AudioRequest(rate, downmix)], timeline, kinds)[0]
 
 
 def read_audios(
@@ -93,18 +94,20 @@ def read_audios(
     seconds: float,
     requests: Sequence[AudioRequest],
     timeline: Sequence[float] | None = None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> list[MonoAudio]:
     """Return the audio of the segments for each request: float32 [len(starts), round(seconds × rate)], mono, nominally
     within ±1. The file is decoded once.
 
     `starts` are seconds on the presentation clock; sample k of a segment is the audio at (round(start × rate) + k) /
     rate. Where the file has no audio there are zeros, for up to MISSING seconds of a segment. A request's `downmix` is
-    how channels become one: `mean`, or by their loudspeakers, `layout` (readers/downmix.py).
-    `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
-    Raises MediaError: missing, unreadable, discontinuous, no_audio_stream, encrypted, empty_audio (more is missing),
-    decode_error (damage inside a segment, unknown codec).
+    how channels become one: `mean`, or by their loudspeakers, `layout` (readers/downmix.py). `timeline` is what the
+    probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here. `kinds`: the file's
+    streams that count for that; of a separate audio track, `audio` alone. Raises MediaError: missing, unreadable,
+    discontinuous, no_audio_stream, encrypted, empty_audio (more is missing), decode_error (damage inside a segment,
+    unknown codec).
     """
-    known = known_or_surveyed(path, timeline)
+    known = known_or_surveyed(path, timeline, kinds)
     wanted = list(dict.fromkeys(requests))
     with open_media(path) as opened, reported_as("decode_error"):
         media = placed(opened, known)

@@ -7,10 +7,13 @@ at most one for the whole file), the last packets are read; if it is not credibl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.readers.opening import open_media, reported_as
+from pipeline.readers import MediaError
+from pipeline.readers.follow import KINDS
+from pipeline.readers.opening import Kind, open_media, reported_as
 from pipeline.readers.source import Source
 from pipeline.readers.timeline import is_plain, survey
 
@@ -30,7 +33,8 @@ class MediaInfo:
     fps: float | None
     """Average frame rate, if the container states one."""
     begin: float = 0.0
-    """Start (s) of the content that all streams cover; 0 unless the file's stamps had to be corrected."""
+    """Start (s) of the content that all streams cover; 0 unless the file's stamps had to be corrected, or its audio is
+    another file."""
     timeline: tuple[float, ...] = ()
     """What both readers need to correct the stamps (`Timeline.numbers`); empty if the file's own clock is right."""
     starts: tuple[float, ...] = ()
@@ -39,11 +43,32 @@ class MediaInfo:
     """How many of them begin at a keyframe; the others at random."""
 
 
-def probe(path: Source) -> MediaInfo:
-    """Return the facts of the file at `path`. Raises MediaError (missing, unreadable, discontinuous)."""
+def probe(path: Source, audio_path: Source | None = None, audio_offset: float = 0.0) -> MediaInfo:
+    """Return the facts of the file at `path`. Raises MediaError (missing, unreadable, discontinuous).
+
+    With `audio_path` the audio is that of this file, and that of `path` does not count. The video begins at its second
+    `audio_offset`, which may be negative; `begin` and `duration` then are where both have content, on the video's
+    clock. Raises MediaError also if one of them has no such stream (no_video_stream, no_audio_stream).
+    """
+    if audio_path is None:
+        return _facts(path, KINDS)
+    picture = _facts(path, ("video",))
+    try:
+        sound = _facts(audio_path, ("audio",))
+    except MediaError as error:
+        raise MediaError(error.reason, f"audio_path: {error.message}", unsupported=error.unsupported) from None
+    begin = max(picture.begin, sound.begin - audio_offset)
+    end = min(picture.duration, sound.duration - audio_offset)
+    return replace(
+        picture, begin=begin, duration=max(begin, end), has_audio=sound.has_audio, audio_codec=sound.audio_codec
+    )
+
+
+def _facts(path: Source, kinds: Sequence[Kind]) -> MediaInfo:
+    """Return the facts of one file of which these streams count."""
     with open_media(path) as media, reported_as("unreadable"):
-        audio, video = media.best("audio"), media.best("video")
-        timeline = survey(path, media)
+        audio, video = (media.best(kind) if kind in kinds else None for kind in KINDS)
+        timeline = survey(path, media, kinds)
         codec = video.codec_context if video is not None else None
         rate = (video.average_rate or video.guessed_rate) if video is not None else None
         return MediaInfo(

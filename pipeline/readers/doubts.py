@@ -7,7 +7,8 @@ clock has to advance evenly enough from one to the next, and index and header ha
 - MPEG program and transport streams, FLV: the stamps at SPOTS positions, evenly spread over the bytes;
 - Matroska and WebM: that the file is a single segment, and the times of its index;
 - MP4: the clock of every fragment, or the index, also against the header and the size of the file; AVI: the index;
-- Ogg and NUT: nothing, their packets are always read; the others (ASF, MXF, RealMedia, DV, audio alone) are trusted.
+- Ogg and NUT: nothing, their packets are always read, as are those of MP3 and ADTS AAC, whose length FFmpeg guesses
+  from the first packets' bit rate; the others (ASF, MXF, RealMedia, DV, other audio alone) are trusted.
 
 Not detected: a recording shorter than 1/SPOTS of an MPEG or FLV file that was inserted in its middle; a leap
 ahead that is short compared to the distance of two positions (see `uneven`); one Matroska segment whose clock goes back
@@ -55,7 +56,7 @@ def looks_broken(media: Media, streams: dict[Kind, Any]) -> bool:
         return not _one_segment(media.content, size)
     if "mov" in formats:
         return _broken_fragments(media.content, size, streams)
-    return bool(formats & {"ogg", "nut"})
+    return bool(formats & {"ogg", "nut", "mp3", "aac"})
 
 
 def contradicts_index(media: Media, streams: dict[Kind, Any], ends: dict[Kind, float]) -> bool:

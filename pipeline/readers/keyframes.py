@@ -38,12 +38,15 @@ NEAR = 100
 """Most packets that are read to find a keyframe of the index."""
 
 
-def probe(path: Source, video_id: str, spec: Segments) -> MediaInfo:
+def probe(
+    path: Source, video_id: str, spec: Segments, audio_path: Source | None = None, audio_offset: float = 0.0
+) -> MediaInfo:
     """Return the facts of a file, with the starts of its segments, at keyframes where possible.
 
-    `starts` is empty if the video is shorter than a segment. Raises MediaError as `container.probe` does.
+    `audio_path`, `audio_offset`: as in `container.probe`. `starts` is empty if the video is shorter than a segment.
+    Raises MediaError as `container.probe` does.
     """
-    info = container.probe(path)
+    info = container.probe(path, audio_path, audio_offset)
     random = segment_starts(video_id, info.duration - info.begin, spec)
     if random is None:
         return info

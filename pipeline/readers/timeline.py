@@ -63,16 +63,16 @@ class Timeline:
         return cls(origin, begin, end, bool(still), pieces)
 
 
-def known_or_surveyed(path: Source, numbers: Sequence[float] | None) -> Timeline | None:
+def known_or_surveyed(path: Source, numbers: Sequence[float] | None, kinds: Sequence[Kind] = KINDS) -> Timeline | None:
     """Return the timeline that a reader needs; None for a file whose own clock is right.
 
     `numbers`: what the probe stored (`Timeline.numbers`), empty for such a file; None if the file was not probed: then
-    it is surveyed here. Raises what `survey` raises.
+    it is surveyed here. `kinds` and what is raised: as in `survey`.
     """
     if numbers is not None:
         return Timeline.of(numbers) if len(numbers) else None
     with open_media(path) as media, reported_as("unreadable"):
-        timeline = survey(path, media)
+        timeline = survey(path, media, kinds)
         return None if is_plain(timeline, media) else timeline
 
 
@@ -86,13 +86,16 @@ def placed(media: Media, timeline: Timeline | None) -> Media:
     return media if timeline is None else replace(media, origin=timeline.origin)
 
 
-def survey(path: Source, media: Media) -> Timeline:
+def survey(path: Source, media: Media, kinds: Sequence[Kind] = KINDS) -> Timeline:
     """Return the timeline of an open file, whose position changes.
 
-    Raises MediaError: unreadable (neither audio nor video, an empty stream), discontinuous (the clocks of audio and
-    video jump differently).
+    `kinds`: the streams that count; a file whose audio comes from elsewhere is used for its video alone. Raises
+    MediaError: unreadable (neither audio nor video, an empty stream), no_audio_stream, no_video_stream (of one kind
+    that alone counts), discontinuous (the clocks of audio and video jump differently).
     """
-    streams = {kind: stream for kind in KINDS if (stream := media.best(kind)) is not None}
+    streams = {kind: stream for kind in kinds if (stream := media.best(kind)) is not None}
+    if not streams and len(kinds) == 1:
+        raise MediaError(f"no_{kinds[0]}_stream", f"the file has no {kinds[0]} stream")
     if not streams:
         raise MediaError("unreadable", "the file has neither audio nor video")
     origin = media.origin

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.readers import Interpolation, MediaError, VideoRequest
-from pipeline.readers.opening import reported_as
+from pipeline.readers.follow import KINDS
+from pipeline.readers.opening import Kind, reported_as
 from pipeline.readers.source import Source
 from pipeline.readers.timeline import known_or_surveyed
 
@@ -45,10 +46,11 @@ def read_video(
     interpolation: Interpolation = "bilinear",
     decoder: str = "pyav",
     timeline: Sequence[float] | None = None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> np.ndarray:
     """Return what `read_videos` returns for the one request `VideoRequest(fps, resize, crop, interpolation)`."""
     request = VideoRequest(fps, resize, crop, interpolation)
-    return read_videos(path, starts, seconds, [request], decoder=decoder, timeline=timeline)[0]
+    return read_videos(path, starts, seconds, [request], decoder=decoder, timeline=timeline, kinds=kinds)[0]
 
 
 def read_videos(
@@ -59,6 +61,7 @@ def read_videos(
     *,
     decoder: str = "pyav",
     timeline: Sequence[float] | None = None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> list[np.ndarray]:
     """Return frames of the segments for each request: uint8 [len(starts), round(seconds × fps), height, width, 3], RGB.
 
@@ -80,6 +83,7 @@ def read_videos(
     other requests are `unsupported` by it.
 
     `timeline` is what the probe learned about the file's clock (`MediaInfo.timeline`); if None, it is surveyed here.
+    `kinds`: the file's streams that count for that; `video` alone if its audio comes from another file.
 
     Raises MediaError: missing, unreadable, discontinuous, no_video_stream, encrypted, still_image (a single frame with
     longer audio), decode_error (damage, unknown codec, a segment that lasts longer than the video); ValueError for
@@ -92,7 +96,7 @@ def read_videos(
     wanted = [Wanted(r, begins + np.arange(round(seconds * r.fps)) / r.fps) for r in dict.fromkeys(requests)]
     # decord must never be imported beside torch or essentia, so a decoder is only imported when it is used.
     frames = import_module(f"pipeline.readers.video_{decoder}").frames
-    known = known_or_surveyed(path, timeline)
+    known = known_or_surveyed(path, timeline, kinds)
     if known is not None and known.still:
         raise MediaError("still_image", "the video is a single frame, and the audio is longer")
     with reported_as("decode_error"):

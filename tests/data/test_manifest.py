@@ -11,7 +11,7 @@ import pytest
 from config.cli import UserError
 from config.model import load
 from config.paths import Paths
-from data.manifest import SCHEMA, active, read_manifest, update
+from data.manifest import SCHEMA, active, beside_path, read_manifest, separate_audio, update
 from data.videos import read_videos
 
 
@@ -203,3 +203,27 @@ def test_groups_are_kept_and_count_in_the_digest(tmp_path):
     assert made["group"].to_pylist() == ["Label", None] and texts[0] != texts[1]
     update(config(tmp_path, table(tmp_path, "video_id,path\na,1.mp4\nb,2.mp4\n")))
     assert record.read_text() == texts[0]  # a column without values is none
+
+
+def test_columns_of_files_change_no_digest(tmp_path):
+    """Where a video's audio lies is no more a change than where the video lies; earlier manifests keep their digest."""
+    paths = Paths(tmp_path / "results")
+    plain = table(tmp_path, "video_id,path\na,a.mp4\nb,b.mp4\n")
+    update(config(tmp_path, plain))
+    before = paths.manifest_record.read_bytes()
+    earlier = read_manifest(paths.manifest, stored=True).drop_columns(["audio_path", "audio_offset", "sha256"])
+    pq.write_table(earlier, paths.manifest)
+    manifest = read_manifest(paths.manifest)
+    assert manifest.schema.equals(SCHEMA) and manifest["audio_offset"].null_count == 2
+    update(config(tmp_path, plain))
+    assert paths.manifest_record.read_bytes() == before
+    assert pq.read_schema(paths.manifest).names == earlier.column_names  # as it was
+    digest = "0" * 64
+    address = "https://host/b.mp4"
+    table(tmp_path, f"video_id,path,audio_path,audio_offset,sha256\na,a.mp4,a.mp3,2,\nb,{address},,,{digest}\n")
+    update(config(tmp_path, plain))
+    assert paths.manifest_record.read_bytes() == before
+    first, second = read_manifest(paths.manifest).to_pylist()
+    assert (first["audio_path"], first["audio_offset"]) == (str(tmp_path / "a.mp3"), 2.0)
+    assert separate_audio(second) == {} and beside_path(second) == {"sha256": digest}
+    assert separate_audio(first) == beside_path(first) == {"audio_path": first["audio_path"], "audio_offset": 2.0}

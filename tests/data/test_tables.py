@@ -274,3 +274,33 @@ def test_digests_of_addresses(tmp_path):
     assert "sha256" not in rows(tmp_path / "t.csv", f"{head}c,c.mp4,whatever\n")[0]
     with pytest.raises(UserError, match="row 1 .*'sha256': 'abc' is not a SHA-256"):
         rows(tmp_path / "t.csv", f"{head}a,https://h.example/a.mp4,abc\n")
+
+
+def test_columns_of_a_separate_audio_track(tmp_path):
+    text = "video_id,path,audio_path,audio_offset\na,a.mp4,s/0.tar::a.mp3,-1.5\nb,b.mp4,,\n"
+    expected = [
+        {"path": str(tmp_path / "a.mp4"), "audio_path": f"{tmp_path}/s/0.tar::a.mp3", "audio_offset": -1.5},
+        {"path": str(tmp_path / "b.mp4"), "audio_path": None, "audio_offset": None},
+    ]
+    expected = [{"video_id": name} | row for name, row in zip("ab", expected, strict=True)]
+    assert rows(tmp_path / "t.csv", text) == expected
+    for offsets in ([-1.5, None], [-1.5, float("nan")], pa.array(["-1.5", None])):
+        columns = {"video_id": ["a", "b"], "path": ["a.mp4", "b.mp4"], "audio_path": ["s/0.tar::a.mp3", None]}
+        pq.write_table(pa.table(columns | {"audio_offset": offsets}), tmp_path / "t.parquet")
+        assert read_videos(tmp_path / "t.parquet").to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("a.mp3,soon", "'audio_offset': 'soon' is no number"),
+        ("a.mp3,nan", "'audio_offset': nan is no number"),
+        ("a.mp3,inf", "'audio_offset': inf is no number"),
+        (",1.5", "'audio_offset': there is no `audio_path`"),
+        ("ftp://host/a.mp3,", "'audio_path': the protocol 'ftp'"),
+    ],
+)
+def test_wrong_columns_of_a_separate_audio_track(tmp_path, values, words):
+    text = f"video_id,path,audio_path,audio_offset\na,a.mp4,,\nb,b.mp4,{values}\n"
+    with pytest.raises(UserError, match=f"row 2 .*{words}"):
+        rows(tmp_path / "t.csv", text)

