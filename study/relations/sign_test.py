@@ -61,6 +61,46 @@ class Sample:
         """Number of groups."""
         return int(self.groups.max()) + 1
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Segments of each group, int64 [artists]."""
+        return np.bincount(self.groups)
+
+    def alike(self, name: str) -> float:
+        """Return the intraclass correlation of a space: how alike an artist's segments are, 0 to 1.
+
+        From the mean squares between and inside artists (one-way analysis of variance), summed over the features.
+        """
+        x, sizes = self.spaces[name].astype(np.float64), self.sizes
+        sums = np.zeros((len(sizes), x.shape[1]))
+        np.add.at(sums, self.groups, x)
+        total, between = (x**2).sum(), (sums**2 / sizes[:, None]).sum()
+        inside = (total - between) / max(1, len(x) - len(sizes))
+        between = (between - (x.sum(axis=0) ** 2).sum() / len(x)) / max(1, len(sizes) - 1)
+        usual = (len(x) - (sizes**2).sum() / len(x)) / max(1, len(sizes) - 1)
+        whole = between + (usual - 1) * inside
+        return float(np.clip((between - inside) / whole, 0, 1)) if whole > 0 else 0.0
+
+    def expected(self, alike: tuple[float, float], signs: Signs = None) -> float:
+        """Return what the squared norm of a cross-covariance is expected to be where two spaces share nothing, up to a
+        factor that does not depend on the signs. `alike`: their intraclass correlations.
+
+        Centring takes less from the data as they are than from those with signs, because it binds all artists
+        together; with few artists that is several percent. With A = Cᵀ S C, C centring and S signs, and K the
+        correlations of segments in a space, this is tr(A K A K') (Hemerik, Goeman & Finos 2020, JRSS B 82, and De
+        Santis et al. 2025, on standardised sign flips).
+        """
+        sizes = self.sizes.astype(np.float64)
+        s = np.ones(len(sizes)) if signs is None else signs.astype(np.float64)
+        weight = 1 / (len(sizes) * sizes)
+        # A is s on the diagonal plus a constant for each pair of artists.
+        shift = -np.outer(s, weight) - np.outer(weight, s) + np.outer(weight, weight) * (sizes @ s)
+        segments = sizes.sum() + 2 * (sizes * s * np.diag(shift)).sum() + sizes @ shift**2 @ sizes
+        artists = np.diag(s) + shift * sizes
+        mixed, both = (sizes[:, None] * artists**2).sum(), ((sizes[:, None] * artists) ** 2).sum()
+        x, y = alike
+        return float((1 - x) * (1 - y) * segments + (x * (1 - y) + y * (1 - x)) * mixed + x * y * both)
+
     def signs(self, count: int, seed: int) -> list[np.ndarray]:
         """Draw `count` times the signs of all artists."""
         rng = np.random.default_rng([seed % 2**64, self.artists])
@@ -81,7 +121,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Similarity:
-    """CKA of the training segments, and the canonical correlations in the test split, float64 [pairs]."""
+    """CKA of the training segments, with signs brought to the scale of those without (`Sample.expected`), and the
+    canonical correlations in the test split, float64 [pairs]."""
 
     cka: float
     canonical: np.ndarray
@@ -93,6 +134,7 @@ class Pairing:
     def __init__(self, train: Sample, test: Sample, pair: tuple[str, str], ridge: float) -> None:
         self.train, self.test, self.pair, self.ridge = train, test, pair, ridge
         self.inner = [[split.covariance(name) for name in pair] for split in (train, test)]
+        self.alike = train.alike(pair[0]), train.alike(pair[1])
         xx, yy = self.inner[0]
         alone = xx, np.zeros((len(xx), len(yy))), yy
         self.spectra = spectra_of(standardised(alone, alone))
@@ -104,7 +146,8 @@ class Pairing:
             train = self._blocks(0, self.train.cross_covariance(*self.pair, train_signs))
             test = self._blocks(1, self.test.cross_covariance(*self.pair, test_signs))
             left, right = directions(standardised(train, train)[1], self.spectra, self.ridge)
-            similarities.append(Similarity(cka(train), held_out(standardised(test, train), left, right)))
+            scale = self.train.expected(self.alike) / self.train.expected(self.alike, train_signs)
+            similarities.append(Similarity(cka(train) * scale, held_out(standardised(test, train), left, right)))
         return similarities
 
     def _blocks(self, split: int, between: np.ndarray) -> Blocks:

@@ -25,7 +25,7 @@ from eval.ranks import ranks, unit_rows
 from study.groups import folds, one_each, repaired, resampled
 from study.relations.associations import associations, smallest_p
 from study.relations.descriptors import Described
-from study.relations.sign_test import p_value
+from study.relations.sign_test import Sample, p_value
 from study.relations.tables import shuffled
 from study.relations.text import floors
 
@@ -66,9 +66,34 @@ def test_what_is_held_constant_is_not_found(test: Callable[[Artists], tuple[np.n
     assert sum(discovered) <= most(runs)
 
 
-@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL])
+@pytest.mark.parametrize("alike", [0.0, 0.6])
+def test_covariances_with_signs_are_as_large_as_expected(alike: float) -> None:
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(5), [1, 2, 3, 4, 8])
+    signs = np.array([1, -1, 1, 1, -1], np.float32)
+    squares = np.zeros(2)
+    for _ in range(4000):
+        spaces = {}
+        for name in "xy":
+            shared, own = rng.standard_normal((5, 3))[groups], rng.standard_normal((len(groups), 3))
+            spaces[name] = (np.sqrt(alike) * shared + np.sqrt(1 - alike) * own)[:, None, :]
+        sample = Sample.of(spaces, groups)
+        squares += [float((sample.cross_covariance("x", "y", s) ** 2).sum()) for s in (None, signs)]
+    expected = sample.expected((alike, alike)) / sample.expected((alike, alike), signs)
+    assert squares[0] / squares[1] == pytest.approx(expected, rel=0.05)
+    assert expected > 1.05  # what centring takes from them is not the same
+
+
+def test_how_alike_an_artists_segments_are() -> None:
+    artists = Artists(UNEQUAL, 0.5, 3)
+    sample = Sample.of({"x": artists.draw(200)[:, None, :]}, artists.groups)
+    assert sample.alike("x") == pytest.approx(0.5, abs=0.06)
+    sample = Sample.of({"x": artists.draw(200)[:, None, :]}, artists.rng.permutation(artists.groups))
+    assert sample.alike("x") == pytest.approx(0, abs=0.06)
+
+
+@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL, FEW])
 def test_spaces_of_alike_videos_are_alike_at_the_nominal_rate(sizes: str) -> None:
-    runs = 300  # enough to see 10 % where 5 % are allowed
+    runs = 200  # enough to see 12 % where 5 % are allowed
     counts: dict[str, int] = {}
     for seed in range(runs):
         for name, p in spaces(Artists(sizes, 0.5, seed)):
