@@ -61,6 +61,16 @@ def test_from_a_table_to_the_report(workflow, local):
     assert len(workflow.reads()) == VIDEOS
 
 
+def test_several_backbones_of_a_modality_are_one_job_a_shard(workflow, local):
+    workflow.config["backbones"]["other"] = {"kind": "musicnn", "weights": "random", "seed": 1}
+    workflow.run("extract")
+    assert states(workflow, "extract_musicnn_with_other") == {"COMPLETED": SHARDS}
+    assert_same(workflow, local)
+    other = zarr.open_group(workflow.results / "features.zarr", mode="r")["other"][:]
+    assert np.isfinite(other).all() and not np.array_equal(other, features(workflow.results)[0])
+    assert len(workflow.reads()) == VIDEOS
+
+
 def test_jobs_that_are_cancelled_out_of_time_or_fail_once_go_on_and_hurt_nobody(workflow, local):
     # Shard 0 is cancelled, 1 reaches its time limit of a minute, 2 exits with status 1 before it does anything.
     slow = {f"song{i:05d}": 4.0 for i in range(SHARD)} | {f"song{i:05d}": 25.0 for i in range(SHARD, 2 * SHARD)}
