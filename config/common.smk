@@ -30,7 +30,7 @@ from config.heads import trainable
 from config.labels import FEATURES
 from config.model import load
 from config.paths import Paths
-from config.pipeline import TABLES
+from config.pipeline import SHARD, TABLES
 from config.place import absolute, check_not_a_copy
 from config.scheduler import cancel_leftovers, job_prefix
 from config.sources import refuse_duplicates, written
@@ -54,14 +54,14 @@ try:
         if Path(given).name == "config.json":
             check_not_a_copy(Path(given), read_json(Path(given)), CONFIG.results)
     BACKBONES = check(CONFIG)
-    if CONFIG.videos is not None and not CONFIG.table.exists():
+    if CONFIG.videos is not None and not (CONFIG.table.exists() or CONFIG.is_pattern):
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
-    if CONFIG.videos is not None and not (CONFIG.table.is_dir() or CONFIG.table.suffix.lower() in TABLES):
-        raise UserError(f"videos: {CONFIG.videos} is neither a folder nor one of {', '.join(TABLES)}")
+    if CONFIG.videos is not None and not (CONFIG.table.is_dir() or CONFIG.table.suffix.lower() in (*TABLES, SHARD)):
+        raise UserError(f"videos: {CONFIG.videos} is neither a folder nor one of {', '.join((*TABLES, SHARD))}")
     folder = Path(CONFIG.results)
     if there := next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):
         raise UserError(f"results: {there} is a file; give the path of a folder")
-    if CONFIG.videos is not None and folder.exists() and folder.samefile(CONFIG.table):
+    if CONFIG.videos is not None and folder.exists() and CONFIG.table.exists() and folder.samefile(CONFIG.table):
         raise UserError("results: this is the folder of the videos; results would be read as videos, so give another")
     for task in CONFIG.labels.tasks:
         for key, path in CONFIG.labels.files(task).items():

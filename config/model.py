@@ -20,7 +20,7 @@ from config.evaluation import Evaluation
 from config.heads import Experiment, Heads, Sides
 from config.labels import FEATURES, Labels, Probes
 from config.paths import Paths
-from config.pipeline import Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
+from config.pipeline import SHARD, Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
 from config.place import placed
 from config.section import PathText, Section
 from config.study import FEWEST_PERMUTATIONS, RELATED_BACKBONES, Study
@@ -33,7 +33,8 @@ class Config(Section):
     """Folder of all results, without braces in its name; nothing is written outside it. In all paths, `~` and `$NAME`
     are expanded when the configuration is read, and `$$` is a dollar sign."""
     videos: PathText | None = None
-    """The videos: a CSV, TSV or Parquet table with the columns `video_id,path`, or a folder. Not with `render`."""
+    """The videos: a CSV, TSV or Parquet table with the columns `video_id,path`, a folder of videos or of tar shards, or
+    a pattern of shards such as `shards/{0000..0099}.tar` or `shards/*.tar`. Not with `render`."""
     render: Render | None = None
     """Render music videos in place of `videos`."""
     shard_videos: int = Field(1000, ge=1, le=100_000)
@@ -217,6 +218,12 @@ class Config(Section):
     def table(self) -> Path:
         """Table or folder of videos from which the manifest is made."""
         return Path(self.videos) if self.videos is not None else self.paths.rendered / "videos.csv"
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether `videos` is no path but a pattern of tar shards."""
+        table = self.table
+        return table.suffix.lower() == SHARD and any(sign in str(table) for sign in "*?[{") and not table.exists()
 
 
 def load(raw: dict[str, Any], written: Callable[[], dict[tuple[str, ...], str]] = dict) -> Config:

@@ -143,6 +143,8 @@ class Duplicates(Section):
 
 TABLES = (".csv", ".tsv", ".parquet")
 """File name suffixes of tables of videos."""
+SHARD = ".tar"
+"""Suffix of tar files with videos."""
 
 
 SlurmName = Annotated[str, Field(pattern=r"^[\w.,:@%+=-]+$")]

@@ -1,6 +1,7 @@
 """The media files below a folder. Reads folders and the marks of results folders; opens no video.
 
-- Taken: files whose suffix is in MEDIA, the suffixes of the containers that the readers open.
+- Taken: files whose suffix is in MEDIA, the suffixes of the containers that the readers open. Tar files are listed
+  apart (`shards`): they count as left out if there is any file of these.
 - Left out: hidden files and folders, those that systems make for themselves (SYSTEM), and results folders of this
   project, whichever they are: their clips and rendered videos would become input.
 - Links to folders are followed, each folder once, so loops end. A link to a file or folder that was found already gives
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from config.cli import UserError
 from config.files import read_json
+from config.pipeline import SHARD
 
 log = logging.getLogger("manifest")
 
@@ -26,6 +28,8 @@ MEDIA = set(
     ".ogv .qt .rm .rmvb .tp .trp .ts .vob .webm .wmv".split()
 )
 """`.ogg` is not among them: by convention it is audio alone, and video in that container is `.ogv`."""
+SAFE = " !#$&'()+,;=@[]{}~"
+"""Besides letters and digits, what stays as it is in an id that is made of a path."""
 SYSTEM = {
     "$recycle.bin", "system volume information", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
     "lost+found", "__macosx",
@@ -47,11 +51,13 @@ def is_results(folder: str | Path) -> bool:
 
 
 class Scan:
-    """One walk through a folder. `files`: paths in the order of their names, real ones before those behind links."""
+    """One walk through a folder. `files`, `shards`: paths in the order of their names, real ones before those behind
+    links."""
 
     def __init__(self, folder: Path, results: Path | None = None) -> None:
         self.folder = str(folder)
         self.files: list[str] = []
+        self.shards: list[str] = []
         self._results = _identity(results) if results is not None else None
         self._ancestors = {_identity(parent) for parent in Path(os.path.realpath(folder)).parents}
         self._links: list[str] = []
@@ -99,6 +105,9 @@ class Scan:
         if suffix in MEDIA:
             self.files.append(path)
             return True
+        if suffix == SHARD:
+            self.shards.append(path)
+            return True
         self._note(suffix or "files without a suffix", path)
         return False
 
@@ -112,13 +121,13 @@ class Scan:
                 if identity in self._folders or identity in self._ancestors:
                     self._note("links to folders that are there already", link)
                 else:
-                    before = len(self.files)
+                    before, earlier = len(self.files), len(self.shards)
                     self._walk(link)
                     if files is not None:
-                        files |= {_identity(path) for path in self.files[before:]}
+                        files |= {_identity(path) for path in self.files[before:] + self.shards[earlier:]}
                 continue
             if files is None:
-                files = {_identity(path) for path in self.files}
+                files = {_identity(path) for path in self.files + self.shards}
             if identity in files:
                 self._note("links to files that are there already", link)
             elif self._take(link):
@@ -126,6 +135,9 @@ class Scan:
 
     def report(self) -> None:
         """Log what was left out: a line, or none."""
+        if self.files:
+            for path in self.shards:
+                self._note(SHARD, path)
         parts = [
             f"{len(paths)} × {kind} ({ascii(min(paths))[1:-1]})"
             for kind, paths in sorted(self._left_out.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -251,9 +251,9 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
     """Bring the manifest up to date with `config.table`; return it. `given`: splits by video_id."""
     paths = config.paths
     old = read_manifest(paths.manifest, stored=True) if paths.manifest.exists() else None
-    if config.videos is not None and config.table.exists():
+    if config.videos is not None and (config.table.exists() or config.is_pattern):
         note_table(config)
-    videos = read_videos(config.table, paths.results)
+    videos = read_videos(config.table, paths.results, paths.shard_indexes)
     warn_of_same_files(videos)
     warn_of_refused(videos["path"].to_pylist(), config.decoding.remote)
     table = merge(old, videos, config.splits, given)

@@ -36,7 +36,8 @@ def of_labels(wildcards):
 # manifest.parquet is not declared: Snakemake deletes outputs before it runs a rule again, and row numbers are for ever.
 rule write_manifest:
     input:
-        CONFIG.table if CONFIG.videos is None else (ancient(CONFIG.table), of_table),
+        CONFIG.table if CONFIG.videos is None else [] if CONFIG.is_pattern else ancient(CONFIG.table),
+        [] if CONFIG.videos is None else of_table,
     output:
         PATHS.manifest_record,
     params:

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from config.cli import UserError
+from config.pipeline import TABLES
 from data.folder import MEDIA
 from data.places import ADDRESSES, joined
 
@@ -70,7 +71,8 @@ def read_table(source: Path) -> pa.Table:
 
 def place(source: Path, index: int) -> str:
     """Return how an error names row `index` (from 0)."""
-    return f"file {index + 1}" if source.is_dir() else f"row {index + 1} (after the header)"
+    listed = source.suffix.lower() in TABLES and not source.is_dir()
+    return f"row {index + 1} (after the header)" if listed else f"file {index + 1}"
 
 
 def fail(source: Path, index: int, column: str, problem: str) -> NoReturn:

@@ -1,4 +1,5 @@
-"""The user's videos, from a table or a folder. Reads the table or lists the folder, never a video.
+"""The user's videos, from a table, a folder or tar shards. Reads the table, lists the folder or the shards' members,
+never a video.
 
 Writes `work/table.sha256` under the results, the digest by which the manifest's rule knows whether they have changed.
 """
@@ -17,27 +18,30 @@ import pyarrow.compute as pc
 from config.cli import UserError
 from config.digests import digest, write_digest
 from config.model import Config
-from config.pipeline import TABLES
-from data.folder import Scan, is_results
+from config.pipeline import SHARD, TABLES
+from data.folder import SAFE, Scan, is_results
 from data.table import place, read_table
+from data.webdataset import read_shards, shards_of
 
 
-def read_videos(source: Path, results: Path | None = None) -> pa.Table:
+def read_videos(source: Path, results: Path | None = None, indexes: Path | None = None) -> pa.Table:
     """Return the user's videos as a table with the columns `video_id, path` (absolute) and those of
     `data.table.COLUMNS` that were given.
 
-    `results`: the results folder of this pass, which is never input (others are recognised by their files).
-    UserError naming the row for a duplicate id, a missing column or value, an id that cannot be a file name,
-    and for an empty table.
+    `results`: the results folder of this pass, which is never input (others are recognised by their files). `indexes`:
+    the folder in which the indexes of tar shards are kept (data/tar.py). UserError naming the row for a duplicate id, a
+    missing column or value, an id that cannot be a file name, and for an empty table.
     """
-    if not source.exists():
+    if source.suffix.lower() == SHARD and not source.is_dir():
+        table = read_shards(*shards_of(source), indexes)
+    elif not source.exists():
         raise UserError(f"videos: {source} does not exist (relative paths start at the working directory)")
-    if source.is_dir():
-        table = _folder(source, results)
+    elif source.is_dir():
+        table = _folder(source, results, indexes)
     elif source.suffix.lower() in TABLES:
         table = read_table(source)
     else:
-        raise UserError(f"videos: {source} is neither a folder nor a {', '.join(TABLES[:-1])} or {TABLES[-1]} file")
+        raise UserError(f"videos: {source} is neither a folder nor a {', '.join(TABLES)} or {SHARD} file")
     if table.num_rows == 0:
         raise UserError(f"videos: {source} lists no videos")
     _check_ids(source, table["video_id"].combine_chunks())
@@ -53,12 +57,33 @@ def note_table(config: Config) -> Path:
 
 
 def table_digest(config: Config) -> str:
-    """Return the SHA-256 of what `read_videos` reads: the table's bytes or, of a folder, the paths of its videos."""
+    """Return the SHA-256 of what `read_videos` reads: the table's bytes or, of a folder, the paths of its videos.
+
+    Of tar shards, which are too large to be read for that, their paths, sizes and times of change.
+    """
     paths = config.paths
+    if config.table.suffix.lower() == SHARD and not config.table.is_dir():
+        return _states(*shards_of(config.table))
     if not config.table.is_dir():
         return digest(str(config.table), paths.digests)
-    files = Scan(config.table, paths.results).files
+    scan = Scan(config.table, paths.results)
+    if scan.shards and not scan.files:
+        return _states(scan.shards, str(config.table))
+    files = scan.files
     return hashlib.sha256(b"\0".join(os.fsencode(os.path.relpath(file, config.table)) for file in files)).hexdigest()
+
+
+def _states(shards: list[str], base: str) -> str:
+    digest = hashlib.sha256()
+    for shard in shards:
+        try:
+            status = os.stat(shard)
+        except OSError:  # a link to nothing: reading it says so
+            state = (0, 0)
+        else:
+            state = (status.st_size, status.st_mtime_ns)
+        digest.update(repr((os.path.relpath(shard, base), state)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _check_ids(source: Path, ids: pa.Array) -> None:
@@ -84,8 +109,11 @@ def _check_ids(source: Path, ids: pa.Array) -> None:
     raise UserError(f"{prefix}: the video_id '{video_id}' stands already in {place(source, int(codes[index]))}")
 
 
-def _folder(folder: Path, results: Path | None) -> pa.Table:
-    """Return every media file below a folder (data/folder.py); the id is the relative path, percent-escaped."""
+def _folder(folder: Path, results: Path | None, indexes: Path | None) -> pa.Table:
+    """Return every media file below a folder (data/folder.py); the id is the relative path, percent-escaped.
+
+    A folder without any that has tar files is one of shards (data/webdataset.py).
+    """
     if is_results(folder) or (results is not None and results.exists() and results.samefile(folder)):
         raise UserError(
             f"videos: {folder} is a results folder, whose clips would be read as videos. Give the folder of your "
@@ -93,13 +121,15 @@ def _folder(folder: Path, results: Path | None) -> pa.Table:
         )
     scan = Scan(folder, results)
     scan.report()
+    if scan.shards and not scan.files:
+        return read_shards([os.path.abspath(shard) for shard in scan.shards], os.path.abspath(folder), indexes)
     for path in scan.files:
         try:
             path.encode()
         except UnicodeEncodeError:
             raise UserError(f"videos: the file name {path!r} is not UTF-8; rename the file") from None
     # Escaping keeps the ids of files in subfolders apart and free of control characters.
-    ids = [quote(os.path.relpath(path, folder), safe=" !#$&'()+,;=@[]{}~") for path in scan.files]
+    ids = [quote(os.path.relpath(path, folder), safe=SAFE) for path in scan.files]
     if long := next((i for i in ids if len(i) > 250), None):
         raise UserError(f"videos: the path {long!r} is too long to be an id; list the videos in a table with ids")
     paths = [os.path.join(os.getcwd(), path) for path in scan.files]

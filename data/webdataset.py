@@ -1,0 +1,191 @@
+"""Videos in tar shards of WebDataset's layout, without a table. Reads the shards' headers and their small `.json`
+members, never a video; writes the shards' indexes (data/tar.py).
+
+What is called `KEY.mp4` in a shard is a video, and `KEY.json` beside it, if there is one, says what a table would:
+`video_id`, `artist`, `group`, `title`, `genre`, `tags` (a list, or text separated by `|`), `msd_track_id`. The key is a
+member's name up to the first dot after its last slash, as in WebDataset. A video's id is `video_id` of its `.json`, or
+else `SHARD/KEY`, escaped as the paths of a folder's files are; `SHARD/NAME` if the key has several videos.
+
+Every member with the suffix of a video is one, also where it cannot be read (data/tar.py): reading it says why. What
+else is left out, or is not usable in a `.json`, is logged with an example.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from config.cli import UserError
+from data.folder import MEDIA, SAFE
+from data.table import LONGEST, TEXT
+from data.tar import Entry, ShardError, index_of
+
+log = logging.getLogger("manifest")
+
+KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)", re.DOTALL)
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+MOST = 1_000_000
+"""Most shards that a pattern may mean."""
+LARGEST = 1 << 20
+"""Bytes of the largest `.json` that is read."""
+THREADS = 16
+"""Shards that are read at a time: network file systems answer slowly."""
+
+
+def shards_of(source: Path) -> tuple[list[str], str]:
+    """Return the shards that a path or a pattern means, in order, and the folder that their ids begin at.
+
+    A pattern has `{000..099}`, a range of numbers, or `*`, `?` and `[…]` as in a shell. UserError if there are none, or
+    if one of a range does not exist.
+    """
+    text = os.path.abspath(source)
+    if source.exists():
+        return [text], os.path.dirname(text)
+    parts = RANGE.split(text)
+    spans = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
+    count = 1
+    for span in spans:
+        count *= len(span)
+    if not 0 < count <= MOST:
+        raise UserError(f"videos: {source} means {count:,} shards; it may mean 1 to {MOST:,}")
+    found: list[str] = []
+    for numbers in itertools.product(*spans):
+        filled = [f"{n:0{len(first)}d}" for n, first in zip(numbers, parts[1::3], strict=True)]
+        name = "".join(itertools.chain(*zip(parts[0::3], [*filled, ""], strict=True)))
+        if glob.has_magic(name):
+            found += sorted(glob.glob(name))
+        elif os.path.exists(name):
+            found.append(name)
+        else:
+            raise UserError(f"videos: {source}: {name} does not exist")
+    if not found:
+        raise UserError(f"videos: there is no shard {source}")
+    fixed = itertools.takewhile(lambda part: not (glob.has_magic(part) or RANGE.search(part)), Path(text).parts[:-1])
+    return list(dict.fromkeys(found)), str(Path(*fixed))
+
+
+@dataclass
+class _Shard:
+    """The videos of a shard, as rows of a table, and what was left out: (why, example)."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_shards(shards: Sequence[str], base: str, indexes: Path | None = None) -> pa.Table:
+    """Return the videos of shards as `data.videos.read_videos` does; `indexes` is the folder for the shards' indexes.
+
+    Ids begin at the folder `base`. Logs what was left out.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = list(pool.map(lambda shard: _read(shard, base, indexes), shards))
+    why = Counter(kind for shard in read for kind, _ in shard.left_out)
+    examples = {kind: example for shard in reversed(read) for kind, example in reversed(shard.left_out)}
+    for kind, count in why.most_common():
+        log.warning("%d × %s (%s)", count, kind, ascii(examples[kind])[1:-1])
+    rows = [row for shard in read for row in shard.rows]
+    columns: dict[str, Any] = {"video_id": pa.string(), "path": pa.string(), **dict.fromkeys(TEXT, pa.string())}
+    columns["tags"] = pa.list_(pa.string())
+    table = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in columns.items()}
+    used = [n for n, c in table.items() if n in ("video_id", "path") or c.null_count < len(rows)]
+    return pa.table({name: table[name] for name in used})
+
+
+def _read(shard: str, base: str, indexes: Path | None) -> _Shard:
+    found = _Shard()
+    try:
+        index = index_of(shard, indexes)
+    except ShardError as error:
+        found.left_out.append(("shards that cannot be read", f"{shard}: {error}"))
+        return found
+    if index.problem:
+        found.left_out.append(("shards that are damaged or cut off", f"{shard}: {index.problem}"))
+    videos: dict[str, list[Entry]] = {}
+    sidecars: dict[str, Entry] = {}
+    for entry in index.entries:
+        match = KEY.fullmatch(entry.name)
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if any(part.startswith(".") and part != ".." for part in entry.name.split("/")):
+            if suffix in MEDIA:
+                found.left_out.append(("hidden members", f"{shard}::{entry.name}"))
+        elif match is not None and suffix in MEDIA:
+            try:
+                f"{shard}{entry.name}".encode()
+            except UnicodeEncodeError:
+                found.left_out.append(("members whose name is not UTF-8", f"{shard}::{entry.name}"))
+                continue
+            known = videos.setdefault(match[1], [])
+            if any(entry.name == other.name for other in known):
+                found.left_out.append(("members with the name of another", f"{shard}::{entry.name}"))
+            else:
+                known.append(entry)
+        elif match is not None and match[2].lower() == "json":
+            sidecars[match[1]] = entry
+    prefix = os.path.relpath(shard, base).removesuffix(Path(shard).suffix)
+    for key, entries in videos.items():
+        about = _about(shard, sidecars[key], found) if key in sidecars else {}
+        for entry in entries:
+            own = quote(f"{prefix}/{key if len(entries) == 1 else entry.name}", safe=SAFE)
+            if len(entries) > 1 or "video_id" not in about:
+                about = about | {"video_id": own}
+            found.rows.append({**about, "path": f"{shard}::{entry.name}"})
+    return found
+
+
+def _about(shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
+    """Return what a video's `.json` says, of the columns of a table."""
+    where = f"{shard}::{entry.name}"
+    content: Any = None
+    if not entry.problem and entry.size <= LARGEST:
+        with open(shard, "rb") as file:
+            data = os.pread(file.fileno(), entry.size, entry.begin)
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            pass
+    if not isinstance(content, dict):
+        found.left_out.append((".json that is damaged, too large or no object", where))
+        return {}
+    about: dict[str, Any] = {}
+    for name in ("video_id", *TEXT):
+        if content.get(name) not in (None, ""):
+            text = _text(content[name])
+            if text is None:
+                found.left_out.append((f"values of `{name}` in .json that are not text", where))
+            else:
+                about[name] = text
+    tags = content.get("tags")
+    tags = tags.split("|") if isinstance(tags, str) else tags
+    if tags:
+        texts = [_text(tag) for tag in tags] if isinstance(tags, list) else [None]
+        if None in texts:
+            found.left_out.append(("values of `tags` in .json that are not a list of text", where))
+        else:
+            about["tags"] = [tag.strip() for tag in texts if tag and tag.strip()] or None
+    return about
+
+
+def _text(value: Any) -> str | None:
+    """Return text, or the digits of an integer; None for anything that a column of text cannot hold."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or "\0" in value or len(value) > LONGEST // 4:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return None
+    return value
