@@ -35,6 +35,7 @@ from config.cli import UserError, parser, run
 from config.files import replacing
 from config.model import Config, read
 from data.manifest import read_manifest
+from data.table import FILES
 from eval.atlas.axes import METHODS, SAMPLE, has_umap, place
 from eval.atlas.media import columns as media_columns
 from eval.atlas.near import Neighbours, Vectors
@@ -100,7 +101,7 @@ def atlas(config: Config, threads: int = 1) -> pa.Table:
     manifest = with_labels(config, manifest)
     made = Atlas(manifest.select(list(LABELS)))
     made.add({"name": names(manifest)})
-    made.add(media_columns(config, manifest.select(["row", "video_id", "path"]), _middles(chosen), threads))
+    made.add(media_columns(config, manifest.select(["row", "video_id", "path", *FILES]), _middles(chosen), threads))
     first = settings.experiment or next(iter(config.heads.experiments))
     experiments = sorted(config.heads.experiments, key=lambda name: name != first)
     umap = has_umap()

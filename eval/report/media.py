@@ -101,7 +101,7 @@ def cut(
 
 
 def _beside_path(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: item[name] for name in FILES if name in item}
+    return {name: item[name] for name in FILES if item.get(name) is not None}
 
 
 def _name(item: dict[str, Any], seconds: float) -> str:
