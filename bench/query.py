@@ -66,17 +66,24 @@ def audio_alone(source: str, target: Path, bit_rate: int = 128_000) -> Path:
     return target
 
 
-def plant(folder: Path, videos: int, processes: int) -> None:
-    """Write a collection with narrow features, and its embeddings by untrained heads of the default width."""
-    keys = {"musicnn": "m" * 64, "r2plus1d": "r" * 64}
+KEYS = {"musicnn": "m" * 64, "r2plus1d": "r" * 64}
+"""Cache keys of the planted features."""
+
+
+def plant(folder: Path, videos: int, processes: int, widths: dict[str, int]) -> None:
+    """Write a collection with features of these widths, and its embeddings by untrained heads of the default width.
+
+    widths: {backbone: features a segment}, of `KEYS`.
+    """
+    keys, dims = KEYS, (widths["musicnn"], widths["r2plus1d"])
     # One layer: the time of the projection heads is not what is measured.
     heads = {"experiments": {EXPERIMENT: {"hidden": [], "output": "linear"}}}
     segments = {"count": SEGMENTS}
     config = load({"results": str(folder), "videos": "videos.csv", "segments": segments, "heads": heads})
-    fill(config, Planted(dict.fromkeys(keys, NARROW), keys), videos, processes)
+    fill(config, Planted({name: widths[name] for name in keys}, keys), videos, processes)
     torch.manual_seed(0)
     (run,) = runs(config, EXPERIMENT)
-    dims, experiment = (NARROW, NARROW), config.experiment(EXPERIMENT)
+    experiment = config.experiment(EXPERIMENT)
     about = About(
         experiment.model_dump(mode="json"),
         *(run.seed, "musicnn", "r2plus1d", *dims, keys, dict.fromkeys(keys, True), "planted"),
@@ -245,7 +252,7 @@ def main() -> None:
         result["audio"] = by_audio(args.folder, args.experiments)
     else:
         if not (args.folder / "heads").exists():
-            plant(args.folder, args.videos, len(os.sched_getaffinity(0)))
+            plant(args.folder, args.videos, len(os.sched_getaffinity(0)), dict.fromkeys(KEYS, NARROW))
         if not (args.folder / "heads" / EXPERIMENT / "embeddings.json").exists():
             raise UserError(f"{args.folder} was left unfinished; delete it")
         result["floor"] = measure.child("bench.query", "floor", str(args.folder), str(args.threads))

@@ -114,7 +114,8 @@ def _umap(parts: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     if known.sum() > 3:
         umap: Any = importlib.import_module("umap")
         neighbours = min(15, int(known.sum()) - 1)
-        layout = umap.UMAP(n_components=2, n_neighbors=neighbours, random_state=seed % 2**32)
+        # One core: with several it gives another map each time.
+        layout = umap.UMAP(n_components=2, n_neighbors=neighbours, random_state=seed % 2**32, n_jobs=1)
         points[known] = layout.fit_transform(stacked[known])
     return dict(zip(parts, np.split(points, len(parts)), strict=True))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from config.cli import UserError
 from config.model import Config
@@ -21,12 +22,12 @@ from eval.retrieval import pool
 from heads.embed import embeddings_record, open_embeddings
 from heads.features import mark_damaged
 from heads.runs import runs
-from pipeline.features import Features, good_segments, open_features, segment_mean
+from pipeline.features import Features, good_segments, open_features
 from pipeline.shards import Shards
 
 MODALITIES = ("audio", "video")
-BLOCK = 1000
-"""Videos in memory at a time: 18 MB of MusicNN's features as float16."""
+BLOCK = 256
+"""Videos in memory at a time: that of heads/embed.py's chunks, and small enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,16 @@ class Featured:
 
     def vectors(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Return the one part, float32 [videos, dim]; a video whose segments are all the mean is zeros."""
-        block = self._chosen.view.numpy(self._backbone, self._chosen.rows[positions]).astype(np.float32)
+        stored = self._chosen.view.numpy(self._backbone, self._chosen.rows[positions])
+        block = torch.from_numpy(stored).float().numpy()  # eight times as fast as numpy's conversion
         good = good_segments(block) & self._valid[positions, None]
         block -= self._mean
         block[~good] = 0
-        some = good.any(axis=1)
-        vectors = np.full((len(block), block.shape[2]), np.nan, np.float32)
-        vectors[some] = directions(segment_mean(directions(block[some]), good[some]))
+        length = np.sqrt(np.vecdot(block, block))
+        weight = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+        # The sum of the unit vectors, which has the direction of their mean.
+        vectors = directions(np.einsum("vs,vsd->vd", weight, block))
+        vectors[~good.any(axis=1)] = np.nan
         return {"": vectors}
 
 

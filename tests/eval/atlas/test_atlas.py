@@ -204,8 +204,8 @@ def test_with_umap_there_are_its_coordinates(made, tmp_path, monkeypatch):
     config, table = made
     (tmp_path / "umap.py").write_text(
         "class UMAP:\n"
-        "    def __init__(self, n_components, n_neighbors, random_state):\n"
-        "        assert n_components == 2 and n_neighbors == 15 and random_state == 0\n"
+        "    def __init__(self, n_components, n_neighbors, random_state, n_jobs):\n"
+        "        assert n_components == 2 and n_neighbors == 15 and random_state == 0 and n_jobs == 1\n"
         "    def fit_transform(self, vectors):\n"
         "        return vectors[:, 2:4]\n"
     )
