@@ -34,7 +34,7 @@ def execute(
 
 def start(command: Sequence[str | Path], **named: Any) -> subprocess.Popen[str]:
     """`subprocess.Popen` with the same defaults. For commands that a test stops, kills or waits for."""
-    usual = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    usual: dict[str, Any] = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     named["env"] = {**(named.get("env") or os.environ), "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(command, **usual | named)
 
@@ -43,7 +43,7 @@ def wait_until(process: subprocess.Popen[str], ready: Callable[[], bool], second
     """Wait until `ready()`. AssertionError if the process ends before, or if it takes too long, as `finish` says."""
     deadline = time.monotonic() + seconds
     while not ready():
-        assert process.poll() is None, f"{process.args} ended with {process.returncode} before what was waited for"
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode} before what was waited for"
         if time.monotonic() > deadline:
             raise AssertionError(_ended(process, seconds))
         time.sleep(0.002)
@@ -72,7 +72,7 @@ def _ended(process: subprocess.Popen[str], seconds: float) -> str:
         with suppress(psutil.NoSuchProcess):
             member.send_signal(signal.SIGABRT)  # Python's faulthandler then prints the stacks
     out, err = process.communicate()
-    return f"{process.args} took longer than {seconds:g} s.\n{threads}\n{out or ''}\n{err or ''}"
+    return f"{process.args!r} took longer than {seconds:g} s.\n{threads}\n{out or ''}\n{err or ''}"
 
 
 def _states(pid: int) -> str:
