@@ -156,10 +156,7 @@ def _header(block: bytes, position: int) -> _Header:
                 raise ShardError(f"the shard is compressed ({how}); only uncompressed tar files are read in place")
     if len(block) < BLOCK:
         raise ShardError(f"the shard ends within the header at byte {position:,}: it is cut off")
-    spaced = block[:148] + b" " * 8 + block[156:]
-    signed = sum(spaced) - 256 * sum(byte > 127 for byte in spaced)  # as some old tars computed it
-    checksum = block[148:156].replace(b"\0", b" ").strip()
-    if not checksum or not set(checksum) <= set(b"01234567") or int(checksum, 8) not in (sum(spaced), signed):
+    if not _is_whole(block):
         what = "this is not a tar file" if position == 0 else f"the header at byte {position:,} is damaged"
         raise ShardError(f"{what}: a wrong checksum")
     name = block[:100].partition(b"\0")[0]
@@ -167,6 +164,16 @@ def _header(block: bytes, position: int) -> _Header:
     if prefix and block[257:263] == b"ustar\0":  # GNU tar keeps times there
         name = prefix + b"/" + name
     return _Header(_text(name), _number(block[124:136], position), block[156:157], block[482] != 0)
+
+
+def _is_whole(block: bytes) -> bool:
+    """Return whether a header has its own checksum: the sum of its bytes, which some old tars took for signed."""
+    stated = block[148:156].replace(b"\0", b" ").strip()
+    if not stated or not set(stated) <= set(b"01234567"):
+        return False
+    spaced = block[:148] + b" " * 8 + block[156:]
+    total, checksum = sum(spaced), int(stated, 8)
+    return checksum == total or checksum == total - 256 * sum(byte > 127 for byte in spaced)
 
 
 def _number(raw: bytes, position: int) -> int:
@@ -207,13 +214,13 @@ def _padded(size: int) -> int:
 
 
 def index_of(shard: str, folder: Path | None = None) -> Index:
-    """Return the index of the shard at a path: of this process, of `folder`, or by walking through it.
+    """Return the index of the shard at a path, which `folder` keeps, or else by walking through the shard.
 
     Raises ShardError if there is no such file, or it cannot be opened or is none.
     """
     descriptor, status = _open(shard)
     try:
-        return _known(shard, status.st_size, status.st_mtime_ns, descriptor, folder)
+        return _kept(shard, descriptor, status, folder)
     finally:
         os.close(descriptor)
 
@@ -221,28 +228,40 @@ def index_of(shard: str, folder: Path | None = None) -> Index:
 def located(shard: str, name: str, folder: Path | None = None) -> Entry:
     """Return the member of this name. Its header is read again, whatever the index says.
 
-    Raises ShardError if the shard has no such member, or several, or it cannot be read.
+    Indexes of the latest shards are kept in memory. Raises ShardError if the shard has no such member, or several, or
+    it cannot be read.
     """
     descriptor, status = _open(shard)
     try:
-        index = _known(shard, status.st_size, status.st_mtime_ns, descriptor, folder)
-        entries = index.by_name.get(name, [])
-        if not entries:
-            if index.problem and index.entries:
-                raise ShardError(f"no such member in the part of the shard that can be read: {index.problem}")
-            if index.problem:
-                raise ShardError(index.problem)
-            raise ShardError("the shard has no such member", missing=True)
-        if len(entries) > 1:
-            raise ShardError(f"the shard has {len(entries)} members of this name")
-        found = _member(descriptor, entries[0].header, status.st_size)
-        if found is None or found[0] != entries[0]:
+        key = (shard, status.st_size, status.st_mtime_ns)
+        if key not in _RECENT:
+            index = _kept(shard, descriptor, status, folder)
+            while len(_RECENT) >= _MOST:
+                del _RECENT[next(iter(_RECENT))]
+            _RECENT[key] = index
+        entry = _only(_RECENT[key], name)
+        found = _member(descriptor, entry.header, status.st_size)
+        if found is None or found[0] != entry:
             raise ShardError("the member is not where its shard's index says: the shard changed, but not its time")
     finally:
         os.close(descriptor)
-    if entries[0].problem:
-        raise ShardError(entries[0].problem)
-    return entries[0]
+    if entry.problem:
+        raise ShardError(entry.problem)
+    return entry
+
+
+def _only(index: Index, name: str) -> Entry:
+    """Return the one member of this name. Raises ShardError."""
+    entries = index.by_name.get(name, [])
+    if len(entries) == 1:
+        return entries[0]
+    if entries:
+        raise ShardError(f"the shard has {len(entries)} members of this name")
+    if not index.problem:
+        raise ShardError("the shard has no such member", missing=True)
+    if index.entries:
+        raise ShardError(f"no such member in the part of the shard that can be read: {index.problem}")
+    raise ShardError(index.problem)
 
 
 def _open(shard: str) -> tuple[int, os.stat_result]:
@@ -265,19 +284,16 @@ _MOST = 8
 """Indexes that a process keeps in memory."""
 
 
-def _known(shard: str, size: int, mtime_ns: int, descriptor: int, folder: Path | None) -> Index:
-    key = (shard, size, mtime_ns)
-    if key in _RECENT:
-        return _RECENT[key]
-    path = None if folder is None else folder / f"{hashlib.sha256(os.fsencode(shard)).hexdigest()[:32]}.json"
-    index = None if path is None else _stored(path, key)
+def _kept(shard: str, descriptor: int, status: os.stat_result, folder: Path | None) -> Index:
+    """Return the index of an open shard, of `folder` or by walking through it, and keep it there."""
+    if folder is None:
+        return walk(descriptor, status.st_size)
+    key = (shard, status.st_size, status.st_mtime_ns)
+    path = folder / f"{hashlib.sha256(os.fsencode(shard)).hexdigest()[:32]}.json"
+    index = _stored(path, key)
     if index is None:
-        index = walk(descriptor, size)
-        if path is not None:
-            _store(path, key, index)
-    while len(_RECENT) >= _MOST:
-        del _RECENT[next(iter(_RECENT))]
-    _RECENT[key] = index
+        index = walk(descriptor, status.st_size)
+        _store(path, key, index)
     return index
 
 

@@ -20,6 +20,7 @@ from bench import fill
 from bench.fill import Planted
 from config.cli import UserError
 from config.model import load
+from data.table import FILES
 from pipeline.export import FORMATS, export
 from pipeline.exports import folders, selection
 from pipeline.exports.croissant import LICENCES, UNKNOWN, licence
@@ -48,7 +49,8 @@ def test_both_formats_hold_the_selection(features, tmp_path, monkeypatch, everyt
     assert 0 < len(rows) < 60
     for name in ("x.h5", "x.parquet"):
         assert export(features, tmp_path / name, both, "train", everything) == len(rows)
-    table, labels = pq.read_table(tmp_path / "x.parquet"), features.labels(rows)
+    table = pq.read_table(tmp_path / "x.parquet")
+    labels = features.labels(rows).drop_columns(list(FILES))  # no video has any of it
     assert table.select(labels.column_names).equals(labels)
     with h5py.File(tmp_path / "x.h5") as file:
         assert file["video_id"].asstr()[:].tolist() == labels["video_id"].to_pylist()
@@ -107,7 +109,7 @@ def test_npy_arrays_stand_beside_their_rows(features, tmp_path, small_files):
     with open(tmp_path / "out" / "rows.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     labels = features.labels(rows)
-    assert list(lines[0]) == [name for name in labels.column_names if name != "path"]
+    assert list(lines[0]) == [name for name in labels.column_names if name not in ("path", *FILES)]
     assert [int(line["row"]) for line in lines] == rows.tolist()
     assert [line["tags"] for line in lines] == ["|".join(tags or []) for tags in labels["tags"].to_pylist()]
 
@@ -125,7 +127,8 @@ def test_webdataset_opens_its_tars(features, tmp_path, small_files):
     assert len(samples) == len(rows) and {sample["json"]["video_id"] for sample in samples} == set(known)
     for sample in samples:
         line = known[sample["json"]["video_id"]]
-        del line["path"]
+        for name in ("path", *FILES):
+            del line[name]
         assert sample["json"] == line and Path(sample["__url__"]).name.startswith(line["split"])
         for name in BOTH:
             np.testing.assert_array_equal(sample[f"{name}.npy"], features.numpy(name, np.array([line["row"]]))[0])
