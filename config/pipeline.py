@@ -127,8 +127,9 @@ class Decoding(Section):
 
     @property
     def longest_seconds(self) -> float:
-        """The longest time (s) between taking up a file and its answer: fetching, if that is allowed, and decoding."""
-        return self.deadline_seconds + (self.remote.deadline_seconds if self.remote.allowed else 0.0)
+        """The longest time (s) between taking up a video and its answer: fetching it and its separate audio, if that is
+        allowed, and decoding."""
+        return self.deadline_seconds + (2 * self.remote.deadline_seconds if self.remote.allowed else 0.0)
 
 
 class Duplicates(Section):

@@ -255,7 +255,8 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
         note_table(config)
     videos = read_videos(config.table, paths.results, paths.shard_indexes)
     warn_of_same_files(videos)
-    warn_of_refused(videos["path"].to_pylist(), config.decoding.remote)
+    audio = videos["audio_path"].drop_null().to_pylist() if "audio_path" in videos.column_names else []
+    warn_of_refused([*videos["path"].to_pylist(), *audio], config.decoding.remote)
     table = merge(old, videos, config.splits, given)
     if old is not None and table.equals(old):  # an older version's file stays as it is, with one column less
         write_record(paths, table)

@@ -242,7 +242,7 @@ def extract(
         for lane in lanes:
             lane.finish()
         if pending:
-            check_access((task.arguments["path"] for task in pending), config.decoding.remote)
+            check_access((task.arguments for task in pending), config.decoding.remote)
             try:
                 _compute(config, lanes, pool.results(pending, cores.ahead), cores, meter)
             except UserError:

@@ -71,7 +71,7 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
-        check_access((video["path"] for video in job.todo()), config.decoding.remote)
+        check_access(job.todo(), config.decoding.remote)
         with job.watch, job.journal, Pool(1, config.decoding, stop, config.paths.shard_indexes) as pool:
             try:
                 job.note(outcomes(job, pool))

@@ -198,7 +198,8 @@ class Pool:
 
     def _limit(self, task: Task[Any]) -> float:
         """Return the longest time (s) for a task; a file that is fetched first has that time besides."""
-        fetched = str(task.arguments.get("path")).startswith(ADDRESSES)
+        files = (str(task.arguments.get(name)) for name in ("path", "audio_path"))
+        fetched = any(file.startswith(ADDRESSES) for file in files)
         return self._settings.longest_seconds if fetched else self._settings.deadline_seconds
 
     @staticmethod

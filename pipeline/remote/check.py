@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from config.cli import UserError
 from config.remote import Remote
@@ -30,13 +31,14 @@ AT_ONCE = 8
 """Hosts and buckets that are asked at the same time."""
 
 
-def check_access(paths: Iterable[str], settings: Remote) -> None:
-    """Ask for the first byte of some of these files.
+def check_access(videos: Iterable[Mapping[str, Any]], settings: Remote) -> None:
+    """Ask for the first byte of some of the files of these videos (`path`, and `audio_path` where they have one).
 
     Raises UserError if variables with keys are not set, if a host or bucket refuses all that it is asked for (401,
     403), or if no host can be reached. A single file that is refused or not there is the job's business.
     """
-    places = _by_place(paths, settings)
+    paths = (video.get(name) for video in videos for name in ("path", "audio_path"))
+    places = _by_place((path for path in paths if path), settings)
     if not places:
         return
     for name, bucket in settings.s3.items():

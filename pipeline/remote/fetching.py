@@ -109,11 +109,11 @@ class _Fetch:
             tries += 1
             try:
                 self._try()
-                if self.sha256 in (None, self.digest.hexdigest()):
+                found = self.digest.hexdigest()
+                if self.sha256 in (None, found):
                     return
                 mismatches += 1
                 if mismatches > 1:
-                    found = self.digest.hexdigest()
                     raise not_fetched("unreadable", f"its sha256 is {found}, the table's column has {self.sha256}")
                 self._begin()  # the one that was cut and gone on with, or an old copy on the way
                 continue
@@ -176,7 +176,8 @@ class _Fetch:
                 if error.errno in USER_ERRNOS:
                     raise _disk(self.folder, error) from None
                 raise
-            self.digest.update(data)
+            if self.sha256 is not None:
+                self.digest.update(data)
             self.here += len(data)
 
     def _late(self) -> MediaError:

@@ -6,10 +6,10 @@ from collections import defaultdict
 import pytest
 
 import pipeline.remote.check as check
+from bench.remote_servers import KEYS, allowing, authority, bucket, server, verify
 from config.cli import UserError
 from config.remote import Remote
 from pipeline.remote.check import check_access
-from tests.support.remote import KEYS, allowing, authority, bucket, server, verify
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +26,29 @@ def web(tmp_path, certificates, monkeypatch):
 
 
 def paths(web, count):
-    return [f"https://localhost:{web.port}/{i}.mp4" for i in range(count)]
+    return videos(f"https://localhost:{web.port}/{i}.mp4" for i in range(count))
+
+
+def videos(*paths):
+    return [{"path": path} for group in paths for path in ([group] if isinstance(group, str) else group)]
 
 
 def test_one_request_is_enough(web, certificates):
-    check_access(["/data/a.mp4", *paths(web, 40)], allowing(certificates, web.port))
+    check_access([*videos("/data/a.mp4"), *paths(web, 40)], allowing(certificates, web.port))
     (asked,) = web.requests
     assert asked.headers["range"] == "bytes=0-0"
 
 
 def test_nothing_is_asked_of_what_is_not_allowed(web, certificates):
     check_access(paths(web, 40), Remote())
-    check_access(["/data/a.mp4"], allowing(certificates, web.port))
+    check_access(videos("/data/a.mp4"), allowing(certificates, web.port))
     assert not web.requests
+
+
+def test_separate_audio_is_asked_for_too(web, certificates):
+    both = [{"path": "/data/a.mp4", "audio_path": f"https://localhost:{web.port}/a.mp3"}]
+    check_access(both, allowing(certificates, web.port))
+    assert [request.path for request in web.requests] == ["/a.mp3"]
 
 
 @pytest.mark.parametrize("fault", ["404", "500", "cut", "packed", "redirect https://evil.invalid/", "garbage"])
@@ -63,7 +73,7 @@ def test_hosts_that_do_not_answer(web, certificates, caplog):
     with socket.create_server(("127.0.0.1", 0)) as free:
         gone = free.getsockname()[1]
     settings = allowing(certificates, web.port, gone)
-    there, away = paths(web, 10), [f"https://localhost:{gone}/{i}.mp4" for i in range(10)]
+    there, away = paths(web, 10), videos(f"https://localhost:{gone}/{i}.mp4" for i in range(10))
     check_access(there + away, settings)
     assert "tried all the same" in caplog.text
     check_access(away[:9], settings)
@@ -82,7 +92,7 @@ def test_a_certificate_that_is_not_trusted(web, certificates):
 
 def test_keys_that_s3_refuses(certificates, monkeypatch):
     monkeypatch.setattr(check, "PAUSE", 0.0)
-    keys = [f"s3://clips/{i}.mp4" for i in range(3)]
+    keys = videos(f"s3://clips/{i}.mp4" for i in range(3))
     with server("/", certificates.tls, authorise=verify) as running:
         running.content = lambda path: b"x" * 5000
         settings = allowing(certificates, https=[], s3={"clips": bucket(running.port)})

@@ -7,10 +7,10 @@ from collections import defaultdict
 import pytest
 
 import pipeline.remote.fetching as fetching
+from bench.remote_servers import allowing, authority, server
 from data.places import parse
 from pipeline.readers import MediaError
 from pipeline.remote.fetching import fetched
-from tests.support.remote import allowing, authority, server
 
 SIZE = 3 << 20
 DATA = os.urandom(SIZE)

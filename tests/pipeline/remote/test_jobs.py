@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.light import NAMES
+from bench.remote_servers import ACCESS, KEYS, SECRET, TOKEN, allowing, authority, bucket, server, verify
 from bench.runs import Run
 from config.pipeline import Decoding
 from pipeline.access import Access
@@ -21,7 +22,6 @@ from pipeline.retry import forget
 from pipeline.workers import Pool, Task
 from tests.support.collection import film
 from tests.support.commands import execute, finish, start
-from tests.support.remote import ACCESS, KEYS, SECRET, TOKEN, allowing, authority, bucket, server, verify
 
 pytestmark = pytest.mark.workflow
 

@@ -6,10 +6,10 @@ import os
 import pytest
 
 import pipeline.remote.fetching as fetching
+from bench.remote_servers import NGINX, allowing, authority, nginx
 from data.places import parse
 from pipeline.readers import MediaError
 from pipeline.remote.fetching import fetched
-from tests.support.remote import NGINX, allowing, authority, nginx
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt-get install nginx-light")
 DATA = os.urandom(1 << 16) + bytes(1 << 20)  # half of it packs well

@@ -8,13 +8,13 @@ import pytest
 
 import pipeline.remote.fetching as fetching
 from bench.fault_server import Request
+from bench.remote_servers import ACCESS, KEYS, SECRET, TOKEN, allowing, authority, bucket, server, verify
 from config.cli import UserError
 from config.remote import Bucket
 from data.places import parse
 from pipeline.readers import MediaError
 from pipeline.remote.fetching import fetched
 from pipeline.remote.signing import signed
-from tests.support.remote import ACCESS, KEYS, SECRET, TOKEN, allowing, authority, bucket, server, verify
 
 DATA = os.urandom(2 << 20)
 NAMES = ["a.mp4", "a b/c+d.mp4", "é/日本 #1?x=2&y.mp4", "100%/%41.mp4", "double//slash.mp4", "~/(!'*).mp4"]
@@ -67,8 +67,8 @@ def test_the_published_example():
 
 
 def test_the_servers_check_is_that_of_the_published_example(monkeypatch):
-    monkeypatch.setattr("tests.support.remote.ACCESS", "AKIAIOSFODNN7EXAMPLE")
-    monkeypatch.setattr("tests.support.remote.SECRET", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    monkeypatch.setattr("bench.remote_servers.ACCESS", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setattr("bench.remote_servers.SECRET", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     wanted = "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
     scope = "AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request"

@@ -1,4 +1,7 @@
-"""Servers on this machine that videos are fetched from: certificates, an S3 that checks signatures, a real nginx."""
+"""Servers on this machine for `bench.remote` and the tests: certificates, an S3 that checks signatures, a real nginx.
+
+Writes certificates and nginx's files into the folders that it is given; reads the files that it serves.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ import trustme
 from bench.fault_server import FaultServer, Request, wait_for
 from config.remote import Remote
 
-NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"]))
 ACCESS, SECRET, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "session/token+of=tests"
 KEYS = {"TEST_ACCESS_KEY": ACCESS, "TEST_SECRET_KEY": SECRET, "TEST_TOKEN": TOKEN}
 REGION = "eu-test-1"
+NGINX = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"]))
 
 
 @dataclass(frozen=True)
