@@ -26,6 +26,7 @@ class Workflow:
         self.faults.mkdir()
         shutil.copy(Path(__file__).with_name("faults.py"), self.faults / "sitecustomize.py")
         self.break_with()
+        self.env: dict[str, str] = {}
         self.config: dict[str, Any] = {
             "results": str(self.results),
             "videos": str(videos),
@@ -54,7 +55,7 @@ class Workflow:
         command = [sys.executable, "-m", "tests.support.poll", *arguments, "--snakefile", str(ROOT / "Snakefile")]
         command += ["--workflow-profile", str(ROOT / "profiles" / "slurm"), "--directory", str(self.folder)]
         command += ["--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1", "--configfile", str(file)]
-        env = self.cluster.env | {"PYTHONPATH": path, "FAULTS": str(self.faults)}
+        env = self.cluster.env | {"PYTHONPATH": path, "FAULTS": str(self.faults)} | self.env
         out = open(self.folder / "printed.txt", "a")
         return subprocess.Popen(
             command, env=env, cwd=self.folder, stdout=out, stderr=out, text=True, start_new_session=True

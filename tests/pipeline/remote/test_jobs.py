@@ -249,3 +249,30 @@ def test_what_a_decoding_process_is_told(certificates, monkeypatch):
     told = Access.of(settings)
     assert told.scratch == "/fast/x" and told.staging is None and "localhost:9" in told.remote
     assert Access.of(settings, staging="/fast/x/staged-1").scratch == "/fast/x/staged-1"
+
+
+def test_too_many_that_could_not_be_fetched(tmp_path, films, web, certificates):
+    """Where the network fails for more than half of the videos, though not in a row, nothing is noted as failed."""
+    places = urls(web, [f"v{i % FILMS}" for i in range(20)])
+    for number in range(FILMS):
+        web.faults[f"/v{number}.mp4"] = [""] * (number in (0, 3)) + ["503 3600"] * (9 if number not in (0, 3) else 0)
+    run = run_of(tmp_path, places, allowing(certificates, web.port))
+    done = execute(run.job("probe", 0))
+    assert done.returncode == 2 and "(network 13), more than decoding.failure_ratio = 0.5 allows" in done.stderr
+    web.faults.clear()
+    assert set(extract(run)["light"][0].values()) == {"ok"}
+
+
+def test_backbones_of_one_pass_ask_once(tmp_path, films, web, certificates):
+    light = {"weights": "random", "kind": "light_video"}
+    backbones = {"light_video": {"weights": "random"}, "fast": light | {"options": {"fps": 5.0}}}
+    run = run_of(tmp_path, urls(web, ["v0", "v1", "v2"]), allowing(certificates, web.port), backbones=backbones)
+    assert run.plan.passes == [["light_video", "fast"]]
+    assert run.watch("probe", 0, 60).status == 0
+    web.requests.clear()
+    web.faults["/v1.mp4"] = ["404"]
+    together = [argument for name in backbones for argument in ("--backbone", name)]
+    execute(run.command("pipeline.extract", "--shard", "0", *together), check=True)
+    for name in backbones:
+        assert run.outcomes(name) == {"v0": "ok", "v1": "missing", "v2": "ok"}
+    assert [len(web.asked(f"/v{i}.mp4")) for i in range(3)] == [2, 1, 1]  # the first one also before the job begins
