@@ -1,6 +1,7 @@
 # Validated configuration, paths and environment, shared by all rules. Parsed again by every job: it must stay fast.
 
 import atexit
+import hashlib
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ searched = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(workflow.basedir), *searched])
 
 from config.cli import UserError, in_utf8
-from config.digests import weights_digest
+from config.digests import weights_digest, write_digest
 from config.files import read_json, write_json
 from config.heads import trainable
 from config.labels import FEATURES

@@ -29,6 +29,7 @@ from eval.ranks import PAIRS, ranks, rows_on_grid
 from eval.retrieval import DIRECTIONS, load_test
 from heads.metrics import METRICS, chance, summary
 from heads.runs import runs
+from pipeline.duplicates.report import digests
 from pipeline.features import open_features
 
 log = logging.getLogger("duplicates")
@@ -122,6 +123,13 @@ def settled(config: Config) -> dict[str, Any]:
     record: dict[str, Any] | None = read_json(path)
     if record is None:
         raise UserError(f"{path} does not exist; run `snakemake duplicates …`")
+    if difference := differs(config, record):
+        raise UserError(f"{path} {difference}. Delete {path} and run `snakemake duplicates …`")
+    return record
+
+
+def differs(config: Config, record: dict[str, Any]) -> str | None:
+    """Say what else the near-duplicates of this record were looked for with or in; None if all is as it is now."""
     on, view = config.duplicates.on, open_features(config.paths)
     names = {"audio": config.heads.audio, "video": config.heads.video}
     chosen = {modality: name for modality, name in names.items() if on in (modality, "both")}
@@ -133,11 +141,12 @@ def settled(config: Config) -> dict[str, Any]:
     }
     for what, (key, value) in wanted.items():
         if record.get(key) != value:
-            raise UserError(
-                f"{path} was made with {key}: {record.get(key)}, but {what} now: {value}. "
-                f"Delete {path} and run `snakemake duplicates …`"
-            )
-    return record
+            return f"was made with {key}: {record.get(key)}, but {what} now: {value}"
+    # What is not in a record cannot differ: earlier versions wrote less.
+    now = digests(config.paths, chosen.values())
+    names = {"features": "other features", "manifest": "another manifest"}
+    changed = [names[key] for key, value in now.items() if record.get(key, value) != value]
+    return f"was made of {' and '.join(changed)}" if changed else None
 
 
 def positives_of(group: np.ndarray) -> np.ndarray:
@@ -161,9 +170,11 @@ def evaluate(config: Config, name: str) -> dict[str, Any]:
     paths, e = config.paths, config.eval
     record = settled(config)
     tests: Tests | None = None
+    embeddings: list[str] = []
     by_seed: dict[tuple[str, str], list[Summary]] = {(d, way): [] for d in DIRECTIONS for way in WAYS}
     for training in runs(config, name):
         test, _ = load_test(config, name, training)
+        embeddings.append(test.record["digest"])
         audio, video, _ = test.level("video")
         group = read_groups(paths.duplicates_table, test.table["row"].to_numpy())
         tests = Tests(test.groups, positives_of(group))
@@ -176,7 +187,7 @@ def evaluate(config: Config, name: str) -> dict[str, Any]:
                 by_seed[direction, way].append(Summary(summary(rank), values))
     assert tests is not None, "heads.seeds has at least one seed"
     size = len(tests.groups)
-    results = []
+    results: list[dict[str, Any]] = []
     for direction in DIRECTIONS:
         line: dict[str, Any] = {"direction": direction}
         for way in WAYS:
@@ -186,6 +197,7 @@ def evaluate(config: Config, name: str) -> dict[str, Any]:
     written = {
         "experiment": name,
         "seeds": config.heads.seeds,
+        "embeddings": embeddings,
         "on": record["on"],
         "threshold": record["threshold"],
         "duplicates": hashlib.sha256(paths.duplicates_table.read_bytes()).hexdigest(),

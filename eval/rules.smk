@@ -220,9 +220,25 @@ def probed():
     return [PATHS.eval(space) / f"{task}.json" for space in spaces for task in CONFIG.labels.tasks]
 
 
+def found_duplicates():
+    """What the report shows of near-duplicates, as one digest; nothing where they were not looked for.
+
+    As inputs the files themselves would be made again where they are out of date, which nobody asked the report for.
+    """
+    files = [PATHS.duplicates, PATHS.duplicates_table]
+    files += [PATHS.eval(e) / "duplicates.json" for e in CONFIG.heads.experiments]
+    lines = [
+        f"{file.relative_to(PATHS.results)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n"
+        for file in files
+        if file.exists()
+    ]
+    return [write_digest(PATHS.digest_of("duplicates"), "".join(lines))] if lines else []
+
+
 rule write_report:
     input:
         lambda wc: measured(),
+        lambda wc: found_duplicates(),
         PATHS.failures,
         # Named besides, so that Snakemake makes them again when somebody has deleted one.
         PATHS.plan,

@@ -1,7 +1,8 @@
 """Write the report of a run.
 
 Reads the plan, the manifest, the probe's durations, failures.csv, every experiment's metrics.jsonl, what eval/ wrote of
-each experiment and of the features, and a few seconds of each video that the galleries show. Writes into report/:
+each experiment and of the features, near-duplicates where they were looked for, and a few seconds of each video that
+the galleries show. Writes into report/:
   index.html          the report: plots and stills are inside, nothing is loaded from elsewhere, no scripts
   gallery-NAME.html   nearest neighbours in each space, with clips to play from media/
   plots/*.png, *.svg  every plot; tables/*.csv every table
@@ -33,7 +34,8 @@ def report(config: Config) -> Path:
     drawn = draw(results, folder / "plots")
     # The leading experiment's clips come first, lest a limit to what is cut leave them out.
     first = sorted(results.spaces, key=lambda space: space is not results.lead)
-    media = cut([item for space in first for item in space.neighbours["items"]], config, folder)
+    items = results.duplicates.items + [item for space in first for item in space.neighbours["items"]]
+    media = cut(items, config, folder)
     for space in results.spaces:
         _write(folder / f"gallery-{space.name}.html", page.gallery(config, results, space, media))
     _write(folder / "index.html", page.index(config, results, drawn, media, folder))

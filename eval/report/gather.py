@@ -18,6 +18,7 @@ from config.heads import Experiment, trainable
 from config.model import Config
 from config.paths import Paths
 from data.manifest import active, read_manifest
+from eval.report.duplicates import Duplicates, duplicates
 from heads.runs import runs
 from pipeline.features import Features, open_features
 from pipeline.readers import REASONS
@@ -97,6 +98,7 @@ class Run:
     """A line for every backbone and video whose audio lost much when it was mixed to mono."""
     comparison: list[Json]
     """Differences of pairs of experiments, as eval/compare.py wrote them."""
+    duplicates: Duplicates
 
     @property
     def random_backbones(self) -> list[str]:
@@ -161,6 +163,8 @@ def gather(config: Config) -> Run:
     record = read_cache_record(paths)
     measured = trainable(record.complete)
     features = [Space(name, *_measured(config, paths, name)) for name in config.spaces] if measured else []
+    experiments = [_experiment(config, paths, name) for name in config.heads.experiments] if measured else []
+    embeddings = {e.name: e.retrieval["embeddings"] for e in experiments}
     return Run(
         plan=plan,
         splits={s: int((split == s).sum()) for s in ("train", "validation", "test")},
@@ -173,8 +177,9 @@ def gather(config: Config) -> Run:
         mono_loss=_mono_loss(view, table),
         features=next(iter(features), None),
         other_features=features[1:],
-        experiments=[_experiment(config, paths, name) for name in config.heads.experiments] if measured else [],
+        experiments=experiments,
         comparison=_read(paths.comparison)["results"] if measured else [],
+        duplicates=duplicates(config, view, embeddings),
     )
 
 

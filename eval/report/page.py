@@ -18,6 +18,7 @@ from config.cli import clock
 from config.heads import LEAST_VIDEOS
 from config.model import Config
 from eval.bootstrap import few_groups
+from eval.duplicates import WAYS as COUNTED
 from eval.report import tables
 from eval.report.answers import answers, diagnosed
 from eval.report.draw import Drawn
@@ -25,7 +26,7 @@ from eval.report.gather import Run, Space
 from eval.report.media import FOLDER, LIMIT, LONGEST, Media, key
 from eval.report.plots.base import DIRECTIONS
 from eval.report.plots.neighbours import WAYS
-from heads.metrics import Metric
+from heads.metrics import METRICS, Metric
 from pipeline.readers.downmix import MEANING as MONO_MEANING
 
 HERE = Path(__file__).with_name("templates")
@@ -50,15 +51,19 @@ def shown(value: float, metric: Metric) -> str:
 
 def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) -> str:
     """Return the report as HTML that contains all it shows but the galleries' clips, to which it links."""
-    stills = {}
     shown = run.lead.neighbours if run.lead else {"galleries": [], "items": []}
     excerpt = shown["galleries"][0]["queries"][:EXCERPT] if shown["galleries"] else []
-    for query in excerpt:
-        for number_of in {query["item"], *(n["item"] for near in query["nearest"].values() for n in near)}:
-            clip = key(shown["items"][number_of])
-            if clip in media.names:
-                still = (report / FOLDER / f"{media.names[clip]}.jpg").read_bytes()
-                stills[clip] = "data:image/jpeg;base64," + base64.b64encode(still).decode()
+    numbers = {
+        number_of
+        for query in excerpt
+        for number_of in (query["item"], *(n["item"] for near in query["nearest"].values() for n in near))
+    }
+    stills = {}
+    for clip in {key(item) for item in [*(shown["items"][n] for n in numbers), *run.duplicates.items]} & set(
+        media.names
+    ):
+        still = (report / FOLDER / f"{media.names[clip]}.jpg").read_bytes()
+        stills[clip] = "data:image/jpeg;base64," + base64.b64encode(still).decode()
     return (
         environment()
         .get_template("index.html")
@@ -73,6 +78,8 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
             table_1=tables.table_1(run),
             table_2=tables.table_2(run),
             metrics=tables.metrics_of(run),
+            all_metrics=METRICS,
+            counted=COUNTED,
             consistency=tables.consistency(run),
             names=list(tables.tables(run)),
             settings=config.model_dump_json(indent=1),

@@ -208,6 +208,7 @@ def tables(run: Run) -> dict[str, list[Row]]:
         "confusion": confusion(run),
         "label_agreement": [{"space": s.name, **line} for s in run.spaces for line in s.neighbours["agreement"]],
         "consistency": consistency(run),
+        "duplicates": run.duplicates.rows,
         "neighbours": [row for s in run.spaces for row in neighbours(s)],
         "maps": [row for s in run.spaces for row in maps(s)],
     }

@@ -31,7 +31,7 @@ from typing import Any
 from config.cli import UserError, parser, run
 from config.model import read
 from config.paths import Paths
-from pipeline.duplicates.report import groups_of, words, write
+from pipeline.duplicates.report import digests, groups_of, words, write
 from pipeline.duplicates.search import search
 from pipeline.duplicates.space import Stored, fit
 from pipeline.duplicates.units import join, refuse_existing, write_groups
@@ -70,6 +70,7 @@ def duplicates(
             "on": "both" if len(backbones) > 1 else next(iter(backbones)),
             "backbones": backbones,
             "keys": {name: features.key(name) for name in backbones.values()},
+            **digests(paths, backbones.values()),
             "random_weights": {name: features.random_weights(name) for name in backbones.values()},
             "components": {space.backbone: space.components for space in spaces},
             "threshold": threshold,

@@ -1,12 +1,13 @@
 """What was found, counted and written: `duplicates/duplicates.json` and `duplicates/duplicates.csv`.
 
-Reads the manifest's rows and the files of `space` that it is given; writes those two files.
+Reads the manifest's rows and the files of `space` that it is given, and the records of the manifest and the cache;
+writes those two files.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from config.cli import printable
-from config.files import replacing, write_json
+from config.files import read_json, replacing, write_json
 from config.paths import Paths
 from data.splits import NAMES
 from pipeline.duplicates.search import by_means, by_segments
@@ -81,6 +82,18 @@ def across(groups: Sequence[np.ndarray], splits: np.ndarray) -> dict[str, Any]:
             for b in set(here) - {a}:
                 counts[f"{a}_with_{b}"] += 1
     return {"groups": several, "videos": counts}
+
+
+def digests(paths: Paths, backbones: Iterable[str]) -> dict[str, Any]:
+    """Return the digests of what duplicates are looked for in: `features` by backbone, and `manifest`.
+
+    None where there is no record of it: a cache that the workflow has not finished.
+    """
+    cached = (read_json(paths.features_record) or {}).get("backbones", {})
+    return {
+        "features": {name: cached[name]["sha256"] if name in cached else None for name in backbones},
+        "manifest": (read_json(paths.manifest_record) or {}).get("sha256"),
+    }
 
 
 def write(

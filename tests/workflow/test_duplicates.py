@@ -87,6 +87,28 @@ def test_settings_make_it_again_and_nothing_else(copies):
     assert planned_rules(snakemake(folder, changed, "duplicates", "--dry-run")) == {"duplicates", "find_duplicates"}
 
 
+def test_the_report_shows_them_where_they_are_and_asks_for_none(demo, tmp_path):
+    shutil.copytree(demo[0] / "results", tmp_path / "results")
+    config = demo[1] | {"results": str(tmp_path / "results"), "duplicates": {"on": "audio"}}
+    page = tmp_path / "results" / "report" / "index.html"
+
+    def planned(changed: dict, *targets: str) -> set[str]:
+        return planned_rules(snakemake(tmp_path, changed, *targets, "--dry-run")) - set(targets)
+
+    assert "Not looked for." in page.read_text()
+    snakemake(tmp_path, config, "duplicates")
+    assert planned(config, "report") == {"write_report"}
+    snakemake(tmp_path, config, "report")
+    assert "videos compared by audio" in page.read_text()
+    assert planned(config, "report") == set()
+    snakemake(tmp_path, config, "evaluate_duplicates")
+    assert planned(config, "report") == {"write_report"}
+    # Duplicates of other settings are not looked for again because a report is written.
+    changed = config | {"duplicates": {"on": "audio", "threshold": 0.9}}
+    assert planned(changed, "report") == {"write_report"}
+    assert planned(changed, "duplicates") == {"find_duplicates"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_are_what_they_say(demo, tmp_path, kind):
     media = demo[0] / "results" / "rendered"

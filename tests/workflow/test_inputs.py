@@ -88,6 +88,11 @@ EXEMPT = [
     ),
     (r"study_length_extract", r"weights/\w+\.safetensors", "their identity is in the keys of its plan"),
     (
+        r"write_report",
+        r"(duplicates|eval/\w+)/duplicates\.(json|csv)",
+        "it shows them where they are; work/duplicates.sha256 is its input then, so that it does not ask for them",
+    ),
+    (
         r"write_report|write_atlas",
         r"rendered/.*\.mp4",
         "a video's content stands behind its features; its file is not looked at again",
