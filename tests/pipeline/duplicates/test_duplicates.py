@@ -120,7 +120,9 @@ def test_groups_keep_copies_and_their_artists_in_one_split(tmp_path):
     config = planted(tmp_path / "results")
     manifest = read_manifest(config.paths.manifest)
     artists = [f"artist {i // 4}" if i % 5 else None for i in range(200)]
-    table = manifest.set_column(3, "artist", [artists]).select(["video_id", "path", "artist"])
+    table = manifest.set_column(manifest.column_names.index("artist"), "artist", [artists]).select(
+        ["video_id", "path", "artist"]
+    )
     write_manifest(config.paths, merge(None, table, config.splits))
     file = tmp_path / "groups.csv"
     duplicates(tmp_path / "results", BOTH, 0.8, 1, file)
