@@ -19,6 +19,7 @@ import numpy as np
 
 from config.files import read_json
 from config.model import Config
+from data.manifest import beside_path
 from eval.duplicates import WAYS, differs
 from pipeline.features import Features
 
@@ -82,20 +83,25 @@ def duplicates(config: Config, view: Features, embeddings: dict[str, list[str]])
         written: Json | None = read_json(paths.eval(name) / "duplicates.json")
         if written is not None and written["duplicates"] == found and written.get("embeddings", digests) == digests:
             measured[name] = written
-    return Duplicates(record, None, _groups(paths.duplicates_table, view.start()), measured)
+    return Duplicates(record, None, _groups(paths.duplicates_table, view), measured)
 
 
-def _groups(table: Path, start: np.ndarray) -> list[list[Json]]:
-    """Return the first videos of the first groups of duplicates.csv; `start` float32 [videos, segments] seconds.
+def _groups(table: Path, view: Features) -> list[list[Json]]:
+    """Return the first videos of the first groups of duplicates.csv.
 
-    Each has its line of the table and, as `start`, the second at which its middle segment begins (None: unknown).
+    Each has its line of the table, what else the manifest says of its files, and as `start` the second at which its
+    middle segment begins (None: unknown).
     """
     with open(table, newline="", encoding="utf-8") as file:
         by_group = groupby(csv.DictReader(file), lambda line: line["group"])
         groups = [list(islice(lines, VIDEOS)) for _, lines in islice(by_group, GROUPS)]
-    middle = start[:, start.shape[1] // 2]
+    rows = [int(line["row"]) for lines in groups for line in lines]
+    manifest = dict(zip(rows, view.labels(np.array(rows, np.int64)).to_pylist(), strict=True))
+    middle = view.start()[:, view.segments // 2]
 
-    def second(row: int) -> float | None:
-        return float(middle[row]) if math.isfinite(middle[row]) else None
+    def item(line: dict[str, str]) -> Json:
+        row = int(line["row"])
+        start = float(middle[row]) if math.isfinite(middle[row]) else None
+        return {**line, **beside_path(manifest[row]), "start": start}
 
-    return [[{**line, "start": second(int(line["row"]))} for line in lines] for lines in groups]
+    return [[item(line) for line in lines] for lines in groups]
