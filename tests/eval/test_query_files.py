@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bench.fault_server import FaultServer
 from bench.query import audio_alone
+from bench.remote_servers import allowing, authority, files
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.model import Config, read
@@ -54,6 +56,21 @@ def test_a_file_of_the_collection_gives_the_cached_features(folder: Path, config
         assert result.duration == view.duration()[row]
         for name in NAMES:
             np.testing.assert_array_equal(result.features[name], view.numpy(name)[row])
+
+
+def test_a_file_at_an_address_gives_the_features_of_the_file(folder: Path, config: Config, tmp_path: Path) -> None:
+    made, view = authority(tmp_path), open_features(config.paths)
+    with FaultServer(files(folder), made.tls) as web:
+        decoding = config.decoding.model_copy(update={"remote": allowing(made, web.port)})
+        allowed = config.model_copy(update={"decoding": decoding})
+        address = f"https://localhost:{web.port}/v3.mp4"
+        there, refused = read_files(allowed, NAMES, [File(address, "v3"), File("s3://bucket/a.mp4", "a")])
+        by_address, by_id = asked(allowed, address, "v3")
+    for name in NAMES:
+        np.testing.assert_array_equal(there.features[name], view.numpy(name)[3])
+        assert refused.failures[name].reason == "missing"
+    assert [m.row for m in by_address.searches[0].matches] == [m.row for m in by_id.searches[0].matches]
+    assert by_address.path == address
 
 
 def test_a_file_of_the_collection_is_found_as_its_id_is(folder: Path, config: Config) -> None:
