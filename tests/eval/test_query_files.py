@@ -17,6 +17,7 @@ from bench.remote_servers import allowing, authority, files
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.model import Config, read
+from eval.query.page import page
 from eval.query.query import Answer, Query
 from eval.report.clip import clip
 from pipeline.features import open_features
@@ -24,6 +25,7 @@ from pipeline.outside import File, read_files
 from tests.support.collection import NAMES, collection, embed_untrained, film
 from tests.support.commands import execute
 from tests.support.media import Audio, Video, regular, write
+from tests.support.shards import write_shard
 
 pytestmark = pytest.mark.workflow
 
@@ -173,3 +175,20 @@ def test_clips_of_audio_and_of_silent_video_can_be_played(folder: Path, tmp_path
     neither = write(tmp_path / "still.mp4", Video([0.0]), Audio(3))
     with pytest.raises(Exception, match="single frame"):
         clip(neither, 0.0, 2.0, str(tmp_path / "out"), "pyav")
+
+
+def test_a_member_of_a_shard_is_a_query(folder: Path, config: Config, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "0.tar", {"a/v2.mp4": (folder / "v2.mp4").read_bytes()})
+    plain = tmp_path / "v2.mp4"
+    shutil.copy(folder / "v2.mp4", plain)
+    member, file = asked(config, f"{shard}::a/v2.mp4", plain)
+    assert member.path == f"{shard}::a/v2.mp4" and member.video_id is None and not member.failures
+    assert member.starts == file.starts and member.searches == file.searches
+    (missing,) = asked(config, f"{shard}::none.mp4")
+    assert {failure.reason for failures in missing.failures.values() for failure in failures} == {"missing"}
+    with pytest.raises(UserError, match="is no file"):
+        asked(config, f"{tmp_path}/1.tar::v2.mp4")
+    with pytest.raises(UserError, match="protocol 'ftp'"):
+        asked(config, "ftp://host/v2.mp4")
+    drawn = page(Query(config, "untrained"), [member])
+    assert drawn.count("data:video/mp4") > 0 and "cannot be read" not in drawn
