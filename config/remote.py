@@ -4,55 +4,23 @@ that paths name; writes nothing.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from config.hosts import host_and_port
 from config.section import PathText, Section
 
 HTTPS_PORT, HTTP_PORT = 443, 80
-_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
-_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ACCESS_KEY = re.compile(r"A[A-Z]{2}A[A-Z0-9]{16}")
 
 
 def authority(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
-    """Return host (lower case; an IPv6 address without brackets) and port of `host`, `host:port` or `[IPv6]:port`.
-
-    `port` is the default. ValueError for everything else, above all for what different programs read as different
-    hosts: user names, backslashes, percent signs, letters beyond ASCII, numbers that only some take for an address.
-    """
-    if "@" in text:
-        raise ValueError("it names a user or a password, which an address may not hold")
-    if not text.isascii():
-        raise ValueError("its host has letters beyond ASCII; write it in its ASCII form (xn--…)")
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]*\]|[^\[\]:]*)(?::(.*))?", text)
-    if not found:
-        raise ValueError("its host and port cannot be read")
-    host, given = found[1].lower(), found[2]
-    if given is not None and not (re.fullmatch(r"[1-9]\d{0,4}", given) and int(given) < 1 << 16):
-        raise ValueError("its port is not a number from 1 to 65535")
-    return _host(host), int(given) if given is not None else port
-
-
-def _host(host: str) -> str:
-    if host.startswith("["):
-        try:
-            return str(ipaddress.IPv6Address(host[1:-1]))
-        except ValueError:
-            raise ValueError("its host is not an IPv6 address") from None
-    if len(host) > 253 or not _NAME.fullmatch(host):
-        raise ValueError("its host is not a host name")
-    if _NUMBER.fullmatch(host.rpartition(".")[2]):
-        try:
-            return str(ipaddress.IPv4Address(host))
-        except ValueError:
-            raise ValueError("its host is a number, but not an IPv4 address as a.b.c.d") from None
-    return host
+    """Return host and port of `host`, `host:port` or `[IPv6]:port`; `port` is the default. ValueError."""
+    host, given = host_and_port(text)
+    return host, port if given is None else given
 
 
 def _https_host(text: str) -> str:

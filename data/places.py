@@ -10,12 +10,13 @@ be read is not decided here: that is `decoding.remote`.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from config.hosts import host_and_port
 
 INSIDE = ".tar::"
 """The end of a shard's name and what separates it from the member's; the first one counts."""
@@ -23,8 +24,6 @@ SCHEMES = ("https", "http", "s3")
 ADDRESSES = tuple(f"{scheme}://" for scheme in SCHEMES)
 """How the text of an address begins, as the manifest has it."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ESCAPES = re.compile(r"([^%]|%[0-9A-Fa-f]{2})*")
 
@@ -158,37 +157,9 @@ def _remote(scheme: str, rest: str) -> Remote:
     authority, target = rest[:end], rest[end:]
     if "@" in authority:
         raise ValueError("the address has a user name or a password")
-    host, port = _host_and_port(authority.lower())
+    host, port = host_and_port(authority)
     if not target.startswith("/") or target == "/":
         raise ValueError("the address names no file on the host")
     if not _ESCAPES.fullmatch(target):
         raise ValueError("the address has a % without two hexadecimal digits after it")
     return Remote(scheme, host, port, target)
-
-
-def _host_and_port(authority: str) -> tuple[str, int | None]:
-    """Return host and port. ValueError for what is not in its usual form, such as an IP address as one number."""
-    host, colon, port = authority, "", ""
-    if authority.startswith("["):
-        address, bracket, after = authority[1:].partition("]")
-        colon, port = after[:1], after[1:]
-        try:
-            host = str(ipaddress.IPv6Address(address))
-        except ValueError:
-            bracket = ""
-        if not bracket or "%" in address or colon not in ("", ":"):
-            raise ValueError(f"'{authority}' is not an IPv6 address in brackets")
-    else:
-        host, colon, port = authority.partition(":")
-        if not _HOST.fullmatch(host) or len(host) > 253:
-            raise ValueError(f"'{host}' is not the name of a host")
-        if _NUMBER.fullmatch(host.rpartition(".")[2]):
-            try:
-                ipaddress.IPv4Address(host)
-            except ValueError:
-                raise ValueError(f"'{host}' is not an IPv4 address in its usual form") from None
-    if not colon:
-        return host, None
-    if not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
-        raise ValueError(f"'{port}' is not a port")
-    return host, int(port)
