@@ -46,6 +46,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.media '$(BENCH_FILES)'
 	.venv/bin/python -m bench.decode '$(BENCH_FILES)'
 	.venv/bin/python -m bench.keyframes '$(BENCH_FILES)'
+	.venv/bin/python -m bench.shards '$(BENCH_FILES)'
 	.venv/bin/python -m bench.passes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.modes '$(BENCH_FILES)'
 	.venv/bin/python -m bench.images '$(BENCH_FILES)'

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -135,25 +136,24 @@ def _read(shard: str, base: str, indexes: Path | None) -> _Shard:
         elif match is not None and match[2].lower() == "json":
             sidecars[match[1]] = entry
     prefix = os.path.relpath(shard, base).removesuffix(Path(shard).suffix)
-    for key, entries in videos.items():
-        about = _about(shard, sidecars[key], found) if key in sidecars else {}
-        for entry in entries:
-            own = quote(f"{prefix}/{key if len(entries) == 1 else entry.name}", safe=SAFE)
-            if len(entries) > 1 or "video_id" not in about:
-                about = about | {"video_id": own}
-            found.rows.append({**about, "path": f"{shard}::{entry.name}"})
+    with open(shard, "rb", buffering=0) as file:
+        for key, entries in videos.items():
+            about = _about(file, shard, sidecars[key], found) if key in sidecars else {}
+            for entry in entries:
+                own = quote(f"{prefix}/{key if len(entries) == 1 else entry.name}", safe=SAFE)
+                if len(entries) > 1 or "video_id" not in about:
+                    about = about | {"video_id": own}
+                found.rows.append({**about, "path": f"{shard}::{entry.name}"})
     return found
 
 
-def _about(shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
-    """Return what a video's `.json` says, of the columns of a table."""
+def _about(file: FileIO, shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
+    """Return what a video's `.json` in an open shard says, of the columns of a table."""
     where = f"{shard}::{entry.name}"
     content: Any = None
     if not entry.problem and entry.size <= LARGEST:
-        with open(shard, "rb") as file:
-            data = os.pread(file.fileno(), entry.size, entry.begin)
         try:
-            content = json.loads(data)
+            content = json.loads(os.pread(file.fileno(), entry.size, entry.begin))
         except (ValueError, RecursionError):
             pass
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from bench import decode, images, keyframes, known, load, measure, media, modes, plan, query, timelines, train
+from bench import decode, images, keyframes, known, load, measure, media, modes, plan, query, shards, timelines, train
 from config.cli import UserError
 from data.folder import MEDIA
 from heads.dataset import OVERHEAD
@@ -55,6 +55,17 @@ def test_costs_follow_from_the_results():
     text = plan.words({"a": 3600.0}, 10, 5)
     assert "10 core hours" in text and "2 h 00 min" in text
     assert "not known" in plan.gpu_words(None, 1)
+
+
+def test_members_of_shards_are_measured(files, tmp_path):
+    shards.write_shard(tmp_path / "shard.tar", files[0])
+    costs = [
+        shards.measure(how, str(files[0]), str(tmp_path / "shard.tar"), "3.2", str(tmp_path)) for how in shards.HOW
+    ]
+    assert len({cost["digest"] for cost in costs}) == 1 and all(cost["read"] > 0 for cost in costs)
+    shards.write_headers(tmp_path / "headers.tar", 20)
+    index = shards.of_index(tmp_path / "headers.tar", tmp_path / "indexes", 1)
+    assert index["members"] == 40 and "40 members" in shards.index_words({"index": index})
 
 
 def test_cosine_is_the_lowest():
