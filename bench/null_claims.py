@@ -14,7 +14,8 @@ import numpy as np
 
 from bench.null_artists import Artists
 from config.model import Config, load
-from config.study import Length, Sources
+from config.study.length import Length
+from config.study.sources import Sources
 from eval.bootstrap import metric_intervals, resampled
 from eval.compare import difference
 from eval.diagnose.__main__ import of_labels

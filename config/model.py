@@ -23,7 +23,9 @@ from config.paths import Paths
 from config.pipeline import SHARD, Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
 from config.place import placed
 from config.section import PathText, Section
-from config.study import FEWEST_PERMUTATIONS, RELATED_BACKBONES, Study
+from config.study import Study
+from config.study.common import FEWEST_PERMUTATIONS
+from config.study.relations import RELATED_BACKBONES
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config.study import Simulated
+from config.study.correlation import Simulated
 from heads.features import InMemory, PairedFeatures, Split
 
 VALIDATION_SHARE = 0.125

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from config.cli import UserError, parser, run
 from config.model import Config, read
-from config.study import Fusion
+from config.study.fusion import Fusion
 from eval.probe.fit import classification_loss
 from heads import small
 from heads.batches import generator

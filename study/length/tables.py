@@ -14,7 +14,7 @@ from scipy.stats import false_discovery_control, t
 
 from config.cli import UserError
 from config.model import Config
-from config.study import Length, Variant
+from config.study.length import Length, Variant
 from data.manifest import read_manifest
 from eval.bootstrap import percentile_interval, resampled
 from eval.probe.metrics import resamples

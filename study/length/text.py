@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config.model import Config
-from config.study import Length
+from config.study.length import Length
 from study.answer import Finding, Row
 from study.length.tables import EQUAL, Key, Measures, bounds, words
 from study.length.train import Variants

@@ -27,7 +27,7 @@ from config.cli import UserError, parser, run
 from config.files import write_json
 from config.model import Config, read
 from config.paths import Paths
-from config.study import Variant
+from config.study.length import Variant
 from data.groups import group_numbers
 from heads.checkpoint import read_if_whole, write_tensors
 from pipeline.features import Features, open_features

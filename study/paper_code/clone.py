@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from config.study import PAPER_COMMIT, PAPER_FILES, PAPER_MODULES
+from config.study.paper_code import PAPER_COMMIT, PAPER_FILES, PAPER_MODULES
 
 
 def described(clone: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config.model import Config
-from config.study import PAPER_COMMIT
+from config.study.paper_code import PAPER_COMMIT
 from eval.paper import MEDIAN_RANKS
 from study.answer import Finding, Row
 from study.paper_code.checkpoints import BATCH, VALIDATION

@@ -11,7 +11,7 @@ import numpy as np
 
 from config.cli import UserError
 from config.model import Config
-from config.study import Sources
+from config.study.sources import Sources
 from data.groups import group_numbers
 from eval.ranks import unit_rows
 from pipeline.backbones.descriptors import BINS, DESCRIPTORS

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config.study import Sources
+from config.study.sources import Sources
 from study.groups import folds
 
 CHANCE = 0.5

@@ -10,7 +10,7 @@ import pytest
 from bench import paper_code
 from bench.measure import load
 from config.paths import Paths
-from config.study import PAPER_COMMIT
+from config.study.paper_code import PAPER_COMMIT
 from study.answer import Answer, Finding, write_answer
 from study.paper_code.text import of
 

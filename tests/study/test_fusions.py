@@ -9,7 +9,7 @@ import torch
 from sklearn.cross_decomposition import CCA as Reference
 from torch import Tensor
 
-from config.study import Fusion
+from config.study.fusion import Fusion
 from study.fusion import cca
 from study.fusion.data import FusionSplit
 from study.fusion.networks import FUSIONS, Bilinear, Gated, build

@@ -14,7 +14,7 @@ from config.cli import UserError
 from config.model import Config, load
 from config.paths import Paths
 from config.pipeline import Render
-from config.study import Length, Variant
+from config.study.length import Length, Variant
 from data.manifest import read_manifest, write_manifest
 from data.segments import segment_starts
 from eval.probe.metrics import resamples

@@ -17,7 +17,7 @@ from bench.null_artists import SIZES, Artists
 from bench.null_claims import CLAIMS, DIM, SKEWED, natural_pairs
 from bench.nulls import FEWEST, descriptors, inside_genres, many_given, spaces
 from config.model import load
-from config.study import FEWEST_PERMUTATIONS
+from config.study.common import FEWEST_PERMUTATIONS
 from data.groups import group_numbers
 from eval.bootstrap import FEW as FEW_GROUPS
 from eval.bootstrap import few_groups, intervals, percentile_interval, quantiles

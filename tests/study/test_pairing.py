@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from config.study import Simulated
+from config.study.correlation import Simulated
 from data.render.latents import Factors
 from study.correlation.pairing import KINDS, achieved, known, pair
 from study.correlation.simulated import draw, simulate

@@ -16,7 +16,8 @@ import torch
 
 from config.cli import UserError
 from config.model import Config, load
-from config.study import PAPER_COMMIT, PAPER_MODULES, Study
+from config.study import Study
+from config.study.paper_code import PAPER_COMMIT, PAPER_MODULES
 from eval.paper import MEDIAN_RANKS
 from eval.published import published_formula
 from study.answer import read_answer, write_answer

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from config.cli import UserError
 from config.model import load as load_config
-from config.study import Sources
+from config.study.sources import Sources
 from data.manifest import read_manifest, write_manifest
 from study.groups import folds
 from study.sources.collection import Collection, load, near_duplicates

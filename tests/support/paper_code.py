@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config.study import PAPER_MODULES
+from config.study.paper_code import PAPER_MODULES
 
 FILES = {
     "data.py": """
