@@ -1,6 +1,6 @@
 """Features that somebody published or computed elsewhere: they are copied into the store, no video is opened.
 
-`weights` is the path of their source (`feature_files.py`). The weights file holds only its digests, so that these are
+`weights` is the path of their source (`feature_files/`). The weights file holds only its digests, so that these are
 in the cache key, and a job can tell that the source has changed. Reads the source; writes nothing.
 """
 
@@ -19,7 +19,7 @@ from pipeline.readers import MediaError
 from pipeline.weights import local
 
 if TYPE_CHECKING:
-    from pipeline.backbones.feature_files import FeatureFile
+    from pipeline.backbones.feature_files.base import FeatureFile
 
 RULE = "mean of the rows that start in the segment, else the last before it, else the first after it"
 LARGEST = float(np.finfo(np.float16).max)
@@ -42,7 +42,7 @@ class Precomputed(Kind):
     @staticmethod
     def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """Check the source; return its digests instead of weights: the features stay where they are."""
-        from pipeline.backbones.feature_files import KINDS
+        from pipeline.backbones.feature_files.base import KINDS
 
         path = local(source.name, source.key, KINDS)
         if path is None:
@@ -65,7 +65,7 @@ class Precomputed(Kind):
         `starts` [videos, segments] in seconds; None where the source has one row a video, which all segments get.
         UserError for a source that breaks its own rules, such as two rows of one id.
         """
-        from pipeline.backbones.feature_files import gather
+        from pipeline.backbones.feature_files.gather import gather
 
         features, has_features = gather(self.file, ids, starts, seconds, self.options["reach"])
         with np.errstate(over="ignore", invalid="ignore"):
@@ -94,6 +94,7 @@ class Precomputed(Kind):
 
 def _open(path: Path, options: dict[str, Any], key: str) -> FeatureFile:
     # Only here: the Snakefile imports this module, and has no use for pyarrow.
-    from pipeline.backbones.feature_files import Columns, open_features
+    from pipeline.backbones.feature_files.base import Columns
+    from pipeline.backbones.feature_files.gather import open_features
 
     return open_features(path, Columns(options["id"], options["features"], options["start"], options["dim"]), key)

@@ -20,7 +20,7 @@ from config.cli import UserError
 from config.model import load
 from config.paths import Paths
 from pipeline.backbones import check, resolve_options
-from pipeline.backbones.feature_files import rows_of_segment
+from pipeline.backbones.feature_files.gather import rows_of_segment
 from pipeline.backbones.precomputed import Precomputed
 from pipeline.readers import MediaError
 from pipeline.weights import prepare
