@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.transformers_models import library
+from pipeline.backbones.transformers_files import library
 
 SIZE = 32
 """Height and width of the frames, pixels."""

@@ -20,7 +20,8 @@ from config.cli import UserError
 from config.model import load
 from config.paths import Paths
 from pipeline.backbones import check, resolve_options
-from pipeline.backbones.transformers_models import TransformersModel, library
+from pipeline.backbones.transformers_files import library
+from pipeline.backbones.transformers_models import TransformersModel
 from pipeline.plan import make_plan
 from pipeline.readers import AudioRequest, VideoRequest
 from pipeline.weights import prepare
