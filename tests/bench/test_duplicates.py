@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench import duplicates, measure
-from bench.duplicates import THRESHOLDS, bare, bars, cost_words, table, thresholds_table
+from bench.duplicates import THRESHOLDS, bare, bars
+from bench.duplicates_tables import cost_words, table, thresholds_table
 from config.pipeline import Duplicates
 from pipeline.duplicates.space import Stored, unit
 
