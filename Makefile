@@ -23,7 +23,8 @@ study: .venv/ready ## Answer the paper's open questions on rendered music videos
 
 explore: .venv/ready .venv-explore/ready ## Show a map of the videos in a browser on this machine (RESULTS, CORES)
 	@test -e '$(RESULTS)/config.json' || { echo "error: $(RESULTS) has no results; run make demo, or name yours: make explore RESULTS=…"; exit 2; }
-	test -e '$(RESULTS)/report/atlas.parquet' || .venv/bin/snakemake atlas --cores $(CORES) --configfile '$(RESULTS)/config.json'
+	test -e '$(RESULTS)/report/atlas.parquet' || .venv/bin/snakemake atlas --cores $(CORES) \
+		--configfile '$(RESULTS)/config.json' --config results='$(RESULTS)'
 	.venv-explore/bin/python -m eval.atlas.site '$(RESULTS)'
 
 check: lint ## Check style and types and run the unit tests
@@ -57,6 +58,7 @@ bench: .venv/ready-test ## Measure decoders, modes, extraction and the store (BE
 	.venv/bin/python -m bench.store '$(BENCH_FILES)/cache' '$(BENCH_FILES)/copies'
 	.venv/bin/python -m bench.moments '$(BENCH_FILES)/cache'
 	test ! -e results/demo/features.json || .venv/bin/python -m bench.duplicates '$(BENCH_FILES)/duplicates' results/demo --cache '$(BENCH_FILES)/cache'
+	test ! -e .venv-explore/ready || .venv/bin/python -m bench.atlas '$(BENCH_FILES)/atlas'
 	.venv/bin/python -m bench.query size '$(BENCH_FILES)/query'
 	test ! -e results/demo/heads || .venv/bin/python -m bench.query audio results/demo
 	.venv/bin/python -m bench.train '$(BENCH_FILES)/cache'

@@ -167,7 +167,11 @@ def table(result: dict[str, Any]) -> str:
     """Return the costs as Markdown."""
     costs, bare, page = result["atlas"], result["floor"], result["site"]
     rows = [
-        ["writing the atlas", f"{costs['wall']:.0f}", f"{costs['memory_gb']:.1f}"],
+        [
+            f"writing the atlas ({costs['cpu']:.0f} s of processor time)",
+            f"{costs['wall']:.0f}",
+            f"{costs['memory_gb']:.1f}",
+        ],
         [f"reading the {bare['bytes'] / 1e9:.1f} GB alone", f"{bare['reading']['median']:.1f}", ""],
         ["making the site", f"{page['exporting']:.1f}", ""],
         ["opening it, until the points are drawn", f"{page['drawn']:.0f}", f"{page['browser_gb']:.1f}"],

@@ -1,9 +1,9 @@
 """The nearest videos of every video, by the mean of its audio's and its video's cosine.
 
-Writes two files of vectors into the folder that it is given, float32 [videos, dim], so that memory does not grow with
-them; reads them back in parts. Up to `EXACT` videos, all pairs are compared. Of more, a video is compared with those of
-the `PROBED` nearest of many cells (k-means), which misses some neighbours: `recall` says how many were found, by an
-exact search for some videos.
+Writes a file of vectors into the folder that it is given, float32 [videos, dim], so that memory does not grow with
+them; reads it back in parts. Up to `EXACT` videos, all pairs are compared. Of more, a graph (HNSW: Malkov & Yashunin
+2020, TPAMI, as faiss builds it) on the vectors' largest principal components gives candidates, which are then compared
+by the whole vectors. That misses some neighbours: `recall` says how many were found, by an exact search for some.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.cluster import MiniBatchKMeans
 
 from config.cli import progress
-from eval.atlas.vectors import directions
+from eval.atlas.axes import fit
+from eval.atlas.vectors import directions, draw
 
 log = logging.getLogger("atlas")
 NEAREST = 10
 """Neighbours of a video."""
 EXACT = 50_000
 """All pairs of so many videos are compared: half a minute on two cores."""
-CELL = 500
-"""Videos a cell, on average."""
-PROBED = 24
-"""Cells that are searched for a cell's videos, its own included."""
-TRAINING = 50_000
-"""Videos that cells are fitted on."""
+COMPONENTS, SAMPLE = 64, 20_000
+"""Principal components in the graph, and videos that they are fitted on."""
+LINKS, BUILDING, SEARCHING = 16, 64, 96
+"""Of the graph: links a video, and videos that are kept in sight while it is built and searched."""
+CANDIDATES = 30
+"""Videos that are compared with a video by the whole vectors."""
 QUERIES = 512
 """Videos compared at a time."""
 CHECKED = 500
@@ -53,7 +53,7 @@ class Vectors:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._sorted = folder / "vectors.f32", folder / "sorted.f32"
+        self._path = folder / "vectors.f32"
         self._file = open(self._path, "wb")
         self.videos = self.dim = 0
 
@@ -69,7 +69,7 @@ class Vectors:
         if self.videos <= EXACT:
             found = self._within(np.arange(self.videos), self._read(self._path, 0, self.videos))
             return Neighbours(*found, 1.0)
-        found = self._by_cells(seed)
+        found = self._by_graph(seed)
         rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 3]))
         checked = np.sort(rng.choice(self.videos, CHECKED, replace=False))
         exact = self._exactly(checked)
@@ -98,49 +98,30 @@ class Vectors:
             similar[here], near[here] = _top(vectors[part], vectors, part, near.shape[1])
         return near, similar
 
-    def _by_cells(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Search the nearest cells for each cell's videos."""
-        cell, centres = self._cells(seed)
-        order = np.argsort(cell, kind="stable")
-        edges = np.searchsorted(cell[order], np.arange(len(centres) + 1))
-        with open(self._sorted, "wb") as file:
-            for start in range(0, self.videos, QUERIES):
-                file.write(self._picked(order[start : start + QUERIES]).numpy().tobytes())
-        between = torch.cdist(centres, centres)
+    def _by_graph(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Search candidates in a graph of all videos, and compare these."""
+        import faiss  # only here: most collections are small
+
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        axes = fit(self._picked(draw(self.videos, SAMPLE, seed)).numpy(), min(COMPONENTS, self.dim))
+        graph = faiss.IndexHNSWFlat(axes.axes.shape[1], LINKS)
+        graph.hnsw.efConstruction, graph.hnsw.efSearch = BUILDING, SEARCHING
+        starts = range(0, self.videos, 8 * QUERIES)
+        for start in progress(starts, len(starts), "graph", "blocks"):
+            graph.add(axes(self._read(self._path, start, min(start + 8 * QUERIES, self.videos)).numpy()))
         near = np.empty((self.videos, NEAREST), np.int64)
         similar = np.empty(near.shape, np.float32)
-        for number in progress(range(len(centres)), len(centres), "neighbours", "cells"):
-            if edges[number] == edges[number + 1]:
-                continue
-            nearest = between[number].argsort().numpy()
-            # Small cells beside each other may hold too few videos: go on until there are enough.
-            sizes = np.cumsum(edges[nearest + 1] - edges[nearest])
-            probed = nearest[: max(PROBED, int(np.searchsorted(sizes, NEAREST + 1)) + 1)]
-            spans = [(int(edges[c]), int(edges[c + 1])) for c in [number, *probed[probed != number].tolist()]]
-            candidates = torch.cat([self._read(self._sorted, *span) for span in spans])
-            places = np.concatenate([np.arange(*span) for span in spans])
-            own = np.arange(spans[0][1] - spans[0][0])  # the cell's own videos come first
-            for start in range(0, len(own), QUERIES):
-                part = own[start : start + QUERIES]
-                values, found = _top(candidates[part], candidates, part, NEAREST)
-                videos = order[places[part]]
-                similar[videos], near[videos] = values, order[places[found]]
-        return near, similar
-
-    def _cells(self, seed: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Return the cell of each video, int64 [videos], and the cells' centres, float32 [cells, dim]."""
-        rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 4]))
-        drawn = np.sort(rng.choice(self.videos, TRAINING, replace=False))
-        cells = self.videos // CELL
-        log.info("fitting %d cells on %d videos", cells, TRAINING)
-        kmeans = MiniBatchKMeans(cells, batch_size=8192, max_iter=10, n_init=1, random_state=seed % 2**32)
-        centres = torch.from_numpy(kmeans.fit(self._picked(drawn).numpy()).cluster_centers_.astype(np.float32))
-        lengths = (centres**2).sum(dim=1) / 2
-        cell = np.empty(self.videos, np.int64)
-        for start in range(0, self.videos, QUERIES):
+        starts = range(0, self.videos, QUERIES)
+        for start in progress(starts, len(starts), "neighbours", "blocks"):
             stop = min(start + QUERIES, self.videos)
-            cell[start:stop] = (self._read(self._path, start, stop) @ centres.T - lengths).argmax(dim=1).numpy()
-        return cell, centres
+            vectors = self._read(self._path, start, stop)
+            _, found = graph.search(axes(vectors.numpy()), CANDIDATES + 1)
+            compared = self._picked(np.maximum(found, 0).ravel()).view(len(vectors), -1, self.dim)
+            products = torch.bmm(compared, vectors[:, :, None])[:, :, 0]
+            products[torch.from_numpy((found == np.arange(start, stop)[:, None]) | (found < 0))] = -torch.inf
+            values, numbers = products.topk(NEAREST)
+            similar[start:stop], near[start:stop] = values, np.take_along_axis(found, numbers.numpy(), axis=1)
+        return near, similar
 
     def _exactly(self, queries: np.ndarray) -> np.ndarray:
         """Return the nearest of some videos among all, int64 [queries, NEAREST], in any order."""

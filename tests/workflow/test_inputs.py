@@ -87,6 +87,7 @@ EXEMPT = [
         "a video is looked at once; `pipeline.retry` looks again",
     ),
     (r"study_length_extract", r"weights/\w+\.safetensors", "their identity is in the keys of its plan"),
+    (r"write_atlas", r"report/atlas/media/.*", "its own clips"),
     (
         r"write_report",
         r"(duplicates|eval/\w+)/duplicates\.(json|csv)",

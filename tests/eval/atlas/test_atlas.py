@@ -151,7 +151,7 @@ def test_neighbours_of_many_videos(tmp_path, monkeypatch, exact):
     vectors = groups[rng.integers(40, size=3000)] + 0.5 * rng.standard_normal((3000, 12))
     audio, video = directions(vectors[:, :6]), directions(vectors[:, 6:])
     if not exact:
-        for name, value in {"EXACT": 100, "TRAINING": 1500, "CELL": 60, "PROBED": 12, "CHECKED": 200}.items():
+        for name, value in {"EXACT": 100, "SAMPLE": 1500, "COMPONENTS": 8, "CHECKED": 200}.items():
             monkeypatch.setattr(near, name, value)
     stored = Vectors(tmp_path)
     for start in range(0, 3000, BLOCK):
