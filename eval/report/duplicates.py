@@ -21,6 +21,7 @@ from config.files import read_json
 from config.model import Config
 from data.manifest import beside_path
 from eval.duplicates import WAYS, differs
+from pipeline.duplicates.report import doubtful
 from pipeline.features import Features
 
 Json = dict[str, Any]
@@ -46,6 +47,11 @@ class Duplicates:
     def items(self) -> list[Json]:
         """All videos that are shown, as `eval.report.media` cuts clips of them."""
         return [item for group in self.groups for item in group]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the largest group has more videos than copies of one video would make."""
+        return self.record is not None and doubtful(self.record)
 
     @property
     def in_test(self) -> int:

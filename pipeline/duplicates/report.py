@@ -131,6 +131,11 @@ def write(
     return written
 
 
+def doubtful(written: dict[str, Any]) -> bool:
+    """Return whether the largest group of what `write` returned has more videos than copies of one video would make."""
+    return bool(written["largest"] > max(20, written["compared"] // 100))
+
+
 def words(written: dict[str, Any], table: Path) -> list[str]:
     """Return what the JSON says as lines for people; `table`: the CSV file."""
     what = {"both": "audio and video", "audio": "audio", "video": "video"}[written["on"]]
@@ -153,7 +158,7 @@ def words(written: dict[str, Any], table: Path) -> list[str]:
         f"of {drawn['pairs']} pairs drawn at random {drawn['alike']} are that alike; one in 1,000 has a similarity "
         f"above {drawn['quantiles']['0.999']:.2f}"
     )
-    if written["largest"] > max(20, written["compared"] // 100):
+    if doubtful(written):
         lines.append(
             f"THE LARGEST GROUP HAS {written['largest']} VIDEOS. Look at it in {table}: videos that show and sound "
             "nothing, or a chain of videos each a little like the next. A higher --threshold breaks chains"

@@ -349,6 +349,10 @@ def test_near_duplicates_of_something_else_are_not_shown(folder: Path, tmp_path:
     write_duplicates(config, [test[:2]], threshold=0.9)
     assert found() == Duplicates(doubt="was made with threshold: 0.9, but duplicates.threshold now: 0.65")
     assert "Not shown: <code>duplicates/duplicates.json</code> was made with threshold: 0.9" in section(report(config))
+    write_duplicates(config, [test[:2]], largest=21)
+    assert found().doubtful
+    write_duplicates(config, [test[:2]], largest=20)
+    assert found().record and not found().doubtful
     write_duplicates(config, [])
     assert found().record and found().doubt is None and found().groups == []
     # What was measured with other groups, or on embeddings that were replaced since.
