@@ -52,11 +52,11 @@ def probe(path: Source, audio_path: Source | None = None, audio_offset: float = 
     """
     if audio_path is None:
         return _facts(path, KINDS)
-    picture = _facts(path, ("video",))
     try:
         sound = _facts(audio_path, ("audio",))
     except MediaError as error:
         raise MediaError(error.reason, f"audio_path: {error.message}", unsupported=error.unsupported) from None
+    picture = _facts(path, ("video",), sound.duration - audio_offset)
     begin = max(picture.begin, sound.begin - audio_offset)
     end = min(picture.duration, sound.duration - audio_offset)
     return replace(
@@ -64,11 +64,11 @@ def probe(path: Source, audio_path: Source | None = None, audio_offset: float = 
     )
 
 
-def _facts(path: Source, kinds: Sequence[Kind]) -> MediaInfo:
-    """Return the facts of one file of which these streams count."""
+def _facts(path: Source, kinds: Sequence[Kind], audio_end: float | None = None) -> MediaInfo:
+    """Return the facts of one file of which these streams count. `audio_end`: as in `survey`."""
     with open_media(path) as media, reported_as("unreadable"):
         audio, video = (media.best(kind) if kind in kinds else None for kind in KINDS)
-        timeline = survey(path, media, kinds)
+        timeline = survey(path, media, kinds, audio_end)
         codec = video.codec_context if video is not None else None
         rate = (video.average_rate or video.guessed_rate) if video is not None else None
         return MediaInfo(

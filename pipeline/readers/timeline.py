@@ -86,12 +86,13 @@ def placed(media: Media, timeline: Timeline | None) -> Media:
     return media if timeline is None else replace(media, origin=timeline.origin)
 
 
-def survey(path: Source, media: Media, kinds: Sequence[Kind] = KINDS) -> Timeline:
+def survey(path: Source, media: Media, kinds: Sequence[Kind] = KINDS, audio_end: float | None = None) -> Timeline:
     """Return the timeline of an open file, whose position changes.
 
-    `kinds`: the streams that count; a file whose audio comes from elsewhere is used for its video alone. Raises
-    MediaError: unreadable (neither audio nor video, an empty stream), no_audio_stream, no_video_stream (of one kind
-    that alone counts), discontinuous (the clocks of audio and video jump differently).
+    `kinds`: the streams that count; a file whose audio comes from elsewhere is used for its video alone. `audio_end`:
+    where that audio ends, in seconds of this file's presentation; beside it, too, a single frame is a still image.
+    Raises MediaError: unreadable (neither audio nor video, an empty stream), no_audio_stream, no_video_stream (of one
+    kind that alone counts), discontinuous (the clocks of audio and video jump differently).
     """
     streams = {kind: stream for kind in kinds if (stream := media.best(kind)) is not None}
     if not streams and len(kinds) == 1:
@@ -104,16 +105,18 @@ def survey(path: Source, media: Media, kinds: Sequence[Kind] = KINDS) -> Timelin
         origin = low
     media = replace(media, origin=origin)
     if looks_broken(media, streams):
-        return _followed(path, media, {kind: _stated_end(stream) for kind, stream in streams.items()})
+        return _followed(path, media, {kind: _stated_end(stream) for kind, stream in streams.items()}, audio_end)
     ends = _ends(path, media, streams)
     if contradicts_index(media, streams, ends):
-        return _followed(path, media, ends)
-    return _whole(media, streams, ends)
+        return _followed(path, media, ends, audio_end)
+    return _whole(media, streams, ends, audio_end)
 
 
-def _whole(media: Media, streams: dict[Kind, Any], ends: dict[Kind, float]) -> Timeline:
+def _whole(media: Media, streams: dict[Kind, Any], ends: dict[Kind, float], audio_end: float | None = None) -> Timeline:
     """Return the timeline of a file with one clock."""
     ends = {kind: end - media.origin for kind, end in ends.items()}
+    if audio_end is not None:
+        ends["audio"] = audio_end
     still = len(ends) == 2 and _is_still(media, streams["video"], ends)
     return Timeline(media.origin, 0.0, max(0.0, ends["audio"] if still else min(ends.values())), still)
 
@@ -124,7 +127,9 @@ def _is_still(media: Media, video: Any, ends: dict[Kind, float]) -> bool:
     return single and ends["audio"] - ends["video"] > STILL
 
 
-def _followed(path: Source, media: Media, stated: Mapping[Kind, float | None]) -> Timeline:
+def _followed(
+    path: Source, media: Media, stated: Mapping[Kind, float | None], audio_end: float | None = None
+) -> Timeline:
     """Return the timeline from all packets. If the clock never breaks, the container's ends are kept if they agree."""
     with open_media(path) as fresh:
         streams = {kind: fresh.best(kind) for kind in stated}
@@ -139,7 +144,7 @@ def _followed(path: Source, media: Media, stated: Mapping[Kind, float | None]) -
         ends = {}
         for kind, stated_end in stated.items():
             ends[kind] = _agreed(stated_end, followed.spans[kind][1] + media.origin)
-        return _whole(media, streams, ends)
+        return _whole(media, streams, ends, audio_end)
 
 
 def _agreed(stated: float | None, measured: float | None) -> float:

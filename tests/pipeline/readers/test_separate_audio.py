@@ -17,7 +17,7 @@ from pipeline.readers import MediaError, container, keyframes
 from pipeline.readers.audio import read_audio
 from pipeline.readers.video import read_video
 from tests.support.library import RESIZE
-from tests.support.media import Audio, numbers, write
+from tests.support.media import Audio, Video, numbers, write
 from tests.support.timelines import FPS, HOW, RATE, SECONDS, SYNC, WAVE, joined, streams
 
 SECONDS_LONG = 12.0
@@ -94,6 +94,17 @@ def test_what_the_files_have_besides_does_not_count(silent: str, tmp_path: Path)
     restarted = joined(tmp_path, "ts", (0, 6, 12))
     info = container.probe(restarted, audio)
     assert info.duration == pytest.approx(SECONDS_LONG, abs=0.2) and info.timeline
+
+
+def test_a_still_image_beside_a_track(tmp_path: Path) -> None:
+    """As in one file: the audio has its segments, the video is filtered."""
+    picture = Video([0.0], gop=1, draw=lambda k, width, height: np.full((height, width, 3), 90, np.uint8))
+    still = write(tmp_path / "still.mp4", picture)
+    info = container.probe(still, track(tmp_path / "a.wav", 2.0, codec="pcm_s16le"), 2.0)
+    assert (info.begin, info.duration) == (0.0, pytest.approx(SECONDS_LONG, abs=0.05))
+    with pytest.raises(MediaError) as raised:
+        read_video(still, [0.0], 3.0, **HOW, timeline=list(info.timeline), kinds=("video",))
+    assert raised.value.reason == "still_image"
 
 
 def test_what_is_missing_is_named(silent: str, tmp_path: Path) -> None:
