@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import (
     ablation,
+    atlas,
     clips,
     decode,
     demo,
@@ -45,7 +46,7 @@ from bench.load import table as load_table
 from bench.measure import RESULTS, ROOT, load
 from config.cli import UserError, run
 
-PAGES = ("performance", "query", "robustness", "study")
+PAGES = ("atlas", "performance", "query", "robustness", "study")
 FILES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in PAGES))
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo", demo.table),
@@ -68,6 +69,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "store-codecs": ("store", store.codec_table),
     "store-growth": ("store", store.growth_words),
     "ranks": ("ranks", ranks.table),
+    "atlas": ("atlas", atlas.table),
     "query-size": ("query", query.table_of_size),
     "query-audio": ("query", query.table_of_audio),
     "moments": ("moments", moments.table),
