@@ -42,6 +42,16 @@ PYTHON = measure.ROOT / ".venv-explore" / "bin" / "python"
 DRAWN = 0.02
 """Share of the map's pixels that are coloured, from which the points count as drawn."""
 REPEATS = 3
+STAGES = {
+    EXPERIMENT: "pooling the embeddings",
+    "faiss.loader": "ranks",  # what is done until the library speaks
+    "graph": "the graph of neighbours",
+    "neighbours": "searching it",
+    "features_musicnn": "features of musicnn",
+    "features_r2plus1d": "features of r2plus1d",
+    "rest": "writing the file",
+}
+"""Stages in the words of the table, by what speaks at their end."""
 
 
 def written(folder: str, threads: str) -> dict[str, Any]:
@@ -177,7 +187,7 @@ def table(result: dict[str, Any]) -> str:
         ["opening it, until the points are drawn", f"{page['drawn']:.0f}", f"{page['browser_gb']:.1f}"],
         ["serving it", "", f"{page['server_gb']:.2f}"],
     ]
-    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in costs["stages"].items())
+    parts = ", ".join(f"{STAGES.get(k, k)} {seconds:.0f} s" for k, seconds in costs["stages"].items() if seconds >= 0.5)
     return measure.markdown(
         [f"{costs['videos']:,} videos, one experiment, {result['threads']} cores", "s", "GB"], rows
     ) + (
