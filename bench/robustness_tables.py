@@ -53,6 +53,29 @@ def kills(result: dict[str, Any]) -> str:
     )
 
 
+def remote(result: dict[str, Any]) -> str:
+    """What bench.remote found, a table of outcomes, and how fast a file is fetched, in words."""
+    reasons = list(dict.fromkeys(reason for counts in result["outcomes"].values() for reason in counts))
+    rates = result["throughput"]["mb_a_second"]
+    lines = [
+        f"{result['faults']} faults of {result['kinds']} kinds in {result['jobs']} jobs on {result['videos']} videos: "
+        f"{result['dead_jobs']} dead jobs, {result['wrong_features']} wrong features, {result['not_as_expected']} "
+        f"videos with another outcome than their fault demands. Outcomes:",
+        "",
+        f"| | {' | '.join(reasons)} |",
+        "|---" * (len(reasons) + 1) + "|",
+    ]
+    for part, counts in result["outcomes"].items():
+        lines.append(f"| {part} | {' | '.join(str(counts.get(reason, '')) for reason in reasons)} |")
+    lines += [
+        "",
+        f"A file of {result['throughput']['file_mb']:.0f} MB from nginx on the same machine comes at "
+        f"{rates['fetched']} MB a second, {rates['fetched, digest checked']} with its digest checked, and "
+        f"{rates['bare']} by a bare download with the same library (medians of {result['throughput']['repeats']}).",
+    ]
+    return "\n".join(lines)
+
+
 def timelines(result: dict[str, Any]) -> str:
     """The counts of bench.timelines, a table container × fault with the outcomes, and what the probe costs."""
     files = result["files"]

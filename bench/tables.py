@@ -93,6 +93,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "faults": ("faults", robustness_tables.faults),
     "kills": ("kills", robustness_tables.kills),
     "memory": ("memory", robustness_tables.memory),
+    "remote": ("remote", robustness_tables.remote),
     "timelines": ("timelines", robustness_tables.timelines),
     "media": ("media_table", media_table.table),
 }
