@@ -282,7 +282,19 @@ def _many_headers(connection: socket.socket, request: Request, data: bytes, clos
     connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: x\r\n" % i for i in range(5000)) + b"\r\n" + data)
 
 
+def _early_hints(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
+    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+    connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Length: 7\r\n\r\n")
+    _right(connection, request, data)
+
+
+def _hints_alone(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
+    _dripping((b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20 for _ in range(1200)), connection, closed)
+
+
 FAULTS: dict[str, Fault] = {
+    "early-hints": _early_hints,
+    "hints-alone": _hints_alone,
     "cut": _cut,
     "cut-by-reset": _cut_by_reset,
     "cut-without-etag": _cut_without_etag,

@@ -26,6 +26,7 @@ MOST_REDIRECTS = 5
 TRY_AGAIN = {408, 425, 429}
 INVALID_KEYS = {"InvalidAccessKeyId", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidClientTokenId"}
 """S3's words for keys that are wrong whatever file is asked for."""
+MOST_INTERIM = 20
 _BODY = 1 << 16
 
 
@@ -43,6 +44,19 @@ class Answer:
     etag: str | None
     """Identity of the file's content, to the byte; None if the server gives none."""
     body: http.client.HTTPResponse
+
+
+class _Final(http.client.HTTPResponse):
+    """An answer without the interim ones before it, such as 103 Early Hints (RFC 9110, 15.2)."""
+
+    def begin(self) -> None:
+        """Read the head. Raises http.client.HTTPException if it is none, or comes after MOST_INTERIM interim ones."""
+        for _ in range(MOST_INTERIM + 1):
+            super().begin()
+            if not 100 < self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return
+            self.headers = self.msg = None  # type: ignore[assignment]  # so that `begin` reads the next head
+        raise http.client.HTTPException("no answer after all these interim ones")
 
 
 class Server:
@@ -116,6 +130,7 @@ class Server:
 def _sent(wire: object, host: str, target: str, headers: list[tuple[str, str]], place: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(host)
     connection.auto_open = 0
+    connection.response_class = _Final
     connection.sock = wire
     try:
         connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)

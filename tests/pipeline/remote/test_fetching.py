@@ -64,6 +64,7 @@ PASSING = {
     "cut, and the file is another now": ["cut", "changed"],
     "cut, and the wrong part comes": ["cut", "wrong-part"],
     "a length that is too long": ["long"],
+    "interim answers": ["early-hints"],
 }
 
 
@@ -115,7 +116,7 @@ def test_faults_that_last(web, certificates, fault):
     assert len(web.asked("/a.mp4")) == 1
 
 
-@pytest.mark.parametrize("fault", ["500", "reset", "garbage", "many-headers", "cut-without-etag"])
+@pytest.mark.parametrize("fault", ["500", "reset", "garbage", "many-headers", "hints-alone", "cut-without-etag"])
 def test_what_never_passes_is_the_networks(web, certificates, fault):
     found = reason(web, certificates, *[fault] * 9)
     assert found[0] == "network" and found[1].endswith(" tries)")
