@@ -18,18 +18,29 @@ from pipeline.remote.errors import Deadline, Late, Temporary, not_fetched
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Where clouds hand out the credentials of their machines. Link-local ones, which most use, are refused as such.
-METADATA = {ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")}
-TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""Prefix under which networks with IPv6 only reach IPv4."""
+METADATA = {
+    ipaddress.ip_address(text)
+    for text in (
+        "100.100.100.200", "192.0.0.192", "168.63.129.16",
+        "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "fd00:c1::a9fe:a9fe",
+    )
+}  # fmt: skip
+TRANSLATED = [ipaddress.ip_network(text) for text in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")]
+"""Prefixes under which networks with IPv6 only reach IPv4, and the old form of an IPv4 address in IPv6."""
+OWN_TRANSLATION = ipaddress.ip_network("64:ff9b:1::/48")
+"""Prefix of a network's own translation to IPv4; where in it the IPv4 address stands is known to that network alone."""
 
 
 def inner(address: Ip) -> Ip:
-    """Return the IPv4 address that an IPv6 one stands for (mapped, 6to4, translated); other addresses as they are."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address in TRANSLATED:
-            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
+    """Return the IPv4 address that an IPv6 one stands for (mapped, 6to4, Teredo's client, translated); other addresses
+    as they are."""
+    if not isinstance(address, ipaddress.IPv6Address) or int(address) < 2:  # `::` and `::1` mean themselves
+        return address
+    if any(address in prefix for prefix in TRANSLATED):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.teredo:
+        return address.teredo[1]
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def refusal(text: str, private: bool) -> str | None:
@@ -37,6 +48,8 @@ def refusal(text: str, private: bool) -> str | None:
     address = inner(ipaddress.ip_address(text.partition("%")[0]))
     if address.is_link_local or address in METADATA:
         return "a link-local address or one of a cloud's own services, which are never asked"
+    if address in OWN_TRANSLATION:
+        return "an address of this network's own translation to IPv4, which may lead to such services"
     if address.is_multicast or address.is_unspecified or address == ipaddress.ip_address("255.255.255.255"):
         return "not the address of one host"
     if not private and not address.is_global:

@@ -165,17 +165,20 @@ def test_hosts_of_settings():
 PRIVATE = [
     "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0", "::1", "fd12::1", "::",
     "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1", "ff02::1", "255.255.255.255",
+    "::127.0.0.1", "::ffff:0:127.0.0.1", "2001:0:5db8:d822:0:0:80ff:fffe", "64:ff9b:1::1",
 ]  # fmt: skip
 NEVER = [
     "169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200",
     "192.0.0.192", "168.63.129.16", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "0.0.0.0", "224.0.0.1",
+    "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "fd00:c1::a9fe:a9fe", "::a9fe:a9fe", "::ffff:0:169.254.169.254",
+    "64:ff9b:1::1", "64:ff9b:1:a9fe:a9:fe00::", "2001:0:5db8:d822:0:0:5601:5601", "::ffff:100.100.100.200",
 ]  # fmt: skip
 
 
 def test_addresses_of_hosts():
     assert [text for text in PRIVATE if connection.refusal(text, private=False) is None] == []
     assert [text for text in NEVER if connection.refusal(text, private=True) is None] == []
-    for text in ("10.1.2.3", "127.0.0.1", "fd12::1", "93.184.216.34"):
+    for text in ("10.1.2.3", "127.0.0.1", "fd12::1", "::1", "::10.1.2.3", "93.184.216.34"):
         assert connection.refusal(text, private=True) is None
     assert connection.refusal("93.184.216.34", private=False) is None
     assert connection.refusal("2606:2800:220:1::1", private=False) is None
