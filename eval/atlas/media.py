@@ -31,7 +31,8 @@ def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -
     FILES of data/table.py).
 
     `starts`: float [videos], the second at which each clip begins, NaN for none. `image` and `audio` are MEDIA and
-    `video` the clip's address on the site; a collection of more than `eval.atlas.media_videos` has `video` alone.
+    `video` the clip's address on the site; a collection of more than `eval.atlas.media_videos` has `video` alone, and
+    that only of videos that are one file: a player plays no member of a shard, and no `audio_path` in its place.
     """
     if table.num_rows > config.eval.atlas.media_videos:
         log.info(
@@ -40,10 +41,13 @@ def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -
             table.num_rows,
             config.eval.atlas.media_videos,
         )
-        files = [isinstance(parse(path), File) for path in table["path"].to_pylist()]
-        if not all(files):
-            log.warning("%d videos are no files of their own and cannot be played there", len(files) - sum(files))
-        known = np.where(files, starts, np.nan)
+        files = np.array([isinstance(parse(path), File) for path in table["path"].to_pylist()], bool)
+        if lacking := np.count_nonzero(~files):
+            log.warning("%d videos are no files of their own and cannot be played there", lacking)
+        alone = np.array([path is None for path in table["audio_path"].to_pylist()], bool)
+        if lacking := np.count_nonzero(files & ~alone):
+            log.warning("%d videos have their audio in another file (`audio_path`) and cannot be played there", lacking)
+        known = np.where(files & alone, starts, np.nan)
         return {"video": pa.array(addresses(table["row"].to_pylist(), known, config.eval.atlas.seconds), pa.string())}
     items: list[dict[str, Any]] = [
         item | {"start": float(start) if np.isfinite(start) else None}

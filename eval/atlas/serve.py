@@ -1,15 +1,19 @@
 """A web server for the atlas's site, for this machine alone. Reads the site and the atlas's videos; writes nothing.
 
-It answers GET and HEAD, on the loopback interface: files of the site, and under /video/ROW the file of a video by its
-row in the atlas, never one by its path. Parts of files are served (Range), which players need to jump. A request whose
-`Host` is not this server's is refused, so that a page elsewhere cannot read it under a name of its own that leads here
-(DNS rebinding); the browser is told to load nothing from any other place (Content-Security-Policy).
+It answers GET and HEAD, on the loopback interface: files of the site, and under video/ROW the file of a video by its
+row in the atlas, never one by its path, and as nothing but audio, video or plain bytes. Parts of files are served
+(Range), which players need to jump. All addresses begin with a random token, because every user of this machine reaches
+its loopback interface. A request whose `Host` is not this server's is refused, so that a page elsewhere cannot read it
+under a name of its own that leads here (DNS rebinding); the browser is told to load nothing from any other place
+(Content-Security-Policy).
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,18 +31,20 @@ POLICY = (
     "connect-src 'self' data: blob:; font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Nothing from elsewhere. DuckDB runs as WebAssembly and makes functions of queries, hence the two kinds of eval."""
-VIDEO = re.compile(r"/video/(\d{1,12})")
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+VIDEO = re.compile(r"/video/([0-9]{1,12})")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+BYTES = "application/octet-stream"
 TYPES = {".wasm": "application/wasm", ".js": "text/javascript", ".mkv": "video/x-matroska", ".webm": "video/webm"}
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers one request. `directory` is the site, `videos` {row: path of the video's file}."""
+    """Answers one request. `directory` is the site, `videos` {row: path of the video's file}; `token` is the first part
+    of the addresses that are answered."""
 
     extensions_map = SimpleHTTPRequestHandler.extensions_map | TYPES
 
-    def __init__(self, *arguments: Any, directory: str, videos: Mapping[int, str]) -> None:
-        self._videos = videos
+    def __init__(self, *arguments: Any, directory: str, videos: Mapping[int, str], token: str) -> None:
+        self._videos, self._token = videos, token
         self._left = 0
         super().__init__(*arguments, directory=directory)
 
@@ -48,14 +54,13 @@ class Handler(SimpleHTTPRequestHandler):
         if self.headers.get("Host", "") not in server.names:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "asked under another name than this server's")
             return None
-        path = self._file()
-        if path is None or not path.is_file():
-            self.send_error(HTTPStatus.NOT_FOUND, "no such file")
-            return None
+        path, kind = self._file()
         try:
-            file = open(path, "rb")
-        except OSError:
-            self.send_error(HTTPStatus.NOT_FOUND, "the file cannot be read")
+            file = open(path, "rb") if path is not None and path.is_file() else None
+        except OSError:  # not ours to read, or a name that is too long
+            file = None
+        if file is None:
+            self.send_error(HTTPStatus.NOT_FOUND, "no such file")
             return None
         size = os.fstat(file.fileno()).st_size
         span = part(self.headers.get("Range"), size)
@@ -71,7 +76,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(HTTPStatus.OK if whole else HTTPStatus.PARTIAL_CONTENT)
         if not whole:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        self.send_header("Content-Type", self.guess_type(str(path)))
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(stop - start))
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
@@ -79,18 +84,24 @@ class Handler(SimpleHTTPRequestHandler):
         self._left = stop - start
         return file
 
-    def _file(self) -> Path | None:
-        """Return the file that is asked for; None for none."""
-        if found := VIDEO.fullmatch(unquote(urlsplit(self.path).path)):
-            video = self._videos.get(int(found[1]))
-            return None if video is None else Path(video)
+    def _file(self) -> tuple[Path | None, str]:
+        """Return the file that is asked for, None for none, and its type."""
         try:
-            path = Path(self.translate_path(self.path)).resolve()
-        except ValueError:  # a null byte
-            return None
-        if path.is_dir():
-            path /= "index.html"
-        return path if path.is_relative_to(Path(self.directory).resolve()) else None
+            token, slash, rest = urlsplit(self.path).path.removeprefix("/").partition("/")
+            if not slash or not hmac.compare_digest(token.encode(), self._token.encode()):
+                return None, ""
+            if found := VIDEO.fullmatch(unquote(slash + rest)):
+                video = self._videos.get(int(found[1]))
+                # A page or a script among the videos' files would have the rights of this site.
+                kind = self.guess_type(video or "")
+                return Path(video) if video else None, kind if kind.startswith(("video/", "audio/")) else BYTES
+            path = Path(self.translate_path(slash + rest)).resolve()
+            if path.is_dir():
+                path /= "index.html"
+        except (ValueError, OSError):  # no address, a null byte, a name that is too long
+            return None, ""
+        known = path.is_relative_to(Path(self.directory).resolve())
+        return path if known else None, self.guess_type(str(path))
 
     def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:  # type: ignore[override]
         """Copy what of the file was asked for; a player that has enough closes the connection."""
@@ -130,15 +141,19 @@ def part(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 class Server(ThreadingHTTPServer):
-    """A server of one site on the loopback interface; `port` 0 takes a free one. OSError if the port is taken."""
+    """A server of one site on the loopback interface; `port` 0 takes a free one. OSError if the port is taken.
+
+    `address` is where the site is, and a secret: who has it can see all of the videos.
+    """
 
     daemon_threads = True
 
     def __init__(self, site: Path, videos: Mapping[int, str], port: int = 0) -> None:
-        super().__init__((HOST, port), partial(Handler, directory=str(site), videos=videos))
+        token = secrets.token_urlsafe(16)
+        super().__init__((HOST, port), partial(Handler, directory=str(site), videos=videos, token=token))
         number = self.server_address[1]
         self.names = {f"{host}:{number}" for host in (HOST, "localhost")}
-        self.address = f"http://{HOST}:{number}/"
+        self.address = f"http://{HOST}:{number}/{token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a browser that went away; show other errors."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import urllib.request
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -144,6 +146,9 @@ def test_what_is_wrong_is_said(paths, caplog):
         site.about(paths)
 
 
+Answer = tuple[int, bytes, http.client.HTTPMessage]
+
+
 @pytest.fixture
 def served(paths, application):
     """A server of a site that plays the videos' own files: a function of path and headers that returns an answer."""
@@ -152,9 +157,10 @@ def served(paths, application):
     (paths.report / "explore" / "link").symlink_to(paths.results / "secret")
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:
+    def ask(path: str, method: str = "GET", token: bool = True, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
-        connection.putrequest(method, path, skip_host="Host" in headers)
+        before = urlsplit(server.address).path.rstrip("/") if token else ""
+        connection.putrequest(method, before + path, skip_host="Host" in headers)
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders()
@@ -177,12 +183,47 @@ def test_files_of_the_site_and_videos_of_the_atlas_are_served(served):
     assert (status, nothing, headers["Content-Length"]) == (200, b"", "200")
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "", "/index.html", "/video/1", "/x/video/1", "/x/", "//video/1", "/?", "/%ff/", "/%C3%A4/"]
+)
+def test_nothing_is_served_without_the_token(served, path):
+    status, text, _ = served(path, token=False)
+    assert status == 404 and b"index.html" not in text and bytes(range(200)) not in text
+
+
+def test_every_server_has_another_token(paths):
+    with Server(paths.results, {}) as one, Server(paths.results, {}) as other:
+        tokens = {urlsplit(server.address).path for server in (one, other)}
+    assert len(tokens) == 2 and min(map(len, tokens)) >= 22
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("a.mp4", "video/mp4"), ("a.MKV", "video/x-matroska"), ("a.webm", "video/webm"), ("a.mp3", "audio/mpeg")),
+        *((f"a{suffix}", "application/octet-stream") for suffix in (".html", ".js", ".svg", ".wasm", ".mpd", "", ".x")),
+    ],
+)
+def test_a_videos_file_is_never_a_page_or_a_script(paths, name, kind):
+    path = paths.results / name
+    path.write_bytes(b"<script>alert(1)</script>")
+    with Server(paths.results, {1: str(path)}) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with urllib.request.urlopen(f"{server.address}video/1", timeout=30) as answer:
+            assert answer.headers["Content-Type"] == kind and answer.headers["X-Content-Type-Options"] == "nosniff"
+        server.shutdown()
+
+
 def test_parts_of_a_file_are_served(served):
     status, some, headers = served("/video/1", Range="bytes=10-19")
     assert (status, some, headers["Content-Range"]) == (206, bytes(range(10, 20)), "bytes 10-19/200")
     assert served("/video/1", Range="bytes=-5")[1] == bytes(range(195, 200))
     status, nothing, headers = served("/video/1", Range="bytes=200-")
     assert (status, nothing, headers["Content-Range"]) == (416, b"", "bytes */200")
+    # More digits than Python makes a number of.
+    for digits in ("9" * 5000 + "-", "0-" + "9" * 5000, "-" + "9" * 5000, "٣-"):
+        assert part(f"bytes={digits}", 200) == (0, 200)
+    assert served("/video/1", Range="bytes=" + "9" * 5000 + "-")[:2] == (200, bytes(range(200)))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +231,8 @@ def test_parts_of_a_file_are_served(served):
     [
         *("/video/0", "/video/2", "/video/1/", "/video/x", "/video/../secret", "/video/999999999999", "/video/-1"),
         *("/../secret", "/../../secret", "/%2e%2e/secret", "/..%2fsecret", "/assets/../../secret", "//etc/passwd"),
-        *("/link", "/assets", "/data/", "/nothing", "/..\\secret", "/%00", "/video/%00", "/%ff"),
+        *("/link", "/assets", "/data/", "/nothing", "/..\\secret", "/%00", "/video/%00", "/%ff", "/" + "a" * 5000),
+        *("", "/video/%D9%A1", "/" + "a/" * 3000),
     ],
 )  # fmt: skip
 def test_nothing_else_is_served(served, path):
