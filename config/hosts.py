@@ -15,8 +15,10 @@ def host_and_port(authority: str) -> tuple[str, int | None]:
     """Return host (in small letters; an IPv6 address without brackets) and port; None where none is given.
 
     ValueError for what is not in its usual form: a user name, a percent sign, letters beyond ASCII, an IPv4 address as
-    one number or in hexadecimal digits.
+    one number or in hexadecimal digits. What stands before an `@` may be a password, and is not repeated.
     """
+    if "@" in authority:
+        raise ValueError("a user name or a password stands before the host; write the host alone")
     if not authority.isascii():  # some letters beyond ASCII become ASCII ones in small letters
         raise ValueError(f"'{authority}' is not ASCII; write a host in its ASCII form (xn--…)")
     authority = authority.lower()

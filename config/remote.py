@@ -27,7 +27,8 @@ def _https_host(text: str) -> str:
     try:
         authority(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is not a host, or host:port: {error}") from None
+        shown = "this" if "@" in text else repr(text)
+        raise ValueError(f"{shown} is not a host, or host:port: {error}") from None
     return text
 
 
@@ -113,7 +114,8 @@ class Remote(Section):
     def _names(cls, buckets: dict[str, Bucket]) -> dict[str, Bucket]:
         for name in buckets:
             if not _BUCKET.fullmatch(name):
-                raise ValueError(f"'{name}' is no name of a bucket (3 to 63 of a-z, 0-9, '.', '-')")
+                shown = "a key" if "@" in name else f"'{name}'"
+                raise ValueError(f"{shown} is no name of a bucket (3 to 63 of a-z, 0-9, '.', '-')")
         return buckets
 
     @property

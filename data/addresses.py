@@ -6,9 +6,10 @@ That is the configuration's decision (`decoding.remote`), never the table's. How
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from config.remote import HTTPS_PORT, Remote
 from data.places import Remote as Address
@@ -18,11 +19,13 @@ log = logging.getLogger("manifest")
 
 SHOWN = 5
 """Reasons in a warning."""
-SECRETS = {
-    "x-amz-signature", "x-amz-credential", "x-amz-security-token", "x-goog-signature", "x-goog-credential",
-    "signature", "sig", "token", "access_token", "api_key", "apikey", "password",
-}  # fmt: skip
-"""Parameters of an address that let in whoever has it: they would stand in the manifest and in failures.csv."""
+SECRETS = {"sig", "hdnts", "hdnea", "hdntl", "hmac", "jwt", "pwd"}
+SECRET_ENDS = (
+    "signature", "credential", "token", "secret", "password", "passwd", "apikey", "accesskey", "accesskeyid", "authkey",
+)  # fmt: skip
+"""Parameters of an address that let in whoever has it, and ends of their names, in small letters without `-` and `_`:
+of the clouds' signatures, of content networks' tokens. They would stand in the manifest and in failures.csv."""
+_NAMES = re.compile(r"[/?&;]([^/?&;=]+)=")
 LONGEST, LONGEST_KEY = 8000, 1024
 """Characters of an address, which servers take no longer, and bytes of a key of S3."""
 
@@ -46,7 +49,9 @@ def refusal(address: Address, settings: Remote, redirected: bool = False) -> str
         allowed, key = (address.host, address.port or HTTPS_PORT) in settings.hosts, "decoding.remote.https"
     if not allowed:
         return f"{server(address)} is not in {key}"
-    return _wrong_key(address.target) if address.scheme == "s3" else None if redirected else _secret(address.target)
+    if address.scheme == "s3":
+        return _wrong_key(address.target)
+    return None if redirected else secret(address)
 
 
 def _wrong_key(key: str) -> str | None:
@@ -59,15 +64,18 @@ def _wrong_key(key: str) -> str | None:
     return f"the key is longer than {LONGEST_KEY:,} bytes" if size > LONGEST_KEY else None
 
 
-def _secret(target: str) -> str | None:
-    parameters = parse_qsl(target.partition("?")[2], keep_blank_values=True)
-    secret = SECRETS & {name.lower() for name, _ in parameters}
-    if not secret:
+def secret(address: Address) -> str | None:
+    """Say that an address has a parameter, in its query or its path, that is secret; None if it has none."""
+    if address.scheme == "s3":  # a key, in which these characters mean nothing
         return None
-    return (
-        f"the address holds a secret ('{min(secret)}'), which would stand in the manifest; use s3:// with keys in the "
-        "environment, or an address without"
-    )
+    for name in map(unquote_plus, _NAMES.findall(address.target)):
+        plain = re.sub("[-_]", "", name.lower())
+        if plain in SECRETS or plain.endswith(SECRET_ENDS):
+            return (
+                f"the address holds a secret ('{name.lower()[:40]}'), which would stand in the manifest; use s3:// "
+                "with keys in the environment, or an address without"
+            )
+    return None
 
 
 def refused(texts: Iterable[str], settings: Remote) -> Counter[str]:

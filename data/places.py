@@ -109,6 +109,14 @@ def parse(text: str, exists: Callable[[str], bool] = os.path.lexists) -> Place:
     return Member(shard, stripped(name))
 
 
+def shown(text: str) -> str:
+    """Return a text for an error; of an address without what may be secret: user name, password, parameters."""
+    if (match := _SCHEME.match(text)) is None:
+        return text[:200]
+    address = re.split(r"[?#]", text, maxsplit=1)[0]
+    return f"{match[0]}…" if "@" in address else address[:200] + ("…" if address != text else "")
+
+
 def stripped(name: str) -> str:
     """Return a member's name without `./` at the beginning, which some archivers write and others do not."""
     while name.startswith("./"):
@@ -142,6 +150,8 @@ def _remote(scheme: str, rest: str) -> Remote:
         raise ValueError("the address has control characters")
     if scheme == "s3":
         bucket, _, key = rest.partition("/")
+        if "@" in bucket:
+            raise ValueError("the address has a user name or a key before the bucket")
         if not _BUCKET.fullmatch(bucket):
             raise ValueError(f"'{bucket}' is not the name of a bucket")
         if not key:

@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 
 from config.cli import UserError
 from config.pipeline import TABLES
+from data.addresses import secret
 from data.folder import MEDIA
-from data.places import ADDRESSES, joined
+from data.places import ADDRESSES, Remote, joined, parse, shown
 
 log = logging.getLogger("manifest")
 
@@ -81,7 +82,10 @@ def fail(source: Path, index: int, column: str, problem: str) -> NoReturn:
 
 
 def _places(source: Path, name: str, texts: list[str | None]) -> pa.Array:
-    """A column of places (data/places.py), relative ones from the table's folder; none for an empty text."""
+    """A column of places (data/places.py), relative ones from the table's folder; none for an empty text.
+
+    UserError for an address that is malformed or holds a secret, which is not repeated.
+    """
     base = str(source.parent.absolute())
     places: list[str | None] = []
     for index, text in enumerate(texts):
@@ -89,9 +93,12 @@ def _places(source: Path, name: str, texts: list[str | None]) -> pa.Array:
             places.append(None)
             continue
         try:
-            places.append(joined(base, text))
+            found = joined(base, text)
+            if found.startswith(ADDRESSES) and isinstance(address := parse(found), Remote) and (why := secret(address)):
+                fail(source, index, name, why)
+            places.append(found)
         except ValueError as error:
-            fail(source, index, name, f"{error} ({text[:200]!r})")
+            fail(source, index, name, f"{error} ({shown(text)!r})")
     return pa.array(places, pa.string())
 
 

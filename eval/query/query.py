@@ -31,7 +31,7 @@ from config.heads import Modality
 from config.model import Config, read
 from data.manifest import beside_path, read_manifest
 from data.places import File as LocalFile
-from data.places import joined, parse
+from data.places import joined, parse, shown
 from data.table import FILES
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
@@ -316,7 +316,7 @@ def _path(text: str) -> str | None:
     try:
         place = parse(text)
     except ValueError as error:
-        raise UserError(f"'{text}': {error}") from None
+        raise UserError(f"'{shown(text)}': {error}") from None
     if place.local is not None and not os.path.exists(place.local):
         return None
     return os.path.abspath(text) if isinstance(place, LocalFile) else joined(os.getcwd(), text)

@@ -66,7 +66,7 @@ def test_what_a_text_means(text):
         ("https://[::1]x/a", "IPv6"),
         ("https://[fe80::1%25eth0]/a", "IPv6"),
         ("s3://Bucket/a", "bucket"),
-        ("s3://me@bucket/a", "bucket"),
+        ("s3://me@bucket/a", "a user name or a key before the bucket"),
         ("s3://bucket/", "no object"),
         ("https://good.org/a.tar::b.mp4", "local shard"),
     ],

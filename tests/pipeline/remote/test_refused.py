@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import pipeline.remote.connection as connection
+from config.cli import UserError
 from config.remote import Bucket, Remote, authority
 from data.addresses import refusal, refused
-from data.places import File, parse
+from data.places import File, parse, shown
+from data.videos import read_videos
+from eval.query.query import _path
 from pipeline.readers import MediaError
 from pipeline.remote.errors import Deadline
 from pipeline.remote.fetching import fetched
@@ -48,13 +51,19 @@ TRICKS = {
     "a list of FFmpeg": ("concat://a|b", "protocol 'concat'"),
     "a chain of fsspec": ("simplecache::https://media.example.org/a.mp4", ""),
     "another bucket": ("s3://other/a.mp4", "s3://other is not in decoding.remote.s3"),
-    "a bucket in a host's name": ("s3://clips@evil/a.mp4", "not the name of a bucket"),
+    "a bucket in a host's name": ("s3://clips@evil/a.mp4", "a user name or a key before the bucket"),
     "a bucket outside": ("s3://clips/../other/a.mp4", "another bucket"),
     "a bucket outside, at the end": ("s3://clips/a/..", "another bucket"),
     "a signed address": (
         "https://media.example.org/a.mp4?X-Amz-Signature=secret",
         "holds a secret ('x-amz-signature')",
     ),
+    "a token of a content network": ("https://media.example.org/a.mp4?hdnts=exp=1~acl=/*~hmac=secret", "('hdnts')"),
+    "a token in the path": ("https://media.example.org/hdnea=exp=1~hmac=secret/a.mp4", "('hdnea')"),
+    "a signature of another cloud": ("https://media.example.org/a.mp4?q-ak=a&q-signature=secret", "('q-signature')"),
+    "a third one": ("https://media.example.org/a.mp4?x-oss-signature=secret", "('x-oss-signature')"),
+    "a name with an escape": ("https://media.example.org/a.mp4?%54oken=secret", "('token')"),
+    "a semicolon": ("https://media.example.org/a.mp4?a=1;wsSecret=secret", "('wssecret')"),
     "a key in an address": ("https://media.example.org/a.mp4?b=1&TOKEN=secret", "holds a secret ('token')"),
     "no port": ("https://media.example.org:/a.mp4", "not a port"),
     "a port that is too large": ("https://media.example.org:65536/a.mp4", "not a port"),
@@ -82,6 +91,7 @@ def test_what_is_allowed():
     for text in (
         "https://media.example.org/a.mp4",
         "HTTPS://MEDIA.example.org:443/a%20b/c.mp4?v=1",
+        "https://media.example.org/token/signature.mp4?token&design=1&page-tokens=2",
         "https://127.0.0.1:8443/a.mp4",
         "https://[0:0::1]:9/a.mp4",
         "s3://clips/a//b c#d?é%41.mp4",
@@ -111,6 +121,41 @@ def test_by_default_nothing_is_asked():
         pass
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://media.example.org/a.mp4?X-Amz-Signature=hidden",
+        "https://media.example.org/hdnts=hidden/a.mp4",
+        "https://media.example.org/a b.mp4?X-Amz-Signature=hidden",
+        "https://media.example.org/a.mp4#token=hidden",
+        "https://user:hidden@media.example.org/a.mp4",
+        "https://hidden@media.example.org\\x/a.mp4",
+        "s3://key:hidden@clips/a.mp4",
+        "ftp://user:hidden@media.example.org/a.mp4",
+    ],
+)
+@pytest.mark.parametrize("column", ["path", "audio_path"])
+def test_a_secret_of_a_table_is_an_error_that_does_not_repeat_it(text, column, tmp_path):
+    table = tmp_path / "videos.csv"
+    other = {"path": "audio_path", "audio_path": "path"}[column]
+    table.write_text(f"video_id,{column},{other}\na,a.mp4,b.mp4\nb,{text},c.mp4\n")
+    with pytest.raises(UserError, match=rf"row 2 \(after the header\), column '{column}': ") as caught:
+        read_videos(table)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_secret_of_a_query_is_not_repeated():
+    with pytest.raises(UserError, match="a user name or a password") as caught:
+        _path("https://user:hidden@media.example.org/a.mp4")
+    assert "hidden" not in str(caught.value)
+
+
+@given(st.text(max_size=20), st.sampled_from(["https", "s3", "ftp"]))
+def test_what_is_shown_of_an_address_ends_where_secrets_begin(text, scheme):
+    for secret in (f"{scheme}://u:{text}hidden@host/a", f"{scheme}://host/a?{text}hidden", f"{scheme}://host/a#hidden"):
+        assert "hidden" not in shown(secret) and shown(secret).startswith(f"{scheme}://")
+
+
 BAD_SETTINGS = {
     "a host with a path": {"https": ["a.example/x"]},
     "a host with a protocol": {"https": ["https://a.example"]},
@@ -120,6 +165,9 @@ BAD_SETTINGS = {
     "a bucket's name": {"s3": {"Clips": {}}},
     "an endpoint without a protocol": {"s3": {"clips": {"endpoint": "a.example"}}},
     "an endpoint with a path": {"s3": {"clips": {"endpoint": "https://a.example/x"}}},
+    "a password before a host": {"https": ["user:hidden@a.example"]},
+    "a password before an endpoint": {"s3": {"clips": {"endpoint": "https://user:hidden@a.example"}}},
+    "a password before a bucket": {"s3": {"user:hidden@clips": {}}},
     "one of two keys": {"s3": {"clips": {"access_key_variable": "A"}}},
     "a key in place of its variable": {
         "s3": {"clips": {"access_key_variable": "AKIAIOSFODNN7EXAMPLE", "secret_key_variable": "B"}}
@@ -135,7 +183,7 @@ def test_settings_that_are_refused(kind):
     with pytest.raises(ValidationError) as caught:
         Remote.model_validate(BAD_SETTINGS[kind])
     said = "\n".join(problem["msg"] for problem in caught.value.errors())
-    assert "AKIAIOSFODNN7EXAMPLE" not in said and "wJalrXUtnFEMI" not in said
+    assert not [secret for secret in ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI", "hidden") if secret in said]
 
 
 def test_hosts_of_settings():
@@ -149,7 +197,6 @@ def test_hosts_of_settings():
         "a:0",
         "a:x",
         "a b",
-        "a@b",
         "a%2e",
         "1.2.3",
         "0x7f.1",
@@ -160,6 +207,8 @@ def test_hosts_of_settings():
     ):
         with pytest.raises(ValueError, match="is not"):
             authority(wrong)
+    with pytest.raises(ValueError, match="a user name or a password stands before the host"):
+        authority("a@b")
 
 
 PRIVATE = [
