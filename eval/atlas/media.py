@@ -42,11 +42,11 @@ def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -
             config.eval.atlas.media_videos,
         )
         files = np.array([isinstance(parse(path), File) for path in table["path"].to_pylist()], bool)
-        if lacking := np.count_nonzero(~files):
-            log.warning("%d videos are no files of their own and cannot be played there", lacking)
+        if inside := np.count_nonzero(~files):
+            log.warning("%d videos are no files of their own and cannot be played there", inside)
         alone = np.array([path is None for path in table["audio_path"].to_pylist()], bool)
-        if lacking := np.count_nonzero(files & ~alone):
-            log.warning("%d videos have their audio in another file (`audio_path`) and cannot be played there", lacking)
+        if apart := np.count_nonzero(files & ~alone):
+            log.warning("%d videos have their audio in another file (`audio_path`) and cannot be played there", apart)
         known = np.where(files & alone, starts, np.nan)
         return {"video": pa.array(addresses(table["row"].to_pylist(), known, config.eval.atlas.seconds), pa.string())}
     items: list[dict[str, Any]] = [
