@@ -63,10 +63,12 @@ def read_table(source: Path) -> pa.Table:
     if "audio_path" in columns:
         columns["audio_path"] = _places(source, "audio_path", columns["audio_path"].to_pylist())
     if "audio_offset" in columns:
-        _check_offsets(source, columns["audio_offset"], columns.get("audio_path"))
+        columns["audio_offset"] = _offsets(source, columns["audio_offset"], columns.get("audio_path"))
     is_address = [path.startswith(ADDRESSES) for path in columns["path"].to_pylist()]
-    if digests is not None and any(is_address):  # else the column has another purpose, and may have any form
-        columns[SHA256] = _digests(source, is_address, _text(source, SHA256, digests).to_pylist())
+    if digests is not None:
+        if any(is_address):  # else the column has another purpose, and may have any form
+            columns[SHA256] = _digests(source, is_address, _text(source, SHA256, digests).to_pylist())
+        _note_unchecked(digests, is_address, columns.get("audio_path"))
     return pa.table(columns)
 
 
@@ -128,13 +130,25 @@ def _seconds(source: Path, column: pa.ChunkedArray) -> pa.Array:
     return pa.array(seconds, pa.float64())
 
 
-def _check_offsets(source: Path, offsets: pa.Array, tracks: pa.Array | None) -> None:
+def _note_unchecked(digests: pa.ChunkedArray, is_address: list[bool], tracks: pa.Array | None) -> None:
+    """Log how many values of `sha256` say nothing about a file that is checked."""
+    given = digests.is_valid().to_pylist()
+    if local := sum(has and not fetched for has, fetched in zip(given, is_address, strict=True)):
+        log.info("sha256 of %d videos is not used: only fetched files are checked, and their `path` is local", local)
+    places = [] if tracks is None else tracks.to_pylist()
+    if sounds := sum(has and (track or "").startswith(ADDRESSES) for has, track in zip(given, places, strict=False)):
+        log.info("sha256 is that of `path`: the fetched `audio_path` of %d videos is not checked", sounds)
+
+
+def _offsets(source: Path, offsets: pa.Array, tracks: pa.Array | None) -> pa.Array:
+    """Return the offsets, null for a 0 without `audio_path` (empty values filled with 0). UserError for wrong ones."""
     known = [None] * len(offsets) if tracks is None else tracks.to_pylist()
     for index, (offset, track) in enumerate(zip(offsets.to_pylist(), known, strict=True)):
         if offset is not None and not math.isfinite(offset):
             fail(source, index, "audio_offset", f"{offset} is no number of seconds")
-        if offset is not None and track is None:
+        if offset and track is None:
             fail(source, index, "audio_offset", "there is no `audio_path` in which the video begins there")
+    return pc.if_else(pc.is_valid(pa.array(known, pa.string())), offsets, pa.scalar(None, pa.float64()))
 
 
 def _check_header(source: Path, names: list[str]) -> None:

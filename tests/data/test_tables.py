@@ -276,6 +276,24 @@ def test_digests_of_addresses(tmp_path):
         rows(tmp_path / "t.csv", f"{head}a,https://h.example/a.mp4,abc\n")
 
 
+def test_digests_that_check_nothing_are_counted(tmp_path, caplog):
+    caplog.set_level("INFO", "manifest")
+    digest, head = "0" * 64, "video_id,path,audio_path,sha256\n"
+    rows(tmp_path / "t.csv", f"{head}a,https://h.example/a.mp4,,{digest}\nb,b.mp4,,\n")
+    assert not caplog.messages
+    remote = "https://h.example/a.mp4,https://h.example/a.mp3"
+    rows(tmp_path / "t.csv", f"{head}a,{remote},{digest}\nb,b.mp4,,{digest}\nc,c.mp4,,x\nd,d.mp4,,\n")
+    local, sound = caplog.messages
+    assert local.startswith("sha256 of 2 videos is not used") and "`audio_path` of 1 videos is not checked" in sound
+
+
+def test_offsets_filled_with_zero(tmp_path):
+    head = "video_id,path,audio_path,audio_offset\n"
+    found = rows(tmp_path / "t.csv", f"{head}a,a.mp4,a.mp3,0\nb,b.mp4,,0\nc,c.mp4,,0.0\n")
+    assert [row["audio_offset"] for row in found] == [0.0, None, None]
+    assert rows(tmp_path / "t.csv", "video_id,path,audio_offset\na,a.mp4,0\n")[0]["audio_offset"] is None
+
+
 def test_columns_of_a_separate_audio_track(tmp_path):
     text = "video_id,path,audio_path,audio_offset\na,a.mp4,s/0.tar::a.mp3,-1.5\nb,b.mp4,,\n"
     expected = [
