@@ -85,6 +85,16 @@ class Paths:
         used."""
         return self.results / "ledger" / part / key[:16] / f"{shard:05d}.json"
 
+    def ledgers(self, shard: int) -> list[tuple[str, Path]]:
+        """Return all ledgers of a shard, (part, path): also of backbones and keys that are not configured any more."""
+        paths = sorted((self.results / "ledger").glob(f"*/*/{shard:05d}.json"))
+        return [(path.parent.parent.name, path) for path in paths]
+
+    @property
+    def changed_videos(self) -> Path:
+        """What the table says anew of the audio of videos that were known, until they are computed again."""
+        return self.results / "work" / "changed_videos.json"
+
     def work(self, part: str, shard: int) -> Path:
         """Return the folder of a shard's partial results, which Snakemake does not watch."""
         return self.results / "work" / part / f"{shard:05d}"

@@ -2,8 +2,8 @@
 
 Reads the user's table (CSV, TSV or Parquet with `video_id,path` and optionally `audio_path,audio_offset,sha256,artist,
 group,title,genre,tags,msd_track_id`; paths relative to the table; tags separated by `|`) or a folder of videos, and the
-manifest of an earlier run if there is one. Warns of videos that are the same file and of addresses that will not be
-asked, and says what a folder scan left out.
+manifest of an earlier run if there is one. Warns of videos that are the same file, of addresses that will not be asked
+and of known videos whose audio track is another one (data/changed.py), and says what a folder scan left out.
 Writes `manifest.parquet` and, last, its record `manifest.json`.
 
 A row's number is its index on the first axis of every feature array. Known videos keep their rows, new ones are
@@ -33,6 +33,7 @@ from config.model import Config, read
 from config.paths import Paths
 from config.pipeline import Splits
 from data.addresses import warn_of_refused
+from data.changed import note_changed
 from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
 from data.splits import NAMES, earlier_splits, splits_of
@@ -258,6 +259,8 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
     audio = videos["audio_path"].drop_null().to_pylist() if "audio_path" in videos.column_names else []
     warn_of_refused([*videos["path"].to_pylist(), *audio], config.decoding.remote)
     table = merge(old, videos, config.splits, given)
+    if old is not None and paths.plan.exists():  # before the first plan nothing has been computed
+        note_changed(paths, old, table)
     if old is not None and table.equals(old):  # an older version's file stays as it is, with one column less
         write_record(paths, table)
     else:

@@ -119,7 +119,7 @@ def tasks(lanes: Sequence[Lane]) -> Iterator[Task[int]]:
                     lane.lacking.discard(row)
         elif wanted:
             seconds = [float(s) for s in starts[row - job.rows.start]]
-            if not np.isfinite(seconds).all():
+            if row in probed.tried or not np.isfinite(seconds).all():
                 # `pipeline.retry` made the probe forget it; the probe has to run first.
                 raise UserError(
                     f"{video['path']} has not been probed; run `python -m pipeline.probe --shard {job.shard} …`"

@@ -64,7 +64,9 @@ def _starts(job: ShardJob, videos: list[dict[str, Any]]) -> tuple[np.ndarray, di
         failed = failed_rows(probed)
         mine = starts[[video["row"] - job.rows.start for video in videos]]
         left = [
-            v["path"] for v, s in zip(videos, mine, strict=True) if v["row"] not in failed and not np.isfinite(s).all()
+            v["path"]
+            for v, s in zip(videos, mine, strict=True)
+            if v["row"] in probed.tried or (v["row"] not in failed and not np.isfinite(s).all())
         ]
         if not left:
             return mine, failed

@@ -104,6 +104,8 @@ class ShardJob:
         failed = failed_rows(record)
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
         for i, row in enumerate(rows):
+            if row in record.tried:  # forgotten; the store may still have what it was
+                continue
             stored = failed[row] if row in failed else self._stored(blocks, i)
             if stored is not None:
                 # The store is right, not the journal, which a kill may have left beside it: else the row's decoder
@@ -160,12 +162,13 @@ class ShardJob:
             outcome.attempts += self._tried.get(row, 0)
         self.journal.add(row, outcome)
         self.watch.alive()
-        unfetched = isinstance(outcome, MediaError) and outcome.reason == "network"
+        unfetched = isinstance(outcome, MediaError) and _unfetched(outcome)
         self._unfetched = [*self._unfetched, row] if unfetched else []
         if len(self._unfetched) == UNFETCHED:
             raise UserError(
                 f"{UNFETCHED} videos in a row could not be fetched; the last one: {outcome}. They are not noted as "
-                "failed. Run again when the network or the host is back, or take the host out of decoding.remote"
+                "failed. Run again when the network or the host is back; raise decoding.remote.deadline_seconds if the "
+                "host is slow; or take it out of decoding.remote"
             )
 
     def forget_unfetched(self) -> None:
@@ -247,6 +250,11 @@ class ShardJob:
                 f"{failures[0].video_id}: {failures[0].message}. What was computed is kept; mend the files, "
                 "or raise the ratio, and run again."
             )
+
+
+def _unfetched(error: MediaError) -> bool:
+    """Whether a file did not come because the network or a host fails, not because of the file."""
+    return error.reason == "network" or (error.reason == "timeout" and error.not_fetched)
 
 
 def _counts(failures: list[Failure]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from pipeline import extract, retry
 from pipeline.journal import Journal
 from pipeline.readers import REASONS, MediaError
 from pipeline.records import PROBE, Failure, read_plan, read_record
+from pipeline.remote.errors import not_fetched
 from pipeline.shard import ShardJob
 from pipeline.store import finish_shard, read_array
 from tests.support.simulate import simulate
@@ -176,6 +178,96 @@ def test_extraction_waits_for_the_probe_to_try_again(simulated):
     lane = extract.Lane(config, "musicnn", 0)
     with lane.job.journal, pytest.raises(UserError, match="v0003.mp4 has not been probed.*pipeline.probe --shard 0"):
         list(extract.tasks([lane]))
+
+
+def test_everything_of_a_video_is_forgotten_if_it_is_named(simulated, monkeypatch, capsys):
+    """Valid features too, of the probe, of all backbones, and of keys that may come back; nothing else changes."""
+    config, paths = simulated
+    ledger, key = paths.ledger("musicnn", 0, "a" * 64), "e" * 64
+    write_json(ledger, read_json(ledger) | {"decoders": {"decord": 1, "pyav": 4}})
+    write_json(paths.ledger("musicnn", 0, key), read_json(ledger) | {"key": key})
+    before = np.array(read_array(paths, "musicnn")[:8])
+    monkeypatch.setattr("sys.argv", ["retry", "--config", str(paths.config), "--videos", "v0001", "v0003"])
+    retry.main()
+    printed = capsys.readouterr().out
+    assert "2 videos will be tried again" in printed and "v0001: its features" in printed
+    assert reasons_left(paths, PROBE, "s" * 64) == {4: "too_short"} and not paths.features_record.exists()
+    for part in (PROBE, "musicnn", "r2plus1d"):
+        assert not paths.done(part, 0).exists() and paths.done(part, 1).exists()
+    assert reasons_left(paths, "musicnn", key) == {4: "too_short", 5: "decode_error"}
+    lane = extract.Lane(config, "musicnn", 0)
+    with lane.job.journal:
+        assert [video["row"] for video in lane.job.todo()] == [1, 3]
+        with pytest.raises(UserError, match="v0001.mp4 has not been probed"):
+            list(extract.tasks([lane]))
+        lane.job.journal.decoders |= {1: "pyav", 3: "pyav"}
+        lane.job.note((row, np.full((3, 64), 0.5, np.float16)) for row in (1, 3))
+        record = lane.job.finish()
+    assert record.valid == 6 and record.tried == {} and record.decoders == {"decord": 1, "pyav": 5}
+    after = np.array(read_array(paths, "musicnn")[:8])
+    assert (after[[1, 3]] == 0.5).all()
+    np.testing.assert_array_equal(np.delete(after, [1, 3], axis=0), np.delete(before, [1, 3], axis=0))
+    monkeypatch.setattr("sys.argv", ["retry", "--config", str(paths.config), "--videos", "none"])
+    with pytest.raises(UserError, match="has no video 'none'"):
+        retry.main()
+
+
+def test_an_unfinished_journal_forgets_named_videos(simulated):
+    config, paths = simulated
+    with ShardJob(config, "musicnn", 0, (3, 64), np.float16).journal as journal:
+        journal.add(6, np.zeros((3, 64), np.float16))
+        journal.add(7, np.zeros((3, 64), np.float16))
+    retry.forget(paths, read_plan(paths), [], [6])
+    with Journal(paths.work("musicnn", 0), "a" * 64, (3, 64), np.float16) as journal:
+        assert set(journal.outcomes) == {7}
+
+
+def test_a_changed_video_is_forgotten_whole_with_one_failure(simulated):
+    _, paths = simulated
+    plan = read_plan(paths)
+    assert retry.forget(paths, plan, ["decode_error"], changed=[2, 5]).whole == {5}
+    for part in plan.parts:
+        record = read_record(paths.ledger(part, 0, plan.key(part)))
+        assert record and record.tried == ({5: 1} if part == "musicnn" else {5: 0})
+
+
+def test_a_retry_that_was_killed_is_done_by_the_next(simulated, monkeypatch):
+    _, paths = simulated
+    plan, write = read_plan(paths), retry.write_ledger
+
+    def killed(paths, part, shard, record):
+        if part == "r2plus1d":  # probe and musicnn, whose failure it was, are through
+            raise KeyboardInterrupt
+        write(paths, part, shard, record)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(retry, "write_ledger", killed)
+        retry.forget(paths, plan, ["decode_error"], changed=[5])
+    retry.forget(paths, plan, ["decode_error"], changed=[5])
+    for part in plan.parts:
+        record = read_record(paths.ledger(part, 0, plan.key(part)))
+        assert record and 5 in record.tried
+
+
+@pytest.mark.parametrize(("reason", "fetched", "stops"), [
+    ("network", False, True), ("timeout", False, True), ("timeout", True, False), ("missing", False, False),
+])  # fmt: skip
+def test_videos_in_a_row_that_could_not_be_fetched(tmp_path, reason, fetched, stops):
+    config = simulate(tmp_path / "results", videos=64, shard_videos=32)
+    retry.forget(Paths(tmp_path / "results"), read_plan(Paths(tmp_path / "results")), [], range(32))
+    job = ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+    error = MediaError(reason, "why") if fetched else not_fetched(reason, "why")
+    answers = ((row, pickle.loads(pickle.dumps(error))) for row in range(1, 32))  # as through a worker's pipe
+    with job.journal:
+        job.add(0, MediaError("timeout", "slow"))
+        if not stops:
+            job.note(answers)
+            assert len(job.journal.outcomes) == 32
+            return
+        with pytest.raises(UserError, match="20 videos in a row could not be fetched; the last one: why.*deadline_sec"):
+            job.note(answers)
+        job.forget_unfetched()
+        assert set(job.journal.outcomes) == {0}
 
 
 def test_filtered_videos_do_not_count_as_failures(simulated):
