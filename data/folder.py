@@ -1,7 +1,7 @@
 """The media files below a folder. Reads folders and the marks of results folders; opens no video.
 
 - Taken: files whose suffix is in MEDIA, the suffixes of the containers that the readers open. Tar files are listed
-  apart (`shards`): they count as left out if there is any file of these.
+  apart (`shards`).
 - Left out: hidden files and folders, those that systems make for themselves (SYSTEM), and results folders of this
   project, whichever they are: their clips and rendered videos would become input.
 - Links to folders are followed, each folder once, so loops end. A link to a file or folder that was found already gives
@@ -135,9 +135,6 @@ class Scan:
 
     def report(self) -> None:
         """Log what was left out: a line, or none."""
-        if self.files:
-            for path in self.shards:
-                self._note(SHARD, path)
         parts = [
             f"{len(paths)} × {kind} ({ascii(min(paths))[1:-1]})"
             for kind, paths in sorted(self._left_out.items(), key=lambda item: (-len(item[1]), item[0]))

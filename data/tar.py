@@ -4,7 +4,8 @@ Headers of ustar, GNU and pax tars are followed (POSIX.1-2017, pax; GNU tar manu
 read in place if it is a regular file that the shard holds as a whole; of the others the index says why not. Nothing is
 unpacked, and no name is taken for a path.
 
-A shard that is cut off or damaged has the members before that place, and `Index.problem` says what is wrong after it.
+A shard that is cut off or damaged, or goes on after its end mark, has the members before that place, and
+`Index.problem` says what is wrong after it. A shard that cannot be read at the moment has no index (`ReadError`).
 What was found is kept in a folder, by the path, size and time of change of the shard (`index_of`); `located` compares
 it with the member's own header before it is used.
 """
@@ -24,10 +25,12 @@ from config.files import read_json, replacing
 from data.places import stripped
 
 BLOCK = 512
-VERSION = 1
+VERSION = 2
 """Of the files in which indexes are kept."""
 LONGEST = 1 << 20
 """Bytes of the longest extended header that is read."""
+AFTER_END = 1 << 20
+"""Bytes after the end mark in which another header is looked for; archivers fill some KiB with zeros."""
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 REGULAR = (b"0", b"\0", b"7")
 KINDS = {b"1": "a hard link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder", b"6": "a pipe"}
@@ -41,6 +44,10 @@ class ShardError(Exception):
     def __init__(self, message: str, missing: bool = False) -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class ReadError(ShardError):
+    """Reading failed (a disk or network error). It may succeed later, so nothing is concluded about the content."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +78,39 @@ class Index:
 
 
 def walk(descriptor: int, size: int) -> Index:
-    """Return the index of an open tar file of `size` bytes."""
+    """Return the index of an open tar file of `size` bytes. Raises ReadError."""
     entries: list[Entry] = []
     position = 0
     try:
         while position < size:
             found = _member(descriptor, position, size)
             if found is None:
-                return Index(entries)
+                return Index(entries, _after_end(descriptor, position))
             entry, position = found
             entries.append(entry)
+    except ReadError:
+        raise
     except ShardError as error:
         return Index(entries, str(error))
     return Index(entries, "the shard has no end mark: it may be cut off" if size else "the shard is empty")
+
+
+def read_at(descriptor: int, count: int, position: int) -> bytes:
+    """Return up to `count` bytes of an open file from `position` on. Raises ReadError."""
+    try:
+        return os.pread(descriptor, count, position)
+    except OSError as error:
+        raise ReadError(f"the shard cannot be read: {error.strerror}") from None
+
+
+def _after_end(descriptor: int, end: int) -> str:
+    """Return what is wrong after the end mark at `end`: "" unless the first block that is not zero is a header."""
+    rest = read_at(descriptor, AFTER_END, end)
+    at = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK * BLOCK
+    block = rest[at : at + BLOCK]
+    if len(block) < BLOCK or not _is_whole(block):
+        return ""
+    return f"the shard goes on after its end mark, at byte {end + at:,}, as if shards were joined; join with `tar -A`"
 
 
 @dataclass
@@ -100,7 +127,7 @@ def _member(descriptor: int, first: int, size: int) -> tuple[Entry, int] | None:
     """Return the member whose first header is at `first`, and where the next one begins; None at the end mark."""
     position, extended = first, {}
     while True:
-        block = os.pread(descriptor, BLOCK, position)
+        block = read_at(descriptor, BLOCK, position)
         if not any(block) and len(block) == BLOCK:
             return None
         header = _header(block, position)
@@ -109,7 +136,7 @@ def _member(descriptor: int, first: int, size: int) -> tuple[Entry, int] | None:
             break
         if header.size > LONGEST:
             raise ShardError(f"the extended header at byte {position:,} is longer than {LONGEST:,} bytes")
-        data = os.pread(descriptor, header.size, begin)
+        data = read_at(descriptor, header.size, begin)
         if len(data) < header.size:
             raise ShardError(f"the shard ends within the header at byte {position:,}")
         if header.kind == GNU_NAME:
@@ -127,7 +154,7 @@ def _member(descriptor: int, first: int, size: int) -> tuple[Entry, int] | None:
     if header.kind == GNU_SPARSE or any(key.startswith("GNU.sparse.") for key in extended):
         problem = "a sparse file"
         while header.kind == GNU_SPARSE and header.sparse:  # further blocks of its map come before its content
-            map_block = os.pread(descriptor, BLOCK, begin)
+            map_block = read_at(descriptor, BLOCK, begin)
             begin += BLOCK
             header.sparse = len(map_block) == BLOCK and map_block[504] != 0
     elif header.kind in REGULAR and name.endswith("/"):
@@ -216,7 +243,7 @@ def _padded(size: int) -> int:
 def index_of(shard: str, folder: Path | None = None) -> Index:
     """Return the index of the shard at a path, which `folder` keeps, or else by walking through the shard.
 
-    Raises ShardError if there is no such file, or it cannot be opened or is none.
+    Raises ShardError if there is no such file, or it cannot be opened or read, or is no file.
     """
     descriptor, status = _open(shard)
     try:
@@ -272,7 +299,11 @@ def _open(shard: str) -> tuple[int, os.stat_result]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ShardError(f"the shard cannot be opened: {reason}", missing=True) from None
-    status = os.fstat(descriptor)
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:
+        os.close(descriptor)
+        raise ReadError(f"the shard cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise ShardError("the shard is not a regular file")

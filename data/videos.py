@@ -11,17 +11,16 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from config.cli import UserError
 from config.digests import digest, write_digest
 from config.model import Config
 from config.pipeline import SHARD, TABLES
 from data.folder import SAFE, Scan, is_results
-from data.table import place, read_table
-from data.webdataset import read_shards, shards_of
+from data.ids import check_ids
+from data.table import read_table
+from data.webdataset import read_shards, shards_of, unreadable
 
 
 def read_videos(source: Path, results: Path | None = None, indexes: Path | None = None) -> pa.Table:
@@ -44,7 +43,7 @@ def read_videos(source: Path, results: Path | None = None, indexes: Path | None 
         raise UserError(f"videos: {source} is neither a folder nor a {', '.join(TABLES)} or {SHARD} file")
     if table.num_rows == 0:
         raise UserError(f"videos: {source} lists no videos")
-    _check_ids(source, table["video_id"].combine_chunks())
+    check_ids(source, table["video_id"].combine_chunks())
     return table
 
 
@@ -59,15 +58,16 @@ def note_table(config: Config) -> Path:
 def table_digest(config: Config) -> str:
     """Return the SHA-256 of what `read_videos` reads: the table's bytes or, of a folder, the paths of its videos.
 
-    Of tar shards, which are too large to be read for that, their paths, sizes and times of change.
+    Of tar shards, which are too large to be read for that, their paths, sizes and times of change. UserError for a
+    shard without these, and for a folder with both.
     """
     paths = config.paths
     if config.table.suffix.lower() == SHARD and not config.table.is_dir():
         return _states(*shards_of(config.table))
     if not config.table.is_dir():
         return digest(str(config.table), paths.digests)
-    scan = Scan(config.table, paths.results)
-    if scan.shards and not scan.files:
+    scan = _scan(config.table, paths.results)
+    if scan.shards:
         return _states(scan.shards, str(config.table))
     files = scan.files
     return hashlib.sha256(b"\0".join(os.fsencode(os.path.relpath(file, config.table)) for file in files)).hexdigest()
@@ -78,51 +78,39 @@ def _states(shards: list[str], base: str) -> str:
     for shard in shards:
         try:
             status = os.stat(shard)
-        except OSError:  # a link to nothing: reading it says so
-            state = (0, 0)
-        else:
-            state = (status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            raise unreadable(shard, error.strerror or str(error)) from None
+        state = (status.st_size, status.st_mtime_ns)
         digest.update(repr((os.path.relpath(shard, base), state)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _check_ids(source: Path, ids: pa.Array) -> None:
-    """Raise UserError for the first id that occurs twice or cannot be a file name, because results may be named after
-    it."""
-    problems = {
-        "is empty": pc.equal(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(ids, ""))), 0),
-        "cannot be a file name": pc.match_substring_regex(ids, r"[/\\]|^\.\.?$"),
-        "has control characters": pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"),
-        "is longer than 250 bytes": pc.greater(pc.binary_length(ids), 250),
-    }
-    masks = {problem: pc.fill_null(mask, False).to_numpy(zero_copy_only=False) for problem, mask in problems.items()}
-    # Codes are given in the order of first appearance: up to the first repeated id, every row's code is its number.
-    codes = pc.fill_null(ids.dictionary_encode().indices, -1).to_numpy()
-    wrong = np.logical_or.reduce(list(masks.values())) | (codes != np.arange(len(ids)))
-    if not wrong.any():
-        return
-    index = int(wrong.argmax())
-    prefix, video_id = f"videos: {source}, {place(source, index)}", ids[index].as_py()
-    for problem, mask in masks.items():
-        if mask[index]:
-            raise UserError(f"{prefix}: the video_id {video_id!r} {problem}")
-    raise UserError(f"{prefix}: the video_id '{video_id}' stands already in {place(source, int(codes[index]))}")
+def _scan(folder: Path, results: Path | None) -> Scan:
+    """Walk through a folder. UserError if it has both tar shards and files: taking one kind would drop the other."""
+    scan = Scan(folder, results)
+    if scan.shards and scan.files:
+        raise UserError(
+            f"videos: {folder} has tar shards ({ascii(scan.shards[0])[1:-1]}) and video files "
+            f"({ascii(scan.files[0])[1:-1]}); for the shards give the pattern {folder}/*{SHARD}, for the files "
+            "move the shards to another folder, or list both in a table"
+        )
+    return scan
 
 
 def _folder(folder: Path, results: Path | None, indexes: Path | None) -> pa.Table:
     """Return every media file below a folder (data/folder.py); the id is the relative path, percent-escaped.
 
-    A folder without any that has tar files is one of shards (data/webdataset.py).
+    A folder with tar files is one of shards (data/webdataset.py). UserError if it has both.
     """
     if is_results(folder) or (results is not None and results.exists() and results.samefile(folder)):
         raise UserError(
             f"videos: {folder} is a results folder, whose clips would be read as videos. Give the folder of your "
             "videos, and another one as `results`"
         )
-    scan = Scan(folder, results)
+    scan = _scan(folder, results)
     scan.report()
-    if scan.shards and not scan.files:
-        return read_shards([os.path.abspath(shard) for shard in scan.shards], os.path.abspath(folder), indexes)
+    if scan.shards:
+        return read_shards([os.path.join(os.getcwd(), shard) for shard in scan.shards], str(folder.absolute()), indexes)
     for path in scan.files:
         try:
             path.encode()

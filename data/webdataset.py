@@ -4,7 +4,9 @@ members, never a video; writes the shards' indexes (data/tar.py).
 What is called `KEY.mp4` in a shard is a video, and `KEY.json` beside it, if there is one, says what a table would:
 `video_id`, `artist`, `group`, `title`, `genre`, `tags` (a list, or text separated by `|`), `msd_track_id`. The key is a
 member's name up to the first dot after its last slash, as in WebDataset. A video's id is `video_id` of its `.json`, or
-else `SHARD/KEY`, escaped as the paths of a folder's files are; `SHARD/NAME` if the key has several videos.
+else `SHARD/KEY`, escaped as the paths of a folder's files are; `SHARD/NAME` if the key has several videos. A `video_id`
+that cannot be an id, or that an earlier video has, is not used. A shard that cannot be read is an error, because its
+known videos would count as deleted.
 
 Every member with the suffix of a video is one, also where it cannot be read (data/tar.py): reading it says why. What
 else is left out, or is not usable in a `.json`, is logged with an example.
@@ -13,6 +15,7 @@ else is left out, or is not usable in a `.json`, is logged with an example.
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import json
 import logging
@@ -22,17 +25,19 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 
 from config.cli import UserError
+from config.pipeline import SHARD
+from data import ids
 from data.folder import MEDIA, SAFE
 from data.table import LONGEST, TEXT
-from data.tar import Entry, ShardError, index_of
+from data.tar import Entry, ShardError, index_of, read_at
 
 log = logging.getLogger("manifest")
 
@@ -52,7 +57,7 @@ def shards_of(source: Path) -> tuple[list[str], str]:
     A pattern has `{000..099}`, a range of numbers, or `*`, `?` and `[…]` as in a shell. UserError if there are none, or
     if one of a range does not exist.
     """
-    text = os.path.abspath(source)
+    text = os.path.join(os.getcwd(), source)  # not abspath: behind a link, `..` is another folder
     if source.exists():
         return [text], os.path.dirname(text)
     parts = RANGE.split(text)
@@ -89,12 +94,15 @@ class _Shard:
 def read_shards(shards: Sequence[str], base: str, indexes: Path | None = None) -> pa.Table:
     """Return the videos of shards as `data.videos.read_videos` does; `indexes` is the folder for the shards' indexes.
 
-    Ids begin at the folder `base`. Logs what was left out.
+    Ids begin at the folder `base`. Logs what was left out. UserError for a shard that cannot be opened or read, and for
+    two members of the same id.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(lambda shard: _read(shard, base, indexes), shards))
-    why = Counter(kind for shard in read for kind, _ in shard.left_out)
-    examples = {kind: example for shard in reversed(read) for kind, example in reversed(shard.left_out)}
+    left_out = [item for shard in read for item in shard.left_out]
+    left_out += _settle_ids([row for shard in read for row in shard.rows])
+    why = Counter(kind for kind, _ in left_out)
+    examples = dict(reversed(left_out))
     for kind, count in why.most_common():
         log.warning("%d × %s (%s)", count, kind, ascii(examples[kind])[1:-1])
     rows = [row for shard in read for row in shard.rows]
@@ -105,15 +113,66 @@ def read_shards(shards: Sequence[str], base: str, indexes: Path | None = None) -
     return pa.table({name: table[name] for name in used})
 
 
+def unreadable(shard: str, problem: str) -> UserError:
+    """Return the error for a shard that cannot be opened or read."""
+    return UserError(
+        f"videos: the shard {ascii(shard)[1:-1]} cannot be read: {problem}. Make it readable and run again; to do "
+        "without its videos, delete it or move it elsewhere"
+    )
+
+
+def _settle_ids(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Replace ids of `.json` that cannot be used by the members' own (`own`, which is removed).
+
+    Return what was not used: (why, example). UserError for two members with the same own id.
+    """
+    unused = []
+    given = pa.array([row.get("video_id") for row in rows], pa.string())
+    unusable = np.logical_or.reduce(list(ids.problems_of(given).values())) & given.is_valid().to_numpy(False)
+    own = [row.pop("own") for row in rows]
+    taken = {own[i]: row["path"] for i, row in enumerate(rows) if "video_id" not in row}
+    for i, row in enumerate(rows):
+        if unusable[i]:
+            unused.append(("values of `video_id` in .json that cannot be an id", row["path"]))
+        elif "video_id" in row and row["video_id"] in taken:
+            unused.append(("values of `video_id` in .json that another video has", row["path"]))
+        elif "video_id" in row:
+            taken[row["video_id"]] = row["path"]
+            continue
+        row["video_id"] = own[i]
+        if taken.setdefault(own[i], row["path"]) != row["path"]:
+            raise UserError(
+                f"videos: {ascii(row['path'])[1:-1]} and {ascii(taken[own[i]])[1:-1]} have the same id {own[i]!r}; "
+                "rename one, or list the videos in a table with ids"
+            )
+    return unused
+
+
+def _own_id(prefix: str, name: str) -> str:
+    """Return the id that a member has by the names of its shard, without `.tar`, and of its key.
+
+    The slash between them is doubled if the key has one, which keeps `a/b` + `c` and `a` + `b/c` apart. An id that
+    would be too long is cut, and ends in a digest.
+    """
+    text = quote(f"{prefix}{'//' if '/' in name else '/'}{name}", safe=SAFE)
+    if len(text) <= ids.LONGEST:
+        return text
+    return f"{text[:200]}~{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
 def _read(shard: str, base: str, indexes: Path | None) -> _Shard:
-    found = _Shard()
     try:
-        index = index_of(shard, indexes)
+        return _videos_of(shard, base, indexes)
     except ShardError as error:
-        found.left_out.append(("shards that cannot be read", f"{shard}: {error}"))
-        return found
+        raise unreadable(shard, str(error)) from None
+
+
+def _videos_of(shard: str, base: str, indexes: Path | None) -> _Shard:
+    """Return the videos of a shard. Raises ShardError if it cannot be opened or read."""
+    found = _Shard()
+    index = index_of(shard, indexes)
     if index.problem:
-        found.left_out.append(("shards that are damaged or cut off", f"{shard}: {index.problem}"))
+        found.left_out.append(("shards that are damaged, cut off or joined", f"{shard}: {index.problem}"))
     videos: dict[str, list[Entry]] = {}
     sidecars: dict[str, Entry] = {}
     for entry in index.entries:
@@ -135,25 +194,39 @@ def _read(shard: str, base: str, indexes: Path | None) -> _Shard:
                 known.append(entry)
         elif match is not None and match[2].lower() == "json":
             sidecars[match[1]] = entry
-    prefix = os.path.relpath(shard, base).removesuffix(Path(shard).suffix)
-    with open(shard, "rb", buffering=0) as file:
-        for key, entries in videos.items():
-            about = _about(file, shard, sidecars[key], found) if key in sidecars else {}
-            for entry in entries:
-                own = quote(f"{prefix}/{key if len(entries) == 1 else entry.name}", safe=SAFE)
-                if len(entries) > 1 or "video_id" not in about:
-                    about = about | {"video_id": own}
-                found.rows.append({**about, "path": f"{shard}::{entry.name}"})
+    prefix = os.path.relpath(shard, base).removesuffix(SHARD)
+    about = _abouts(shard, {key: sidecars[key] for key in videos if key in sidecars}, found)
+    for key, entries in videos.items():
+        for entry in entries:
+            row = {**about.get(key, {}), "path": f"{shard}::{entry.name}"}
+            row["own"] = _own_id(prefix, key if len(entries) == 1 else entry.name)
+            if len(entries) > 1:
+                row.pop("video_id", None)
+            found.rows.append(row)
     return found
 
 
-def _about(file: FileIO, shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
+def _abouts(shard: str, sidecars: dict[str, Entry], found: _Shard) -> dict[str, dict[str, Any]]:
+    """Return by key what the `.json` of a shard say. Raises ShardError."""
+    if not sidecars:
+        return {}
+    try:
+        descriptor = os.open(shard, os.O_RDONLY)
+    except OSError as error:
+        raise ShardError(f"the shard cannot be opened: {error.strerror}") from None
+    try:
+        return {key: _about(descriptor, shard, entry, found) for key, entry in sidecars.items()}
+    finally:
+        os.close(descriptor)
+
+
+def _about(descriptor: int, shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
     """Return what a video's `.json` in an open shard says, of the columns of a table."""
     where = f"{shard}::{entry.name}"
     content: Any = None
     if not entry.problem and entry.size <= LARGEST:
         try:
-            content = json.loads(os.pread(file.fileno(), entry.size, entry.begin))
+            content = json.loads(read_at(descriptor, entry.size, entry.begin))
         except (ValueError, RecursionError):
             pass
     if not isinstance(content, dict):

@@ -8,13 +8,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from config.cli import UserError
+from pipeline.readers import MediaError
 from pipeline.readers.source import Source, Span
 
 PREFIX, LOCK = "staged-", "lock"
@@ -57,29 +59,58 @@ def _clear(base: Path) -> None:
 def staged(source: Source, folder: str | None, suffix: str | None = None) -> Iterator[Source]:
     """Yield the path of a copy of what the readers would open; `source` itself without a folder.
 
-    The copy has the `suffix`, by default that of the file. Of a Span only its own bytes are copied. What cannot be
-    opened is not copied: the reader reports what is wrong with it. A full `folder` is an error.
+    The copy has the `suffix`, by default that of the file. Of a Span only its own bytes are copied. What is not there,
+    is no regular file or may not be read is not copied: the reader reports what is wrong with it. Raises MediaError
+    `unreadable` if reading fails, UserError if the copy cannot be written, as in a full `folder`.
     """
     path = source.path if isinstance(source, Span) else source
     if folder is None or not os.access(path, os.R_OK) or not os.path.isfile(path):
         yield source
         return
-    descriptor, copy = tempfile.mkstemp(suffix=os.path.splitext(path)[1] if suffix is None else suffix, dir=folder)
+    suffix = os.path.splitext(path)[1] if suffix is None else suffix
+    with _writing(folder):
+        descriptor, copy = tempfile.mkstemp(suffix=suffix, dir=folder)
     try:
-        with open(descriptor, "wb") as target, open(path, "rb") as file:
-            if isinstance(source, Span):
-                _copy(file, target, source)
-            else:
-                shutil.copyfileobj(file, target, 1 << 20)
+        with open(descriptor, "wb", buffering=0) as target:
+            begin, size = (source.begin, source.size) if isinstance(source, Span) else (0, None)
+            for data in _pieces(path, begin, size):
+                with _writing(folder):
+                    _write(target, data)
+            with _writing(folder):
+                target.close()
         yield copy
     finally:
         os.unlink(copy)
 
 
-def _copy(file: BinaryIO, target: BinaryIO, span: Span) -> None:
-    """Copy a stretch of a file; less where the file ends."""
-    file.seek(span.begin)
-    left = span.size
-    while left and (data := file.read(min(left, 1 << 20))):
-        target.write(data)
-        left -= len(data)
+@contextmanager
+def _writing(folder: str) -> Iterator[None]:
+    """Turn an OSError of writing into a UserError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"decoding.staging: a copy cannot be written to {folder}: {error.strerror}; free space there, give another "
+            "folder, or remove the key"
+        ) from None
+
+
+def _write(target: FileIO, data: bytes) -> None:
+    """Write all of the data: without a buffer, a call may write a part of it."""
+    view = memoryview(data)
+    while view:
+        view = view[target.write(view) :]
+
+
+def _pieces(path: str, begin: int, size: int | None) -> Iterator[bytes]:
+    """Yield `size` bytes of a file from `begin` on in pieces of up to 1 MiB; all without a size, less where the file
+    ends. Raises MediaError `unreadable`."""
+    left = sys.maxsize if size is None else size
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(begin)
+            while left and (data := file.read(min(left, 1 << 20))):
+                yield data
+                left -= len(data)
+    except OSError as error:
+        raise MediaError("unreadable", f"the file cannot be read: {error.strerror}") from None

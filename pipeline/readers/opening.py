@@ -124,9 +124,9 @@ def reported_as(reason: str) -> Iterator[None]:
 def open_media(source: Source) -> Iterator[Media]:
     """Open a local media file for reading; it is closed when the `with` block ends.
 
-    Raises MediaError: `missing` (no such file, no permission), `unreadable` (not a regular file, empty, cut off within
-    the stretch that is asked for, a playlist, an unknown container, more than MAX_STREAMS audio and video streams,
-    frames of more than MAX_PIXELS).
+    Raises MediaError: `missing` (no such file, no permission), `unreadable` (a read error, not a regular file, empty,
+    cut off within the stretch that is asked for, a playlist, an unknown container, more than MAX_STREAMS audio and
+    video streams, frames of more than MAX_PIXELS).
     """
     av.logging.set_level(None)
     content = _content(source)
@@ -151,6 +151,18 @@ def _content(source: Source) -> Content:
         raise MediaError("missing", "there is no such file") from None
     except (OSError, ValueError) as error:
         raise MediaError("missing", f"the file cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return _checked(descriptor, source)
+    except OSError as error:
+        os.close(descriptor)
+        raise MediaError("unreadable", f"the file cannot be read: {error.strerror}") from None
+    except MediaError:
+        os.close(descriptor)
+        raise
+
+
+def _checked(descriptor: int, source: Source) -> Content:
+    """Return the bytes of an open source. Raises MediaError if it is no media file, OSError if its state is unknown."""
     status = os.fstat(descriptor)
     whole = not isinstance(source, Span)
     begin, size = (source.begin, source.size) if isinstance(source, Span) else (0, status.st_size)
@@ -167,7 +179,6 @@ def _content(source: Source) -> Content:
     elif content.read(64, 0).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLISTS):
         problem = "this is a playlist, not a media file"
     if problem:
-        os.close(descriptor)
         raise MediaError("unreadable", problem)
     return content
 

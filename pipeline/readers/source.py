@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from pipeline.readers import MediaError
+
 
 @dataclass(frozen=True)
 class Span:
@@ -36,7 +38,13 @@ class Content:
     """Whether it is all of the file."""
 
     def read(self, count: int, position: int) -> bytes:
-        """Return up to `count` bytes from `position` on; fewer where the source ends, none outside of it."""
+        """Return up to `count` bytes from `position` on; fewer where the source ends, none outside of it.
+
+        Raises MediaError `unreadable` where the file system reports an error.
+        """
         if not 0 <= position < self.size:
             return b""
-        return os.pread(self.descriptor, min(count, self.size - position), self.begin + position)
+        try:
+            return os.pread(self.descriptor, min(count, self.size - position), self.begin + position)
+        except OSError as error:
+            raise MediaError("unreadable", f"the file cannot be read: {error.strerror}") from None

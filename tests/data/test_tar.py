@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import tar
-from data.tar import ShardError, index_of, located, walk
+from data.tar import ReadError, ShardError, index_of, located, walk
 from tests.support.shards import add, write_shard
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -203,3 +204,36 @@ def test_an_index_is_kept_and_of_one_state_of_its_shard(tmp_path, monkeypatch):
     blocked = tmp_path / "a file"
     blocked.touch()
     assert located(shard, "b.mp4", blocked).size == 600  # nothing can be kept there
+
+
+@pytest.mark.parametrize("fill", [0, 8192])
+def test_what_comes_after_the_end_mark_is_said(tmp_path, fill):
+    """Of two shards that `cat` put together, the second was lost without a word."""
+    one, two = (Path(write_shard(tmp_path / f"{name}.tar", {f"{name}.mp4": b"v" * 600})) for name in "ab")
+    joined = tmp_path / "joined.tar"
+    joined.write_bytes(one.read_bytes() + bytes(fill) + two.read_bytes())
+    index = index_of(str(joined))
+    assert [entry.name for entry in index.entries] == ["a.mp4"]
+    assert f"at byte {len(one.read_bytes()) + fill:,}" in index.problem
+    with pytest.raises(ShardError, match="goes on after its end mark") as raised:
+        located(str(joined), "b.mp4")
+    assert not raised.value.missing
+    joined.write_bytes(one.read_bytes() + b"a signature" * 100)  # no header
+    assert not index_of(str(joined)).problem
+
+
+def test_a_read_error_is_not_kept(tmp_path, monkeypatch):
+    shard = write_shard(tmp_path / "0.tar", {"a.mp4": b"v" * 600, "b.mp4": b"v"})
+    pread = os.pread
+
+    def failing(descriptor, count, position):
+        if position:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, count, position)
+
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(ReadError, match="cannot be read: Stale file handle") as raised:
+        located(shard, "b.mp4", tmp_path / "indexes")
+    assert not raised.value.missing
+    monkeypatch.undo()
+    assert located(shard, "b.mp4", tmp_path / "indexes").size == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tarfile
@@ -38,7 +39,7 @@ def test_a_folder_of_shards(shards, tmp_path):
     assert [video["video_id"] for video in videos] == [
         "one",
         "00000%2F000001",
-        "00000%2Fsub%2F000002",
+        "00000%2F%2Fsub%2F000002",
         "00001%2F000000",
     ]
     assert [video["path"].removeprefix(f"{shards}/") for video in videos] == [
@@ -78,8 +79,47 @@ def test_one_shard_and_folders_below(shards, tmp_path):
     assert read_videos(shards / "00001.tar")["video_id"].to_pylist() == ["00001%2F000000"]
     write_shard(shards / "more" / "a b.tar", {"./x.mp4": b"v"})
     assert read_videos(shards)["video_id"].to_pylist()[-1] == "more%2Fa b%2Fx"
-    (shards / "film.mp4").touch()  # then it is a folder of files
-    assert read_videos(shards)["video_id"].to_pylist() == ["film.mp4"]
+
+
+def test_a_folder_with_shards_and_files_is_an_error(shards, tmp_path):
+    """One file among shards made a folder of files of it, and every video of the shards counted as deleted."""
+    config = load({"results": str(tmp_path / "results"), "videos": str(shards)})
+    update(config)
+    (shards / "film.mp4").touch()
+    for function in (read_videos, lambda _: table_digest(config), lambda _: update(config)):
+        with pytest.raises(UserError, match=r"00000\.tar.*film\.mp4.*shards/\*\.tar"):
+            function(shards)
+    assert len(read_videos(shards / "*.tar")) == 4
+
+
+def test_a_shard_that_cannot_be_read_is_an_error(shards, tmp_path, monkeypatch):
+    config = load({"results": str(tmp_path / "results"), "videos": str(shards)})
+    update(config)
+    shard = shards / "00001.tar"
+    shard.rename(tmp_path / "away.tar")
+    shard.symlink_to(tmp_path / "nowhere.tar")
+    for function in (read_videos, lambda _: table_digest(config), lambda _: update(config)):
+        with pytest.raises(UserError, match=r"the shard .*00001\.tar cannot be read: .*delete it or move it"):
+            function(shards)
+    shard.unlink()
+    (tmp_path / "away.tar").rename(shard)
+    monkeypatch.setattr(os, "pread", failing)
+    with pytest.raises(UserError, match=r"the shard .*0000.\.tar cannot be read: .*Input/output error"):
+        read_videos(shards, indexes=tmp_path / "indexes")
+    monkeypatch.undo()
+    assert len(read_videos(shards, indexes=tmp_path / "indexes")) == 4  # no index was kept of what was not read
+
+
+def failing(*_):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_parent_folders_behind_links(shards, tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    write_shard(tmp_path / "elsewhere" / "0.tar", {"x.mp4": b"v"})
+    (tmp_path / "link").symlink_to("elsewhere/deep")
+    videos = read_videos(tmp_path / "link" / ".." / "{0..0}.tar")
+    assert videos["path"].to_pylist() == [f"{tmp_path}/link/../0.tar::x.mp4"]
 
 
 def test_what_is_left_out_is_said(tmp_path, caplog):
@@ -108,7 +148,7 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
     (folder / "1.tar").write_bytes((folder / "1.tar").read_bytes()[:1700])
     (folder / "2.tar").write_bytes(b"\x1f\x8b" + bytes(600))
     videos = read_videos(folder).to_pylist()
-    ids = ["a", "b", "link", "..%2Fup", "d.low.mp4", "d.high.mp4", "e"]
+    ids = ["a", "b", "link", "%2F..%2Fup", "d.low.mp4", "d.high.mp4", "e"]
     assert [v["video_id"] for v in videos] == [f"0%2F{name}" for name in ids] + ["1%2Flast"]
     assert [v["artist"] for v in videos if v["artist"]] == ["D", "D"]
     for words in (
@@ -116,7 +156,7 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
         "2 × .json that is damaged, too large or no object",
         "2 × hidden members",
         "1 × members whose name is not UTF-8",
-        "2 × shards that are damaged or cut off",
+        "2 × shards that are damaged, cut off or joined",
         "1 × values of `title` in .json that are not text",
         "1 × values of `tags` in .json",
         "1 × values of `artist`",
@@ -128,16 +168,31 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
         read_videos(folder / "2.tar")
 
 
-def test_ids_of_json_are_checked(tmp_path):
-    shard = write_shard(
-        tmp_path / "0.tar", {"a.mp4": b"", "a.json": sidecar(video_id="x"), "b.mp4": b"", "b.json": b"{}"}
-    )
-    write_shard(tmp_path / "1.tar", {"a.mp4": b"", "a.json": sidecar(video_id="x")})
-    assert read_videos(Path(shard))["video_id"].to_pylist() == ["x", "0%2Fb"]
-    with pytest.raises(UserError, match=r"file 3: the video_id 'x' stands already in file 1"):
-        read_videos(tmp_path)
-    write_shard(tmp_path / "1.tar", {"a.mp4": b"", "a.json": sidecar(video_id="../x")})
-    with pytest.raises(UserError, match="cannot be a file name"):
+def test_unusable_ids_of_json_are_not_used(tmp_path, caplog):
+    """What a stranger's `.json` says must not stop a collection."""
+    first = {"a.mp4": b"", "a.json": sidecar(video_id="x"), "b.mp4": b"", "b.json": b"{}"}
+    write_shard(tmp_path / "0.tar", first)
+    second = {"a.mp4": b"", "a.json": sidecar(video_id="x", title="T")}
+    for number, wrong in enumerate(("../x", "a\nb", "..", " ", "é" * 126, "0%2Fb")):
+        second |= {f"{number}.mp4": b"", f"{number}.json": sidecar(video_id=wrong)}
+    write_shard(tmp_path / "1.tar", second)
+    videos = read_videos(tmp_path)
+    assert videos["video_id"].to_pylist() == ["x", "0%2Fb", "1%2Fa", *(f"1%2F{number}" for number in range(6))]
+    assert videos["title"].to_pylist()[2] == "T"
+    assert "5 × values of `video_id` in .json that cannot be an id" in caplog.text
+    assert "2 × values of `video_id` in .json that another video has" in caplog.text
+
+
+def test_own_ids_keep_shard_and_key_apart(tmp_path):
+    members = {"b/c.mp4": b"", f"{'k' * 300}0.mp4": b"", f"{'k' * 300}1.mp4": b""}
+    write_shard(tmp_path / "a.tar", members, tarfile.PAX_FORMAT)
+    write_shard(tmp_path / "a" / "b.tar", {"c.mp4": b""})
+    found = read_videos(tmp_path)["video_id"].to_pylist()
+    assert set(found) > {"a%2F%2Fb%2Fc", "a%2Fb%2Fc"} and len(set(found)) == 4
+    assert max(map(len, found)) <= 250
+    write_shard(tmp_path / "a" / "b.TAR.tar", {"c.mp4": b""})
+    write_shard(tmp_path / "a" / "b.TAR", {"c.mp4": b""})
+    with pytest.raises(UserError, match=r"b\.TAR::c\.mp4 and .*b\.TAR\.tar::c\.mp4|tar::c.mp4 and .*TAR::c.mp4"):
         read_videos(tmp_path)
 
 
