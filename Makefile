@@ -7,7 +7,7 @@ CORRELATION ?= 1.0
 VIDEO_WEIGHTS ?= random
 RESULTS ?= results/demo$(if $(filter-out 1 1.0,$(CORRELATION)),-correlation-$(CORRELATION))$(if $(filter-out random,$(VIDEO_WEIGHTS)),-real)
 
-.PHONY: help demo study explore check test lint docs bench clean
+.PHONY: help demo study explore results-there check test lint docs bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +21,13 @@ study: .venv/ready ## Answer the paper's open questions on rendered music videos
 	.venv/bin/snakemake study --cores $(CORES) --configfile config/study_demo.yaml
 	@echo "The page: results/study/report/study.html"
 
-explore: .venv/ready .venv-explore/ready ## Show a map of the videos in a browser on this machine (RESULTS, CORES)
-	@test -e '$(RESULTS)/config.json' || { echo "error: $(RESULTS) has no results; run make demo, or name yours: make explore RESULTS=…"; exit 2; }
+explore: results-there .venv/ready .venv-explore/ready ## Show a map of the videos in a browser on this machine (RESULTS, CORES)
 	test -e '$(RESULTS)/report/atlas.parquet' || .venv/bin/snakemake atlas --cores $(CORES) \
 		--configfile '$(RESULTS)/config.json' --config results='$(RESULTS)'
 	.venv-explore/bin/python -m eval.atlas.site '$(RESULTS)'
+
+results-there:
+	@test -e '$(RESULTS)/config.json' || { echo "error: $(RESULTS) has no results; run make demo, or name yours: make explore RESULTS=…"; exit 2; }
 
 check: lint ## Check style and types and run the unit tests
 	.venv/bin/python -m pytest -n 2 --dist loadgroup -m unit

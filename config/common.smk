@@ -36,6 +36,7 @@ from config.place import absolute, check_not_a_copy
 from config.scheduler import cancel_leftovers, job_prefix
 from config.sources import refuse_duplicates, written
 from config.threads import wait_briefly
+from data.webdataset import shards_of
 from pipeline.backbones import check
 from pipeline.records import read_cache_record, read_plan
 from snakemake.exceptions import WorkflowError
@@ -59,6 +60,8 @@ try:
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
     if CONFIG.videos is not None and not (CONFIG.table.is_dir() or CONFIG.table.suffix.lower() in (*TABLES, SHARD)):
         raise UserError(f"videos: {CONFIG.videos} is neither a folder nor one of {', '.join((*TABLES, SHARD))}")
+    if CONFIG.is_pattern:
+        shards_of(CONFIG.table)
     folder = Path(CONFIG.results)
     if there := next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):
         raise UserError(f"results: {there} is a file; give the path of a folder")

@@ -73,7 +73,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         if (self.videos is None) == (self.render is None):
-            raise ValueError("set exactly one of `videos` (a table or a folder of yours) and `render` (made-up videos)")
+            raise ValueError(
+                "set exactly one of `videos` (a table or a folder of yours) and `render` (rendered videos)"
+            )
         if self.videos is not None and Path(self.videos) == Path(self.results):
             raise ValueError("results: this is the folder of the videos; results would be read as videos")
         for modality, name in (("audio", self.heads.audio), ("video", self.heads.video)):

@@ -136,7 +136,7 @@ class Duplicates(Section):
     """Near-duplicates by the features in the cache: `snakemake duplicates` (pipeline/duplicates)."""
 
     on: Literal["audio", "video", "both"] = "both"
-    """What has to be alike: `both`, or one alone: with `audio`, a song under other pictures is a duplicate too."""
+    """What has to be alike: `both`, or one alone: with `audio`, a song under other footage is a duplicate too."""
     threshold: float = Field(0.65, gt=0, le=1)
     """Similarity from which two videos count as the same. docs/performance.md, "Near-duplicates", has what is found and
     what is merged wrongly at each."""

@@ -24,6 +24,11 @@ def authority(text: str, port: int = HTTPS_PORT) -> tuple[str, int]:
 
 
 def _https_host(text: str) -> str:
+    if "://" in text or "*" in text or "/" in text:
+        raise ValueError(
+            f"{text!r} is not a host: write its name alone, such as media.example.org or media.example.org:8443, "
+            "without https://, path or wildcard"
+        )
     try:
         authority(text)
     except ValueError as error:

@@ -18,6 +18,7 @@ Format: FAISS 1.15, faiss/impl/index_write.cpp (`IndexIDMap` of `IndexFlatIP`), 
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ from pipeline.features import Split, good_segments, open_features, segment_mean
 
 BLOCK = 4096
 """Videos in memory at a time."""
+log = logging.getLogger("export")
 INNER_PRODUCT = 0
 
 
@@ -117,6 +119,15 @@ def main() -> None:
     p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
     a = p.parse_args()
     count = export(a.results, a.file, a.experiment, a.modality, a.level, a.split)
+    config, features = read(Paths(a.results).config), open_features(a.results)
+    random = [name for name in config.sides(a.experiment).backbones if features.random_weights(name)]
+    if random:
+        log.warning("%s ran on RANDOM weights: what the index finds alike means little", ", ".join(random))
+    if not all(config.experiment(a.experiment).unit):
+        log.warning(
+            "%s compares by dot products, and the index by cosines: its order is another one than the evaluation's",
+            a.experiment,
+        )
     print(f"wrote {count} vectors to {a.file}")
 
 

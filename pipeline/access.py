@@ -63,7 +63,7 @@ def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[
                 yield source
         case Remote() if access.remote is None:
             raise not_fetched(
-                "missing", f"{place.scheme}://{place.host} is not in decoding.remote, which has no address"
+                "missing", f"{place.scheme}://{place.host} is not asked: add it to decoding.remote of the configuration"
             )
         case Remote():
             from pipeline.remote.fetching import fetched  # only here: most collections have no addresses

@@ -15,7 +15,7 @@ import numpy as np
 from config.cli import Stopping, UserError, parser, run
 from config.model import read
 from config.pipeline import Segments
-from data.manifest import beside_path
+from data.manifest import beside_path, separate_audio
 from data.segments import segment_starts
 from pipeline.readers import MediaError
 from pipeline.records import PROBE
@@ -31,11 +31,15 @@ def outcomes(job: ShardJob, pool: Pool) -> Iterator[tuple[int, Outcome]]:
     segments = at_keyframes = 0
     for video, answer in pool.results(tasks, ahead=4):
         if isinstance(answer, MediaError):
+            if answer.message.startswith("audio_path: "):  # the reader knows the open file, not its name
+                answer.message = f"audio_path {video['audio_path']}: {answer.message.removeprefix('audio_path: ')}"
             yield video["row"], answer
             continue
-        starts = segment_starts(video["video_id"], answer.duration - answer.begin, spec)
+        usable = answer.duration - answer.begin
+        starts = segment_starts(video["video_id"], usable, spec)
         if starts is None:
-            yield video["row"], MediaError("too_short", too_short(answer.duration - answer.begin, spec.seconds))
+            beside = separate_audio(video)
+            yield video["row"], MediaError("too_short", too_short(usable, spec.seconds, beside))
         else:
             if answer.timeline:
                 job.journal.timelines[video["row"]] = list(answer.timeline)
@@ -54,11 +58,20 @@ def task(video: dict[str, Any], spec: Segments) -> Task[dict[str, Any]]:
     return Task(video, "pipeline.readers.keyframes:probe", arguments | {"video_id": video["video_id"], "spec": spec})
 
 
-def too_short(duration: float, seconds: float) -> str:
-    """Say how long a video is beside a segment (both s), with as many digits as tell the two apart."""
+def too_short(duration: float, seconds: float, beside: dict[str, Any]) -> str:
+    """Say how long a video is beside a segment (both s), with as many digits as tell the two apart.
+
+    `beside` is what `separate_audio` returns: with audio of its own, what the two have in common counts.
+    """
     for digits in range(2, 10):
         if float(f"{duration:.{digits}f}") < seconds:
             break
+    if beside:
+        offset = beside.get("audio_offset", 0.0)
+        return (
+            f"video and audio have {duration:.{digits}f} s in common with audio_path and audio_offset {offset:g}, a "
+            f"segment has {seconds:g} s"
+        )
     return f"it lasts {duration:.{digits}f} s, a segment {seconds:g} s"
 
 

@@ -122,12 +122,17 @@ def atlas(config: Config, threads: int = 1) -> pa.Table:
         made.add(mapped.columns(seed))
         explained = mapped.axes.explained[:2] if mapped.axes else None
         made.spaces.append({"name": space.name, "parts": list(space.parts), "explained": explained})
+    random = [name for name in config.used_backbones if chosen.view.random_weights(name)]
+    for shown in made.spaces:
+        of_features = "embeddings" not in shown
+        read = [shown["name"].removeprefix("features_")] if of_features else config.sides(shown["name"]).backbones
+        shown["random_weights"] = [name for name in random if name in read]
     about = {
         "spaces": made.spaces,
         "methods": list(METHODS if umap else METHODS[:1]),
         "neighbours": {"experiment": first, "recall": neighbours.recall},
         "videos": made.table.num_rows,
-        "random_weights": [n for n in config.used_backbones if chosen.view.random_weights(n)],
+        "random_weights": random,
     }
     table = made.table.replace_schema_metadata({META: json.dumps(about)})
     with replacing(paths.atlas) as temporary:

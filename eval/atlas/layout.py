@@ -41,10 +41,12 @@ def metadata(columns: list[str], about: dict[str, Any], counts: dict[str, int]) 
     for name in ranks:
         charts[name] = _histogram(name)
     category = next((name for name, several in shown.items() if not several), None)
+    random = {space["name"] for space in about["spaces"] if space.get("random_weights")}
     layouts: dict[str, Any] = {}
     maps = [(*place, method) for place in _places(about) for method in about["methods"]]
     for name, part, method in maps:
-        title = " ".join(filter(None, (name.replace("features_", "features of ", 1), part, method.upper())))
+        words = [name.replace("features_", "features of ", 1), part, method.upper()]
+        title = " ".join(filter(None, [*words, "(random weights)" if name in random else ""]))
         x, y = ("_".join(filter(None, (name, part, method, axis))) for axis in "xy")
         data = {"x": x, "y": y, "text": NAME, "neighbors": "neighbours"}
         data |= {"image": "image"} if "image" in columns else {}

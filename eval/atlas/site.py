@@ -41,7 +41,8 @@ def about(paths: Paths) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(stored[b"atlas"])
     except FileNotFoundError:
         raise UserError(
-            f"{paths.atlas} does not exist; run `snakemake atlas --cores 2 --configfile {paths.config}`"
+            f"{paths.atlas} does not exist; run `snakemake atlas --cores 2 --configfile {paths.config} --config "
+            f"results={paths.results}`"
         ) from None
     except (KeyError, ValueError, pa.ArrowException):
         raise UserError(f"{paths.atlas} is not an atlas; delete it and run `snakemake atlas …`") from None
@@ -128,6 +129,10 @@ def main() -> None:
     p.add_argument("--export-only", action="store_true", help="write the site and do not serve it")
     args = p.parse_args()
     paths = Paths(args.results)
+    if not paths.config.exists():
+        raise UserError(
+            f"{args.results} is no results folder: it has no config.json. Name the folder of a finished run"
+        )
     warn_if_older(paths, about(paths))
     site = export(paths)
     log.info("wrote %s", site)

@@ -7,7 +7,7 @@ the most similar videos with the seconds at which they match best; writes the fi
 Audio is compared with the videos' video and video with their audio; with --same also within each modality. What is an
 id of the collection is taken from its embeddings; everything else is a file, and read anew.
 
-example: python -m eval.query --config results/demo/config.json --experiment recommended song.mp3
+example: python -m eval.query --config results/demo/config.json --experiment recommended_lite song.mp3
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ found is one song with one look, at whatever seconds; a video of which half is c
 song in one scene may be merged. docs/performance.md has measurements.
 
 With `both`, the default, a copy of half the size is mostly missed (docs/performance.md: 1 of 6 rendered videos). `--on
-audio` finds it, and with it the same song under other pictures.
+audio` finds it, and with it the same song under other footage.
 
 --write-groups FILE writes `video_id,group` for your table's column `group`, which is the unit of splits: groups or
 artists that share duplicates are joined, with all their videos. The file has every group, also those that your table
@@ -83,7 +83,7 @@ def duplicates(
         manifest = features.labels()
         units = join(manifest, [rows[members] for members in groups])
         count = write_groups(groups_file, manifest, units)
-        log.info("wrote the groups of %d videos to %s", count, groups_file)
+        log.info("wrote the groups of %d videos to %s%s", count, groups_file, "" if count else ": there are none")
     return written
 
 

@@ -139,10 +139,15 @@ def doubtful(written: dict[str, Any]) -> bool:
 def words(written: dict[str, Any], table: Path) -> list[str]:
     """Return what the JSON says as lines for people; `table`: the CSV file."""
     what = {"both": "audio and video", "audio": "audio", "video": "video"}[written["on"]]
-    lines = [
-        f"{written['compared']} videos compared by {what}: {written['groups']} groups of {written['videos']} videos "
-        f"that are the same (similarity {written['threshold']:g} or more), the largest of {written['largest']}",
-    ]
+    compared = f"{written['compared']} videos compared by {what}, similarity {written['threshold']:g} or more: "
+    if written["groups"]:
+        found = f"{written['groups']} groups of near-duplicates, {written['videos']} videos in all, the largest of "
+        lines = [f"{compared}{found}{written['largest']}"]
+    else:
+        lines = [f"{compared}no near-duplicates"]
+    random = [name for name, is_random in written["random_weights"].items() if is_random]
+    if random:
+        lines.append(f"{', '.join(random)} ran on RANDOM weights: videos that it finds alike may differ for people")
     splits = written["across_splits"]
     if splits["groups"]:
         trained = splits["videos"]["test_with_train"]
@@ -155,8 +160,8 @@ def words(written: dict[str, Any], table: Path) -> list[str]:
         lines.append(f"  {example['videos']}: {', '.join(map(printable, example['ids']))}{more}")
     drawn = written["random_pairs"]
     lines.append(
-        f"of {drawn['pairs']} pairs drawn at random {drawn['alike']} are that alike; one in 1,000 has a similarity "
-        f"above {drawn['quantiles']['0.999']:.2f}"
+        f"of {drawn['pairs']} pairs drawn at random, with repetition, {drawn['alike']} are that alike; one in 1,000 "
+        f"has a similarity above {drawn['quantiles']['0.999']:.2f}"
     )
     if doubtful(written):
         lines.append(

@@ -96,7 +96,7 @@ configs:
 {files}---
 
 Features of {count} music videos from frozen networks. Each row is a video. `croissant.json` has the networks and their
-weights.
+weights.{random}
 
 ```python
 from datasets import load_dataset
@@ -132,8 +132,9 @@ def to_hf(folder: Path, selection: Selection) -> None:
     files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
     name = selection.backbones[0]
     segments, dim = selection.shape(name)
+    random = [name for name in selection.backbones if selection.features.random_weights(name)]
     page = HF_PAGE.format(
         files=files, count=len(selection.rows), folder=folder.name, split=next(iter(splits)), backbone=name,
-        segments=segments, dim=dim,
+        segments=segments, dim=dim, random=f" {', '.join(random)} ran on RANDOM weights." if random else "",
     )  # fmt: skip
     (folder / "README.md").write_text(page, encoding="utf-8")

@@ -81,7 +81,7 @@ def test_uniform_takes_any_text():
     ],
 )
 def test_a_video_that_is_a_little_too_short_is_said_with_enough_digits(duration, words):
-    assert too_short(float(duration), 3.0) == f"it lasts {words}, a segment 3 s"
+    assert too_short(float(duration), 3.0, {}) == f"it lasts {words}, a segment 3 s"
 
 
 class Known:
