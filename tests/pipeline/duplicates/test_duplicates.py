@@ -267,7 +267,7 @@ def test_command_line(cache, tmp_path):
     file = tmp_path / "groups.csv"
     done = execute([*command, "--on", "audio", "--write-groups", str(file), "--threads", "1"])
     assert done.returncode == 0, done.stderr
-    assert "3 groups of 7 videos" in done.stderr and "by audio:" in done.stderr
+    assert "3 groups of near-duplicates, 7 videos in all" in done.stderr and "by audio," in done.stderr
     assert len(file.read_text().splitlines()) == 8
     for more, words in (
         (["--write-groups", str(file)], "groups.csv: the file exists"),
@@ -281,6 +281,7 @@ def test_command_line(cache, tmp_path):
 
 def test_a_long_chain_is_pointed_at():
     about = {"on": "both", "threshold": 0.8, "compared": 100, "groups": 1, "videos": 50, "largest": 50}
+    about |= {"random_weights": {"musicnn": False, "r2plus1d": True}}
     rest = {
         "across_splits": {"groups": 0, "videos": {}},
         "random_pairs": {"pairs": 9, "alike": 0, "quantiles": {"0.999": 0.4}},
@@ -288,6 +289,8 @@ def test_a_long_chain_is_pointed_at():
     rest |= {"examples": [{"videos": 2, "ids": ["a\x1b[2J", "b"]}]}
     assert "a\x1b" not in " ".join(report.words({**about, **rest}, Path("d.csv")))
     assert "THE LARGEST GROUP HAS 50 VIDEOS" in report.words({**about, **rest}, Path("d.csv"))[-1]
+    assert "r2plus1d ran on RANDOM weights" in " ".join(report.words({**about, **rest}, Path("d.csv")))
+    assert "no near-duplicates" in report.words({**about, **rest, "groups": 0}, Path("d.csv"))[0]
     assert "LARGEST GROUP" not in " ".join(report.words({**about, **rest, "largest": 20}, Path("d.csv")))
 
 
