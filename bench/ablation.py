@@ -1,6 +1,6 @@
 """The ablation's steps, as a table and a figure in docs/study.md.
 
-    snakemake study --cores 2 --configfile config/study_demo.yaml --config study='{questions: [ablation]}'
+    snakemake study --cores 2 --configfile config/study_demo.yaml config/study_ablation.yaml
     snakemake study --cores 2 --configfile config/clips_ablation.yaml
     python -m bench.ablation results/study results/clips_ablation
 
