@@ -46,7 +46,8 @@ def measure_all(results: Path) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """An analysis a line; the findings below."""
-    lines = ["| analysis | videos, sources | mean rank of the positive, % of the gallery | permuted | p |", "|---|---|---|---|---|"]
+    header = "| analysis | videos, sources | mean rank of the positive, % of the gallery | permuted | p |"
+    lines = [header, "|---|---|---|---|---|"]
     for row in result["tables"]["analyses"]:
         name = f"**{label(row)}** (primary)" if row["primary"] else label(row)
         place = f"{row['rank_percent']:.1f} % [{row['rank_percent_low']:.1f}, {row['rank_percent_high']:.1f}]"

@@ -42,7 +42,8 @@ METHOD = (
     "of the variance (study/sources/simulated.py), with one assignment to folds and 39 permutations."
 )
 LIMITS = [
-    "An association within a source need not be musical: videos of one source that were made or encoded alike go together too.",
+    "An association within a source need not be musical: videos of one source that were made or encoded alike go "
+    "together too.",
     "Sources are as the table of videos names them; sources that belong together unseen would be split by folds.",
     "The interval does not contain how fits differ, so it is somewhat too narrow.",
     "A permutation inside sources needs sources with several videos; what sources with one video show is not in its p.",
