@@ -35,7 +35,10 @@ def video(tmp_path):
 def test_reading_in_place(tmp_path, video, monkeypatch, number):
     shard = write_shard(tmp_path / "0.tar", {"a.mp4": b"v" * 600})
     monkeypatch.setattr(os, "pread", failing(number))
-    before = len(os.listdir("/proc/self/fd"))
+    opened_here, closed = [], []
+    real_open, real_close = os.open, os.close
+    monkeypatch.setattr(os, "open", lambda *arguments: opened_here.append(real_open(*arguments)) or opened_here[-1])
+    monkeypatch.setattr(os, "close", lambda descriptor: closed.append(descriptor) or real_close(descriptor))
     for place in (File(video), Member(shard, "a.mp4")):
         with (
             pytest.raises(MediaError, match=f"cannot be read: {os.strerror(number)}") as raised,
@@ -44,7 +47,7 @@ def test_reading_in_place(tmp_path, video, monkeypatch, number):
         ):
             pass
         assert raised.value.reason == "unreadable"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(opened_here) == 2 and closed == opened_here
 
 
 class Failing:
