@@ -185,7 +185,7 @@ def test_files_are_told_right_from_wrong_by_their_content(tmp_path):
 
 
 def test_a_query_is_measured(tmp_path, monkeypatch):
-    query.plant(tmp_path, 600, 1)
+    query.plant(tmp_path, 600, 1, dict.fromkeys(query.KEYS, query.NARROW))
     monkeypatch.setattr(query, "REPEATS", 1)
     floor = query.floor(str(tmp_path), "2")
     assert floor["bytes"] == 3 * (256 * 6 * 256 * 2 + 4)  # three whole chunks, each with its checksum

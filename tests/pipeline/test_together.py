@@ -164,7 +164,7 @@ def test_a_video_to_be_tried_again_is_decoded_for_those_that_lack_it(
     before = state(fresh, "same")
     monkeypatch.setattr(Broken, "most", 10)
     forgotten = forget(fresh.paths, read_plan(fresh.paths), ["out_of_memory"])
-    assert set(forgotten) == {("fast", 0)}
+    assert set(forgotten.failures) == {("fast", 0)}
     seen = decoded(monkeypatch)
     extract.extract(fresh.config, NAMES, 0)
     assert {requests for _, _, requests in seen} == {1} and {row for row, _, _ in seen} <= {0, 1, 2, 3, 7}
