@@ -95,7 +95,7 @@ EXEMPT = [
     ),
     (
         r"write_report|write_atlas",
-        r"rendered/.*\.mp4",
+        r"rendered/.*\.(mp4|mkv|webm)",
         "a video's content stands behind its features; its file is not looked at again",
     ),
 ]
