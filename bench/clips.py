@@ -56,6 +56,22 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {f['claim']} ({f['sure']})" for f in result["findings"])
 
 
+def lead(result: dict[str, Any]) -> str:
+    """Return the README's sentences on what came out."""
+    primary = next(row for row in result["tables"]["analyses"] if row["primary"])
+    (identity,) = result["tables"]["identity"]
+    low, high = (100 * identity[f"share_of_source_{end}"] for end in ("low", "high"))
+    return (
+        f"The table is from rendered videos. On {primary['videos']} real clips, with whole sources held out, the "
+        f"positive's mean rank is {primary['rank_percent']:.0f} % of the\n"
+        f"gallery (chance 50 %; p = {primary['p']:.2g}, permutations within sources). For the clips that share a "
+        f"source with others, {100 * identity['share_of_source']:.0f} % of a\n"
+        "naive split's gain over chance is due to the source "
+        f"(95 % interval {low:.0f} to {high:.0f} %). More, and the paper's open questions: "
+        "[docs/study.md](docs/study.md)."
+    )
+
+
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "bench.clips", config=False)

@@ -11,10 +11,7 @@ from `--musicnn FILE`.
 
 from __future__ import annotations
 
-import shutil
 import socket
-import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -26,8 +23,7 @@ import av
 
 from bench.damage import damaged
 from bench.hostile import Hostile, hostile
-from bench.measure import save
-from bench.runs import Run, show, write_table
+from bench.runs import Run, finish, working_folder, write_table
 from config.cli import parser
 from config.pipeline import Render
 from data.render import render_video
@@ -245,21 +241,11 @@ def main() -> None:
     p.add_argument("--folder", type=Path, help="keep the files and results here")
     p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
     a = p.parse_args()
-    folder = (a.folder or Path(tempfile.mkdtemp())).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with working_folder(a.folder) as folder:
         weights = a.musicnn or musicnn_weights(folder / "weights")
         result = campaign(folder, a.damaged, a.good, weights, a.shard, a.seed)
-    finally:
-        if a.folder is None:
-            shutil.rmtree(folder)
-    if a.no_result:
-        show(result)
-    else:
-        save("faults", f"python -m bench.faults --damaged {a.damaged} --good {a.good} --seed {a.seed}", result)
-    for problem in result["problems"]:
-        print(f"PROBLEM {problem}", file=sys.stderr)
-    sys.exit(1 if result["problems"] else 0)
+    command = f"python -m bench.faults --damaged {a.damaged} --good {a.good} --seed {a.seed}"
+    finish("faults", command, result, keep=not a.no_result)
 
 
 if __name__ == "__main__":

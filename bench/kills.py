@@ -20,7 +20,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.light import NAME
-from bench.measure import ROOT, save
-from bench.runs import Run, show, size_of, write_table
+from bench.measure import ROOT
+from bench.runs import Run, finish, size_of, working_folder, write_table
 from config.cli import parser
 from config.files import read_json, write_json
 from config.pipeline import Render
@@ -208,17 +207,14 @@ def main() -> None:
     p.add_argument("--seed", type=int, default=3)
     p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
     a = p.parse_args()
-    folder = Path(tempfile.mkdtemp())
     began = time.monotonic()
-    try:
+    with working_folder() as folder:
         campaign = Campaign(folder, a.seed)
         while campaign.kills["workflow"] < a.workflow_kills:
             campaign.by_workflow()
         while (by_hand := campaign.kills.total() - campaign.kills["workflow"]) < a.kills:
             campaign.by_hand(lambda: campaign.kills.total() - campaign.kills["workflow"] >= a.kills)
             print(f"{by_hand} kills by hand, {len(campaign.problems)} problems", file=sys.stderr)
-    finally:
-        shutil.rmtree(folder)
     result = {
         "seed": a.seed,
         "kills": campaign.kills.total(),
@@ -231,8 +227,7 @@ def main() -> None:
         "problems": campaign.problems,
     }
     command = f"python -m bench.kills --kills {a.kills} --workflow-kills {a.workflow_kills} --seed {a.seed}"
-    show(result) if a.no_result else save("kills", command, result)
-    sys.exit(1 if campaign.problems else 0)
+    finish("kills", command, result, keep=not a.no_result)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import shutil
 import ssl
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -31,9 +29,8 @@ import pyarrow.parquet as pq
 
 from bench.fault_server import FaultServer
 from bench.light import NAMES as LIGHT
-from bench.measure import save
 from bench.remote_servers import KEYS, Authority, allowing, authority, bucket, nginx, verify
-from bench.runs import Run, show, write_table
+from bench.runs import Run, finish, working_folder, write_table
 from config.cli import parser
 from config.pipeline import Render
 from config.remote import Remote
@@ -286,21 +283,10 @@ def main() -> None:
     p.add_argument("--folder", type=Path, help="keep the files and results here")
     p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
     a = p.parse_args()
-    folder = (a.folder or Path(tempfile.mkdtemp())).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with working_folder(a.folder) as folder:
         result = campaign(folder, a.faults)
         result["throughput"] = throughput(folder)
-    finally:
-        if a.folder is None:
-            shutil.rmtree(folder)
-    if a.no_result:
-        show(result)
-    else:
-        save("remote", f"python -m bench.remote --faults {a.faults}", result)
-    for problem in result["problems"]:
-        print(f"PROBLEM {problem}", file=sys.stderr)
-    sys.exit(1 if result["problems"] else 0)
+    finish("remote", f"python -m bench.remote --faults {a.faults}", result, keep=not a.no_result)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.light import NAMES as LIGHT
-from bench.measure import ROOT
+from bench.measure import ROOT, save
 from config.files import write_json
 from config.model import Config, load
 from config.paths import Paths
@@ -168,3 +169,25 @@ def write_table(path: Path, videos: Iterable[tuple[str, Path]]) -> Path:
 def show(result: dict[str, Any]) -> None:
     """Print a result."""
     print(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+@contextmanager
+def working_folder(given: Path | None = None) -> Iterator[Path]:
+    """Yield the folder that the user gave, which stays, or a temporary one; absolute, because jobs run elsewhere."""
+    if given is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+    else:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.absolute()
+
+
+def finish(name: str, command: str, result: dict[str, Any], keep: bool) -> NoReturn:
+    """Save the result of a campaign (or print it, without `keep`) and end with status 1 if it has `problems`."""
+    if keep:
+        save(name, command, result)
+    else:
+        show(result)
+    for problem in result["problems"]:
+        print(f"PROBLEM {problem}", file=sys.stderr)
+    sys.exit(1 if result["problems"] else 0)

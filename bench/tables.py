@@ -81,6 +81,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "ablation": ("ablation", ablation.table),
     "ablation-findings": ("ablation", ablation.findings),
     "clips": ("clips", clips.table),
+    "clips-lead": ("clips", clips.lead),
     "paper-code": ("paper_code", paper_code.table),
     "paper-cache": ("paper_code", paper_code.cache_table),
     "paper-table-1": ("paper_code", paper_code.table1),

@@ -60,7 +60,7 @@ try:
         raise UserError(f"videos: {CONFIG.videos} does not exist (relative paths start at the working directory)")
     if CONFIG.videos is not None and not (CONFIG.table.is_dir() or CONFIG.table.suffix.lower() in (*TABLES, SHARD)):
         raise UserError(f"videos: {CONFIG.videos} is neither a folder nor one of {', '.join((*TABLES, SHARD))}")
-    if CONFIG.is_pattern:
+    if CONFIG.is_pattern and workflow.is_main_process:
         shards_of(CONFIG.table)
     folder = Path(CONFIG.results)
     if there := next((p for p in (folder, *folder.parents) if p.exists() and not p.is_dir()), None):

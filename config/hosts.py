@@ -1,5 +1,6 @@
-"""Hosts as addresses and the configuration name them. Reads and writes nothing; imports no pydantic, because decoding
-processes use it. Strict: what two programs read as two hosts would let a table reach a host that is not allowed.
+"""Hosts and buckets as addresses and the configuration name them. Reads and writes nothing; imports no pydantic,
+because decoding processes use it. Strict: what two programs read as two hosts would let a table reach a host that is
+not allowed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,14 @@ import re
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def check_bucket(name: str) -> None:
+    """Raise ValueError for what is not the name of an S3 bucket. What has an `@` may be a key, and is not repeated."""
+    if not _BUCKET.fullmatch(name):
+        shown = "a key" if "@" in name else f"'{name}'"
+        raise ValueError(f"{shown} is no name of a bucket (3 to 63 of a-z, 0-9, '.', '-')")
 
 
 def host_and_port(authority: str) -> tuple[str, int | None]:

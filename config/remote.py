@@ -9,11 +9,10 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from config.hosts import host_and_port
+from config.hosts import check_bucket, host_and_port
 from config.section import PathText, Section
 
 HTTPS_PORT, HTTP_PORT = 443, 80
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ACCESS_KEY = re.compile(r"A[A-Z]{2}A[A-Z0-9]{16}")
 
 
@@ -118,9 +117,7 @@ class Remote(Section):
     @classmethod
     def _names(cls, buckets: dict[str, Bucket]) -> dict[str, Bucket]:
         for name in buckets:
-            if not _BUCKET.fullmatch(name):
-                shown = "a key" if "@" in name else f"'{name}'"
-                raise ValueError(f"{shown} is no name of a bucket (3 to 63 of a-z, 0-9, '.', '-')")
+            check_bucket(name)
         return buckets
 
     @property

@@ -35,7 +35,7 @@ def changes(old: pa.Table, new: pa.Table) -> dict[str, list[str]]:
     """
     new = new.slice(0, old.num_rows)
     was, now = old["audio_path"], new["audio_path"]
-    other = {
+    differs = {
         "audio_path": pc.not_equal(pc.fill_null(was, ""), pc.fill_null(now, "")),
         # One that comes or goes with its track is the track's change.
         "audio_offset": pc.and_(
@@ -44,19 +44,19 @@ def changes(old: pa.Table, new: pa.Table) -> dict[str, list[str]]:
         ),
         "sha256": pc.fill_null(pc.not_equal(old["sha256"], new["sha256"]), False),
     }
-    found = {column: new["video_id"].filter(mask).to_pylist() for column, mask in other.items()}
-    return {column: ids for column, ids in found.items() if ids}
+    changed = {column: new["video_id"].filter(mask).to_pylist() for column, mask in differs.items()}
+    return {column: ids for column, ids in changed.items() if ids}
 
 
 def note_changed(paths: Paths, old: pa.Table, new: pa.Table) -> None:
     """Warn of the changes between two manifests, and add them to those that are noted."""
-    found = changes(old, new)
-    if not found:
+    changed = changes(old, new)
+    if not changed:
         return
     noted = read_changed(paths)
-    union = {column: list(dict.fromkeys([*noted.get(column, []), *ids])) for column, ids in found.items()}
+    union = {column: list(dict.fromkeys([*noted.get(column, []), *ids])) for column, ids in changed.items()}
     write_json(paths.changed_videos, noted | union)
-    for column, ids in found.items():
+    for column, ids in changed.items():
         shown = ", ".join(f"'{video_id}'" for video_id in ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
         log.warning(
             "%d known videos (%s) have %s their features stay as they were. `python -m pipeline.retry --config %s "

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from config.cli import UserError
-from data.table import place
+from data.columns import place
 
 LONGEST = 250
 """Bytes of the longest id: file systems allow 255 in a name, and a suffix follows."""

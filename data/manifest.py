@@ -34,10 +34,10 @@ from config.paths import Paths
 from config.pipeline import Splits
 from data.addresses import warn_of_refused
 from data.changed import note_changed
+from data.columns import FILES
 from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
 from data.splits import NAMES, earlier_splits, splits_of
-from data.table import FILES
 from data.videos import note_table, read_videos
 
 log = logging.getLogger("manifest")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.hosts import host_and_port
+from config.hosts import check_bucket, host_and_port
 
 INSIDE = ".tar::"
 """The end of a shard's name and what separates it from the member's; the first one counts."""
@@ -24,7 +24,6 @@ SCHEMES = ("https", "http", "s3")
 ADDRESSES = tuple(f"{scheme}://" for scheme in SCHEMES)
 """How the text of an address begins, as the manifest has it."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ESCAPES = re.compile(r"([^%]|%[0-9A-Fa-f]{2})*")
 
 
@@ -152,8 +151,7 @@ def _remote(scheme: str, rest: str) -> Remote:
         bucket, _, key = rest.partition("/")
         if "@" in bucket:
             raise ValueError("the address has a user name or a key before the bucket")
-        if not _BUCKET.fullmatch(bucket):
-            raise ValueError(f"'{bucket}' is not the name of a bucket")
+        check_bucket(bucket)
         if not key:
             raise ValueError("the address names no object in the bucket")
         return Remote(scheme, bucket, None, key)

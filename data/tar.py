@@ -83,10 +83,10 @@ def walk(descriptor: int, size: int) -> Index:
     position = 0
     try:
         while position < size:
-            found = _member(descriptor, position, size)
-            if found is None:
+            member = _member(descriptor, position, size)
+            if member is None:
                 return Index(entries, _after_end(descriptor, position))
-            entry, position = found
+            entry, position = member
             entries.append(entry)
     except ReadError:
         raise
@@ -106,11 +106,13 @@ def read_at(descriptor: int, count: int, position: int) -> bytes:
 def _after_end(descriptor: int, end: int) -> str:
     """Return what is wrong after the end mark at `end`: "" unless the first block that is not zero is a header."""
     rest = read_at(descriptor, AFTER_END, end)
-    at = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK * BLOCK
-    block = rest[at : at + BLOCK]
+    start = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK * BLOCK
+    block = rest[start : start + BLOCK]
     if len(block) < BLOCK or not _is_whole(block):
         return ""
-    return f"the shard goes on after its end mark, at byte {end + at:,}, as if shards were joined; join with `tar -A`"
+    return (
+        f"the shard goes on after its end mark, at byte {end + start:,}, as if shards were joined; join with `tar -A`"
+    )
 
 
 @dataclass
@@ -221,15 +223,15 @@ def _decimal(raw: bytes, position: int) -> int:
 
 def _records(data: bytes, position: int) -> Iterator[tuple[str, bytes]]:
     """Yield (key, value) of an extended pax header, `LENGTH KEY=VALUE\\n` each."""
-    at = 0
-    while at < len(data) and data[at]:
-        length, blank, _ = data[at : at + 20].partition(b" ")
-        end = at + int(length) if blank and length.isdigit() else 0
-        key, equals, value = data[at + len(length) + 1 : end - 1].partition(b"=")
-        if not at < end <= len(data) or not equals or data[end - 1 : end] != b"\n":
+    begin = 0
+    while begin < len(data) and data[begin]:
+        length, blank, _ = data[begin : begin + 20].partition(b" ")
+        end = begin + int(length) if blank and length.isdigit() else 0
+        key, equals, value = data[begin + len(length) + 1 : end - 1].partition(b"=")
+        if not begin < end <= len(data) or not equals or data[end - 1 : end] != b"\n":
             raise ShardError(f"the extended header at byte {position:,} is damaged")
         yield _text(key), value
-        at = end
+        begin = end
 
 
 def _text(raw: bytes) -> str:
@@ -267,8 +269,8 @@ def located(shard: str, name: str, folder: Path | None = None) -> Entry:
                 del _RECENT[next(iter(_RECENT))]
             _RECENT[key] = index
         entry = _only(_RECENT[key], name)
-        found = _member(descriptor, entry.header, status.st_size)
-        if found is None or found[0] != entry:
+        member = _member(descriptor, entry.header, status.st_size)
+        if member is None or member[0] != entry:
             raise ShardError("the member is not where its shard's index says: the shard changed, but not its time")
     finally:
         os.close(descriptor)

@@ -25,7 +25,7 @@ from data.webdataset import read_shards, shards_of, unreadable
 
 def read_videos(source: Path, results: Path | None = None, indexes: Path | None = None) -> pa.Table:
     """Return the user's videos as a table with the columns `video_id, path` (absolute) and those of
-    `data.table.COLUMNS` that were given.
+    `data.columns.COLUMNS` that were given.
 
     `results`: the results folder of this pass, which is never input (others are recognised by their files). `indexes`:
     the folder in which the indexes of tar shards are kept (data/tar.py). UserError naming the row for a duplicate id, a

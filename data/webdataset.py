@@ -35,8 +35,8 @@ import pyarrow as pa
 from config.cli import UserError
 from config.pipeline import SHARD
 from data import ids
+from data.columns import LONGEST, TEXT
 from data.folder import MEDIA, SAFE
-from data.table import LONGEST, TEXT
 from data.tar import Entry, ShardError, index_of, read_at
 
 log = logging.getLogger("manifest")
@@ -169,10 +169,10 @@ def _read(shard: str, base: str, indexes: Path | None) -> _Shard:
 
 def _videos_of(shard: str, base: str, indexes: Path | None) -> _Shard:
     """Return the videos of a shard. Raises ShardError if it cannot be opened or read."""
-    found = _Shard()
+    listing = _Shard()
     index = index_of(shard, indexes)
     if index.problem:
-        found.left_out.append(("shards that are damaged, cut off or joined", f"{shard}: {index.problem}"))
+        listing.left_out.append(("shards that are damaged, cut off or joined", f"{shard}: {index.problem}"))
     videos: dict[str, list[Entry]] = {}
     sidecars: dict[str, Entry] = {}
     for entry in index.entries:
@@ -180,33 +180,33 @@ def _videos_of(shard: str, base: str, indexes: Path | None) -> _Shard:
         suffix = os.path.splitext(entry.name)[1].lower()
         if any(part.startswith(".") and part != ".." for part in entry.name.split("/")):
             if suffix in MEDIA:
-                found.left_out.append(("hidden members", f"{shard}::{entry.name}"))
+                listing.left_out.append(("hidden members", f"{shard}::{entry.name}"))
         elif match is not None and suffix in MEDIA:
             try:
                 f"{shard}{entry.name}".encode()
             except UnicodeEncodeError:
-                found.left_out.append(("members whose name is not UTF-8", f"{shard}::{entry.name}"))
+                listing.left_out.append(("members whose name is not UTF-8", f"{shard}::{entry.name}"))
                 continue
             known = videos.setdefault(match[1], [])
             if any(entry.name == other.name for other in known):
-                found.left_out.append(("members with the name of another", f"{shard}::{entry.name}"))
+                listing.left_out.append(("members with the name of another", f"{shard}::{entry.name}"))
             else:
                 known.append(entry)
         elif match is not None and match[2].lower() == "json":
             sidecars[match[1]] = entry
     prefix = os.path.relpath(shard, base).removesuffix(SHARD)
-    about = _abouts(shard, {key: sidecars[key] for key in videos if key in sidecars}, found)
+    about = _abouts(shard, {key: sidecars[key] for key in videos if key in sidecars}, listing)
     for key, entries in videos.items():
         for entry in entries:
             row = {**about.get(key, {}), "path": f"{shard}::{entry.name}"}
             row["own"] = _own_id(prefix, key if len(entries) == 1 else entry.name)
             if len(entries) > 1:
                 row.pop("video_id", None)
-            found.rows.append(row)
-    return found
+            listing.rows.append(row)
+    return listing
 
 
-def _abouts(shard: str, sidecars: dict[str, Entry], found: _Shard) -> dict[str, dict[str, Any]]:
+def _abouts(shard: str, sidecars: dict[str, Entry], listing: _Shard) -> dict[str, dict[str, Any]]:
     """Return by key what the `.json` of a shard say. Raises ShardError."""
     if not sidecars:
         return {}
@@ -215,12 +215,12 @@ def _abouts(shard: str, sidecars: dict[str, Entry], found: _Shard) -> dict[str, 
     except OSError as error:
         raise ShardError(f"the shard cannot be opened: {error.strerror}") from None
     try:
-        return {key: _about(descriptor, shard, entry, found) for key, entry in sidecars.items()}
+        return {key: _about(descriptor, shard, entry, listing) for key, entry in sidecars.items()}
     finally:
         os.close(descriptor)
 
 
-def _about(descriptor: int, shard: str, entry: Entry, found: _Shard) -> dict[str, Any]:
+def _about(descriptor: int, shard: str, entry: Entry, listing: _Shard) -> dict[str, Any]:
     """Return what a video's `.json` in an open shard says, of the columns of a table."""
     where = f"{shard}::{entry.name}"
     content: Any = None
@@ -230,14 +230,14 @@ def _about(descriptor: int, shard: str, entry: Entry, found: _Shard) -> dict[str
         except (ValueError, RecursionError):
             pass
     if not isinstance(content, dict):
-        found.left_out.append((".json that is damaged, too large or no object", where))
+        listing.left_out.append((".json that is damaged, too large or no object", where))
         return {}
     about: dict[str, Any] = {}
     for name in ("video_id", *TEXT):
         if content.get(name) not in (None, ""):
             text = _text(content[name])
             if text is None:
-                found.left_out.append((f"values of `{name}` in .json that are not text", where))
+                listing.left_out.append((f"values of `{name}` in .json that are not text", where))
             else:
                 about[name] = text
     tags = content.get("tags")
@@ -245,7 +245,7 @@ def _about(descriptor: int, shard: str, entry: Entry, found: _Shard) -> dict[str
     if tags:
         texts = [_text(tag) for tag in tags] if isinstance(tags, list) else [None]
         if None in texts:
-            found.left_out.append(("values of `tags` in .json that are not a list of text", where))
+            listing.left_out.append(("values of `tags` in .json that are not a list of text", where))
         else:
             about["tags"] = [tag.strip() for tag in texts if tag and tag.strip()] or None
     return about

@@ -34,10 +34,10 @@ from config.cli import UserError, parser, run
 from config.files import write_json
 from config.heads import Sides
 from config.model import Config, read
+from data.columns import FILES
 from data.groups import group_numbers
 from data.labels import read_labels
 from data.manifest import beside_path, read_manifest
-from data.table import FILES
 from eval.diagnose.signs import effective_rank
 from eval.maps import maps
 from eval.ranks import UNIT, ranks

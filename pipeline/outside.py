@@ -25,8 +25,8 @@ from safetensors.numpy import load_file
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.model import Config, load
+from data.columns import FILES
 from data.manifest import ACTIVE, SCHEMA, write_manifest
-from data.table import FILES
 from pipeline.backbones import chosen
 from pipeline.plan import make_plan, save_plan
 from pipeline.records import Failure, Plan, read_plan, read_record

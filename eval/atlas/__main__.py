@@ -34,8 +34,8 @@ import torch
 from config.cli import UserError, parser, run
 from config.files import replacing
 from config.model import Config, read
+from data.columns import FILES
 from data.manifest import read_manifest
-from data.table import FILES
 from eval.atlas.axes import METHODS, SAMPLE, has_umap, place
 from eval.atlas.media import columns as media_columns
 from eval.atlas.near import Neighbours, Vectors

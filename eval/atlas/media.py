@@ -28,7 +28,7 @@ MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -> dict[str, pa.Array]:
     """Return the media columns of the videos of `table` (the manifest's `row`, `video_id`, `path`, and
-    FILES of data/table.py).
+    FILES of data/columns.py).
 
     `starts`: float [videos], the second at which each clip begins, NaN for none. `image` and `audio` are MEDIA and
     `video` the clip's address on the site; a collection of more than `eval.atlas.media_videos` has `video` alone, and

@@ -67,14 +67,14 @@ class Vectors:
         """Return the neighbours of all videos, on as many cores as torch has threads."""
         self._file.close()
         if self.videos <= EXACT:
-            found = self._within(np.arange(self.videos), self._read(self._path, 0, self.videos))
-            return Neighbours(*found, 1.0)
-        found = self._by_graph(seed)
+            neighbours = self._within(np.arange(self.videos), self._read(self._path, 0, self.videos))
+            return Neighbours(*neighbours, 1.0)
+        neighbours = self._by_graph(seed)
         rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 3]))
         checked = np.sort(rng.choice(self.videos, CHECKED, replace=False))
         exact = self._exactly(checked)
-        shared = [len(np.intersect1d(a, b)) for a, b in zip(exact, found[0][checked], strict=True)]
-        return Neighbours(*found, float(np.mean(shared)) / NEAREST)
+        shared = [len(np.intersect1d(a, b)) for a, b in zip(exact, neighbours[0][checked], strict=True)]
+        return Neighbours(*neighbours, float(np.mean(shared)) / NEAREST)
 
     def _read(self, path: Path, start: int, stop: int) -> torch.Tensor:
         """Return consecutive vectors of a file, float32 [stop - start, dim]."""
@@ -115,18 +115,18 @@ class Vectors:
         for start in progress(starts, len(starts), "neighbours", "blocks"):
             stop = min(start + QUERIES, self.videos)
             vectors = self._read(self._path, start, stop)
-            _, found = graph.search(axes(vectors.numpy()), CANDIDATES + 1)
-            compared = self._picked(np.maximum(found, 0).ravel()).view(len(vectors), -1, self.dim)
+            _, candidates = graph.search(axes(vectors.numpy()), CANDIDATES + 1)
+            compared = self._picked(np.maximum(candidates, 0).ravel()).view(len(vectors), -1, self.dim)
             products = torch.bmm(compared, vectors[:, :, None])[:, :, 0]
-            products[torch.from_numpy((found == np.arange(start, stop)[:, None]) | (found < 0))] = -torch.inf
+            products[torch.from_numpy((candidates == np.arange(start, stop)[:, None]) | (candidates < 0))] = -torch.inf
             values, numbers = products.topk(NEAREST)
-            similar[start:stop], near[start:stop] = values, np.take_along_axis(found, numbers.numpy(), axis=1)
+            similar[start:stop], near[start:stop] = values, np.take_along_axis(candidates, numbers.numpy(), axis=1)
         return near, similar
 
     def _exactly(self, queries: np.ndarray) -> np.ndarray:
         """Return the nearest of some videos among all, int64 [queries, NEAREST], in any order."""
         vectors = self._picked(queries)
-        best, found = (
+        best, nearest = (
             torch.full((len(queries), NEAREST), -torch.inf),
             torch.zeros((len(queries), NEAREST), dtype=torch.long),
         )
@@ -137,9 +137,9 @@ class Vectors:
             products[np.flatnonzero(inside), queries[inside] - start] = -torch.inf
             products, numbers = torch.cat([best, products], dim=1).topk(NEAREST)
             earlier = numbers < NEAREST
-            found = torch.where(earlier, found.gather(1, numbers.clamp(max=NEAREST - 1)), numbers - NEAREST + start)
+            nearest = torch.where(earlier, nearest.gather(1, numbers.clamp(max=NEAREST - 1)), numbers - NEAREST + start)
             best = products
-        return found.numpy()
+        return nearest.numpy()
 
 
 def _top(queries: torch.Tensor, candidates: torch.Tensor, own: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,10 +29,10 @@ from torch import nn
 from config.cli import UserError
 from config.heads import Modality
 from config.model import Config, read
+from data.columns import FILES
 from data.manifest import beside_path, read_manifest
 from data.places import File as LocalFile
 from data.places import joined, parse, shown
-from data.table import FILES
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
 from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings

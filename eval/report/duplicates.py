@@ -83,11 +83,11 @@ def duplicates(config: Config, view: Features, embeddings: dict[str, list[str]])
         return Duplicates()
     if difference := differs(config, record):
         return Duplicates(doubt=difference)
-    found = hashlib.sha256(paths.duplicates_table.read_bytes()).hexdigest()
+    digest = hashlib.sha256(paths.duplicates_table.read_bytes()).hexdigest()
     measured = {}
     for name, digests in embeddings.items():
         written: Json | None = read_json(paths.eval(name) / "duplicates.json")
-        if written is not None and written["duplicates"] == found and written.get("embeddings", digests) == digests:
+        if written is not None and written["duplicates"] == digest and written.get("embeddings", digests) == digests:
             measured[name] = written
     return Duplicates(record, None, _groups(paths.duplicates_table, view), measured)
 

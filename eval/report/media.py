@@ -16,8 +16,8 @@ from typing import Any
 
 from config.cli import Progress
 from config.model import Config
+from data.columns import FILES
 from data.places import parse
-from data.table import FILES
 from eval.report.clip import FPS, HEIGHT, WIDTH
 from pipeline.readers import MediaError
 from pipeline.workers import Pool, Task

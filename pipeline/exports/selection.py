@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from config.cli import progress
+from data.columns import FILES
 from data.splits import NAMES
-from data.table import FILES
 from pipeline.features import Features
 
 BLOCK = 1000

@@ -109,12 +109,12 @@ class _Fetch:
             tries += 1
             try:
                 self._try()
-                found = self.digest.hexdigest()
-                if self.sha256 in (None, found):
+                digest = self.digest.hexdigest()
+                if self.sha256 in (None, digest):
                     return
                 mismatches += 1
                 if mismatches > 1:
-                    raise not_fetched("unreadable", f"its sha256 is {found}, the table's column has {self.sha256}")
+                    raise not_fetched("unreadable", f"its sha256 is {digest}, the table's column has {self.sha256}")
                 self._begin()  # the one that was cut and gone on with, or an old copy on the way
                 continue
             except Temporary as error:

@@ -180,10 +180,10 @@ def _content(response: http.client.HTTPResponse, place: str) -> Answer:
     etag = etag.strip() if etag and not etag.strip().startswith("W/") else None
     if response.status == 200:
         return Answer(200, int(length), 0, int(length) - 1, etag, response)
-    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", (headers.get("Content-Range") or "").strip())
-    if found is None:
+    span = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", (headers.get("Content-Range") or "").strip())
+    if span is None:
         raise Temporary(f"{place} sends a part of the file without saying which")
-    first, last, total = map(int, found.groups())
+    first, last, total = map(int, span.groups())
     if last - first + 1 != int(length) or last >= total:
         raise Temporary(f"{place} sends a part of the file with contradictory lengths")
     return Answer(206, total, first, last, etag, response)
@@ -195,8 +195,8 @@ def _code(response: http.client.HTTPResponse, deadline: Deadline) -> str:
         text = response.read1(_BODY).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, Late):
         return ""
-    found = re.search(r"<Code>(\w{1,60})</Code>", text)
-    return found[1] if found else ""
+    code = re.search(r"<Code>(\w{1,60})</Code>", text)
+    return code[1] if code else ""
 
 
 def _retry_after(text: str | None) -> float | None:

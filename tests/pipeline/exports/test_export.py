@@ -20,7 +20,7 @@ from bench import fill
 from bench.fill import Planted
 from config.cli import UserError
 from config.model import load
-from data.table import FILES
+from data.columns import FILES
 from pipeline.export import FORMATS, export
 from pipeline.exports import folders, selection
 from pipeline.exports.croissant import LICENCES, UNKNOWN, licence
