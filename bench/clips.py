@@ -50,9 +50,9 @@ def table(result: dict[str, Any]) -> str:
     lines = [header, "|---|---|---|---|---|"]
     for row in result["tables"]["analyses"]:
         name = f"**{label(row)}** (primary)" if row["primary"] else label(row)
-        place = f"{row['rank_percent']:.1f} % [{row['rank_percent_low']:.1f}, {row['rank_percent_high']:.1f}]"
+        rank = f"{row['rank_percent']:.1f} % [{row['rank_percent_low']:.1f}, {row['rank_percent_high']:.1f}]"
         permuted = f"{row['permuted']}: {row['permuted_percent']:.1f} %"
-        lines.append(f"| {name} | {row['videos']}, {row['sources']} | {place} | {permuted} | {row['p']:.2g} |")
+        lines.append(f"| {name} | {row['videos']}, {row['sources']} | {rank} | {permuted} | {row['p']:.2g} |")
     return "\n".join(lines) + "\n\n" + "\n".join(f"- {f['claim']} ({f['sure']})" for f in result["findings"])
 
 

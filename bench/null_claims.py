@@ -229,7 +229,7 @@ def ablation_steps(artists: Artists) -> bool:
 
 
 def sources(artists: Artists) -> bool:
-    """The primary test of study/sources: audio and video know the artist and share nothing inside one.
+    """The primary test of study/sources: audio and video know the artist and share nothing within one.
 
     With every fifth of an artist's videos, at least two where there are two, few permutations and one assignment to
     folds, for time.
@@ -238,8 +238,8 @@ def sources(artists: Artists) -> bool:
     taken = np.flatnonzero((place < 2) | (place % 5 == 0))
     groups = artists.groups[taken]
     pair = linear.Pair(artists.draw(DIM)[taken], artists.draw(DIM)[taken], sources_settings())
-    pairings = linear.inside(groups, PERMUTATIONS, artists.rng)
-    return linear.p_value(pair.shares(groups, pairings, [0]).mean(axis=1)) <= LEVEL
+    pairings = linear.within_sources(groups, PERMUTATIONS, artists.rng)
+    return linear.p_value(pair.ranks(groups, pairings, [0]).mean(axis=1)) <= LEVEL
 
 
 CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
@@ -260,7 +260,7 @@ CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
     "relations: descriptor readable": (readable, ONE_SIDED),
     "ablation: the last arm and the first": (whole_ablation, LEVEL),
     f"ablation: any of {STEPS} steps": (ablation_steps, LEVEL),
-    "sources: permutation inside sources": (sources, LEVEL),
+    "sources: permutation within sources": (sources, LEVEL),
 }
 """{what: (the claim, how often it may be made)}."""
 

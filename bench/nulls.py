@@ -65,7 +65,7 @@ def descriptors(artists: Artists, whole: bool = True) -> tuple[np.ndarray, bool]
     return tests.p.diagonal(), bool((tests.q <= LEVEL).any())
 
 
-def inside_genres(artists: Artists) -> tuple[np.ndarray, bool]:
+def within_genres(artists: Artists) -> tuple[np.ndarray, bool]:
     """Test the same where a genre, which most of an artist's videos have, moves everything and is held constant."""
     artist_genre = artists.rng.integers(4, size=artists.groups.max() + 1)[artists.groups]
     genre = np.where(
@@ -142,7 +142,7 @@ def of_relations(sizes: str, alike: float, runs: int) -> list[dict[str, Any]]:
     rows = []
     for what, test in (
         ("descriptors", descriptors),
-        ("descriptors, inside genres", inside_genres),
+        ("descriptors, within genres", within_genres),
         ("descriptors, many things held constant", many_given),
     ):
         results = [test(Artists(sizes, alike, seed)) for seed in range(runs)]

@@ -36,9 +36,9 @@ class Sources(Section):
     dimensions: int = Field(8, ge=1)
     """Canonical variates that are compared."""
     shrinkages: list[Annotated[float, Field(gt=0, le=1)]] = Field([0.1, 0.3, 0.6, 0.9], min_length=1)
-    """Shrinkages of the covariances; each fit chooses one by folds of whole sources inside its training sources."""
+    """Shrinkages of the covariances; each fit chooses one by folds of whole sources within its training sources."""
     inner_folds: int = Field(3, ge=2)
-    """Folds inside the training sources for that choice."""
+    """Folds within the training sources for that choice."""
     permutations: int = Field(999, ge=FEWEST_PERMUTATIONS)
     """Random permutations for the primary analysis."""
     secondary_permutations: int = Field(199, ge=FEWEST_PERMUTATIONS)
@@ -50,7 +50,7 @@ class Sources(Section):
     recipe: Experiment = Field(default_factory=_small_recommended)
     """Projection heads of a secondary analysis; with each of `study.seeds` they are trained for every fold."""
     power: Correlations = [0.3, 0.5, 0.7]
-    """Correlations of simulated videos, paired inside their sources, at which the power of the primary test is
+    """Correlations of simulated videos, paired within their sources, at which the power of the primary test is
     estimated."""
     power_runs: int = Field(50, ge=2)
     """Simulated collections for each correlation, and for none."""

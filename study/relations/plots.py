@@ -25,12 +25,12 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
 
 
 def matrix(rows: list[Row], folder: Path) -> Plot:
-    """Draw the associations of every audio with every video descriptor, of all videos and inside genres."""
+    """Draw the associations of every audio with every video descriptor, of all videos and within genres."""
     audio, video = (list(dict.fromkeys(row[key] for row in rows)) for key in ("sound", "picture"))
     with styled():
         drawn = figure(1.7 + 0.27 * len(audio), 7.6)
         axes = drawn.subplots(1, 2, sharey=True)
-        for axis, prefix, title in zip(axes, ("", "genre_"), ("all videos", "inside genres"), strict=True):
+        for axis, prefix, title in zip(axes, ("", "genre_"), ("all videos", "within genres"), strict=True):
             values = np.array([row[f"{prefix}strength"] for row in rows]).reshape(len(audio), len(video))
             image = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
             for k, row in enumerate(rows):
@@ -49,9 +49,9 @@ def matrix(rows: list[Row], folder: Path) -> Plot:
             shrink=0.8,
             label="rank correlation (numbers: significant;\nof a direction, as hue, without sign)",
         )
-        overall, inside = (sum(row[f"{prefix}significant"] for row in rows) for prefix in ("", "genre_"))
+        overall, within = (sum(row[f"{prefix}significant"] for row in rows) for prefix in ("", "genre_"))
         alt = f"Rank correlations of {len(audio)} audio descriptors with {len(video)} video descriptors: "
-        alt += f"{overall} of {len(rows)} pairs significant, {inside} inside genres. Directions have no sign."
+        alt += f"{overall} of {len(rows)} pairs significant, {within} within genres. Directions have no sign."
         return save(drawn, folder, "study-relations-descriptors", alt)
 
 

@@ -4,7 +4,7 @@ The covariance between two centred spaces is a sum of the contributions of the a
 common, a contribution is as likely as its opposite, however many videos the artist has and however alike they are. So
 each draw gives every artist a random sign, as in study/relations/associations.py. Re-pairing single videos instead
 would count what an artist's videos have in common in each modality as a relation, and CKA would always find one.
-Covariances inside a space do not change. A sample of videos is used that fits into memory.
+Covariances within a space do not change. A sample of videos is used that fits into memory.
 """
 
 from __future__ import annotations
@@ -69,17 +69,17 @@ class Sample:
     def alike(self, name: str) -> float:
         """Return the intraclass correlation of a space: how alike an artist's segments are, 0 to 1.
 
-        From the mean squares between and inside artists (one-way analysis of variance), summed over the features.
+        From the mean squares between and within artists (one-way analysis of variance), summed over the features.
         """
         x, sizes = self.spaces[name].astype(np.float64), self.sizes
         sums = np.zeros((len(sizes), x.shape[1]))
         np.add.at(sums, self.groups, x)
         total, between = (x**2).sum(), (sums**2 / sizes[:, None]).sum()
-        inside = (total - between) / max(1, len(x) - len(sizes))
+        within = (total - between) / max(1, len(x) - len(sizes))
         between = (between - (x.sum(axis=0) ** 2).sum() / len(x)) / max(1, len(sizes) - 1)
         usual = (len(x) - (sizes**2).sum() / len(x)) / max(1, len(sizes) - 1)
-        whole = between + (usual - 1) * inside
-        return float(np.clip((between - inside) / whole, 0, 1)) if whole > 0 else 0.0
+        whole = between + (usual - 1) * within
+        return float(np.clip((between - within) / whole, 0, 1)) if whole > 0 else 0.0
 
     def expected(self, alike: tuple[float, float], signs: Signs = None) -> float:
         """Return what the squared norm of a cross-covariance is expected to be where two spaces share nothing, up to a

@@ -36,18 +36,18 @@ def pairs(described: Described, genres: list[str | None], groups: np.ndarray, al
 def shuffled(
     described: Described, genres: list[str | None], groups: np.ndarray, alpha: float, seeds: int, first: int
 ) -> list[Row]:
-    """Count the discoveries after video descriptors are shuffled between artists, overall and inside each genre.
+    """Count the discoveries after video descriptors are shuffled between artists, overall and within each genre.
 
     Artists are moved as a whole, so the videos of an artist stay alike in both modalities. If there is no association,
-    every discovery is false, so the share of seeds with any discovery has the nominal rate. Shuffling inside genres
+    every discovery is false, so the share of seeds with any discovery has the nominal rate. Shuffling within genres
     keeps what the genre explains, so there only the tests with the genre held constant have nothing to find.
     """
     _, codes = np.unique([str(genre) for genre in genres], return_inverse=True)
     known = dummies(genres)
     by_shuffle: dict[tuple[str, bool], list[Associations]] = {}
     for seed in range(first, first + seeds):
-        for shuffle in ("all videos", "inside genres"):
-            order = _order(groups, codes if shuffle == "inside genres" else np.zeros_like(codes), seed)
+        for shuffle in ("all videos", "within genres"):
+            order = _order(groups, codes if shuffle == "within genres" else np.zeros_like(codes), seed)
             kept = np.flatnonzero(order >= 0)
             if len(np.unique(groups[kept])) < 2:
                 continue  # no other artist to shuffle with
@@ -72,7 +72,7 @@ def shuffled(
 
 
 def _order(groups: np.ndarray, codes: np.ndarray, seed: int) -> np.ndarray:
-    """Shuffle artists as a whole inside each genre: int64 [videos], whose frames each video gets, -1 for none."""
+    """Shuffle artists as a whole within each genre: int64 [videos], whose frames each video gets, -1 for none."""
     rng, donors = np.random.default_rng(seed), np.full(len(codes), -1)
     for code in np.unique(codes):
         members = np.flatnonzero(codes == code)

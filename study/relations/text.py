@@ -40,7 +40,7 @@ METHOD = (
 LIMITS = [
     "Tests assume that artists are independent; covers, shared band members and labels are not considered.",
     "Descriptors are estimates: from three seconds the tempo is often doubled or halved, and the key is uncertain.",
-    "Genre is one word a video; what differs inside a genre by subgenre or period is still confounded.",
+    "Genre is one word a video; what differs within a genre by subgenre or period is still confounded.",
     "Correlations do not show causes, and rank correlations only see monotonic relations.",
     "CKA and canonical correlations count segments, several of each video; their baselines keep that and the splits.",
 ]
@@ -59,7 +59,7 @@ def _pairs(rows: list[Row], alpha: float) -> Finding:
     significant = [row for row in rows if row["significant"]]
     within = [row for row in significant if row["genre_significant"]]
     best = sorted(within, key=lambda row: -abs(row["genre_strength"]))[:3]
-    claim = f"{len(significant)} of {len(rows)} pairs of descriptors go together, {len(within)} also inside genres"
+    claim = f"{len(significant)} of {len(rows)} pairs of descriptors go together, {len(within)} also within genres"
     if best:
         claim += "; the strongest there: " + ", ".join(
             f"{_pair(row)} ({row['genre_strength']:.2f}, a direction)"

@@ -44,7 +44,7 @@ def pairs_of(config: Config) -> list[tuple[str, str]]:
 
 
 def fewest_sources(settings: Sources) -> int:
-    """Return how many sources are needed for the folds and the folds inside them: two in each of the smallest parts, so
+    """Return how many sources are needed for the folds and the folds within them: two in each of the smallest parts, so
     that every gallery has a negative."""
     return 2 * settings.folds * settings.inner_folds
 

@@ -62,7 +62,7 @@ class Pair:
         self.features, self.settings = (np.asarray(audio, np.float64), np.asarray(video, np.float64)), settings
         self._bases: dict[tuple[int, bytes], Basis] = {}
 
-    def shares(self, units: np.ndarray, pairings: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    def ranks(self, units: np.ndarray, pairings: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
         """Return where the positive stands among the held-out videos: float64 [pairings, videos].
 
         0 is first, 1 last, chance is CHANCE: the mean of both directions, and of a random assignment of `units` (int64
@@ -80,7 +80,7 @@ class Pair:
     def _held_out(
         self, units: np.ndarray, train: np.ndarray, test: np.ndarray, pairings: np.ndarray, seed: int
     ) -> np.ndarray:
-        """Return the shares of the test videos, [pairings, test], by fits whose shrinkage was chosen in training."""
+        """Return the ranks of the test videos, [pairings, test], by fits whose shrinkage was chosen in training."""
         inner = folds(np.unique(units[train], return_inverse=True)[1], self.settings.inner_folds, seed)
         losses = np.zeros((len(self.settings.shrinkages), len(pairings)))
         for number in np.unique(inner):
@@ -88,15 +88,15 @@ class Pair:
             for i, shrinkage in enumerate(self.settings.shrinkages):
                 losses[i] += self._ranked(fitted, held, pairings, shrinkage).sum(axis=1)
         best = losses.argmin(axis=0)
-        shares = np.empty((len(pairings), len(test)))
+        ranks = np.empty((len(pairings), len(test)))
         for i in np.unique(best):
-            shares[best == i] = self._ranked(train, test, pairings[best == i], self.settings.shrinkages[i])
-        return shares
+            ranks[best == i] = self._ranked(train, test, pairings[best == i], self.settings.shrinkages[i])
+        return ranks
 
     def _ranked(self, train: np.ndarray, test: np.ndarray, pairings: np.ndarray, shrinkage: float) -> np.ndarray:
         """Fit on the audio items `train` and their video items, and rank the `test` ones: float64 [pairings, test]."""
         audio = self._basis(0, train).white(shrinkage)
-        shares = np.empty((len(pairings), len(test)))
+        ranks = np.empty((len(pairings), len(test)))
         sets = np.sort(pairings[:, train], axis=1)
         _, kind = np.unique(sets, axis=0, return_inverse=True)
         for one in np.unique(kind):
@@ -108,8 +108,8 @@ class Pair:
             weights = correlations[:, None, kept]
             a = audio[test] @ (left[:, :, kept] * weights)
             v = video[pairings[chosen][:, test]] @ (right[:, kept].transpose(0, 2, 1) * weights)
-            shares[chosen] = stand(_unit(a) @ _unit(v).transpose(0, 2, 1))
-        return shares
+            ranks[chosen] = normalised_ranks(_unit(a) @ _unit(v).transpose(0, 2, 1))
+        return ranks
 
     def _basis(self, modality: int, train: np.ndarray) -> Basis:
         key = modality, train.tobytes()
@@ -120,33 +120,33 @@ class Pair:
         return self._bases[key]
 
 
-def stand(similar: np.ndarray) -> np.ndarray:
-    """Return where the positives, on the diagonal, stand among all: 0 first, 1 last, mean of both directions.
+def normalised_ranks(similar: np.ndarray) -> np.ndarray:
+    """Return the normalised ranks of the positives, on the diagonal: 0 first, 1 last, mean of both directions.
 
-    `similar` is [..., n, n] → float64 [..., n]; equal ones count half. Raises ValueError for n < 2: a gallery of one
-    video has no place but the first.
+    `similar` is [..., n, n] → float64 [..., n]; equal ones count half. Raises ValueError for n < 2: in a gallery of one
+    video it is always first.
     """
     if similar.shape[-1] < 2:
         raise ValueError(f"a gallery of {similar.shape[-1]} videos: at least two are needed to rank them")
     own = np.diagonal(similar, axis1=-2, axis2=-1)
-    places = []
+    both = []
     for line, axis in ((own[..., :, None], -1), (own[..., None, :], -2)):
         above, equal = (similar > line).sum(axis=axis), (similar == line).sum(axis=axis) - 1
-        places.append(above + equal / 2)
-    return (places[0] + places[1]) / 2 / (similar.shape[-1] - 1)
+        both.append(above + equal / 2)
+    return (both[0] + both[1]) / 2 / (similar.shape[-1] - 1)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
 
 
-def inside(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw pairings inside the sources (int64 [videos]), after the true one: int64 [1 + count, videos]."""
+def within_sources(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw pairings within the sources (int64 [videos]), after the true one: int64 [1 + count, videos]."""
     by_source = np.argsort(sources, kind="stable")
     pairings = np.empty((count + 1, len(sources)), np.int64)
     pairings[0] = np.arange(len(sources))
     for row in pairings[1:]:
-        # Random keys sorted inside each source: a random order of its videos.
+        # Random keys sorted within each source: a random order of its videos.
         row[by_source] = np.lexsort((rng.random(len(sources)), sources))
     return pairings
 
@@ -154,8 +154,8 @@ def inside(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
 def shifted(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Draw pairings in which no video with siblings has its own frames, after the true one: int64 [1 + count, videos].
 
-    Each source's videos stand in random order, and each gets the frames of the one a random number of places, from 1,
-    further round. A video alone in its source keeps its own.
+    Each source's videos are put in random order, and each gets the frames of the video a random number of positions
+    further (at least 1), cyclically. A video alone in its source keeps its own.
     """
     by_source = np.argsort(sources, kind="stable")
     pairings = np.tile(np.arange(len(sources)), (count + 1, 1))

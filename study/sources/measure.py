@@ -23,7 +23,7 @@ from study.answer import Answer, Row, sentences, write_answer
 from study.correlation.permutation_test import rank_matrices
 from study.groups import one_each, resampled
 from study.sources.collection import Collection, fewest_sources, load, pairs_of
-from study.sources.linear import CHANCE, Pair, freely, inside, p_value, shifted
+from study.sources.linear import CHANCE, Pair, freely, p_value, shifted, within_sources
 from study.sources.simulated import simulate
 from study.sources.text import LEVEL, LIMITS, METHOD, QUESTION, TITLE, findings, label
 from study.trainings import Trained, read_trained
@@ -37,31 +37,34 @@ ENDS = ("low", "high")
 
 @dataclass(frozen=True)
 class Measured:
-    """Places of positives: `shares` float64 [videos] of the true pairing, 0 first to 1 last, and the mean over videos
-    for the true pairing and after it for every random one, `means` float64 [1 + permutations]."""
+    """Normalised ranks of positives, 0 first to 1 last.
 
-    shares: np.ndarray
+    `ranks`: of the true pairing, float64 [videos]. `means`: over the videos, of the true pairing and after it of every
+    random one, float64 [1 + permutations].
+    """
+
+    ranks: np.ndarray
     means: np.ndarray
 
 
 def ranked(pair: Pair, units: np.ndarray, pairings: np.ndarray, config: Config) -> Measured:
     """Rank a pair of backbones out of fold, by the true and by random pairings."""
     seeds = [config.eval.seed + repeat for repeat in range(config.study.sources.repeats)]
-    shares = pair.shares(units, pairings, seeds)
-    return Measured(shares[0], shares.mean(axis=1))
+    ranks = pair.ranks(units, pairings, seeds)
+    return Measured(ranks[0], ranks.mean(axis=1))
 
 
 def row_of(name: str, measured: Measured, sources: np.ndarray, config: Config, **about: object) -> Row:
-    """Return an analysis as a row of the table: places in percent of the gallery; the interval is over sources."""
+    """Return an analysis as a row of the table: ranks in percent of the gallery; the interval is over sources."""
     times = resampled(np.unique(sources, return_inverse=True)[1], config.eval.bootstrap, config.eval.seed)
     count = len(np.unique(sources))
-    low, high = percentile_interval(times @ measured.shares / times.sum(axis=1), count)
+    low, high = percentile_interval(times @ measured.ranks / times.sum(axis=1), count)
     by_chance = measured.means[1:]
     several = np.bincount(sources)[sources] > 1
     row: Row = {"analysis": name, **about}
     row |= {"videos": len(sources), "sources": count}
     row |= {"videos_with_siblings": int(several.sum())}
-    row |= {"rank_percent": PERCENT * float(measured.shares.mean())}
+    row |= {"rank_percent": PERCENT * float(measured.ranks.mean())}
     row |= {"rank_percent_low": PERCENT * low, "rank_percent_high": PERCENT * high}
     row |= {"permuted_percent": PERCENT * float(by_chance.mean())}
     ends = percentile_bounds(by_chance)
@@ -75,9 +78,9 @@ def pair_rows(config: Config, collection: Collection) -> list[Row]:
     for number, (audio, video) in enumerate(pairs_of(config)):
         count = settings.secondary_permutations if number else settings.permutations
         pair = Pair(collection.means[audio], collection.means[video], settings)
-        pairings = inside(sources, count, np.random.default_rng(config.eval.seed))
+        pairings = within_sources(sources, count, np.random.default_rng(config.eval.seed))
         about = {"primary": not number, "audio": audio, "video": video, "head": "linear"}
-        about |= {"folds": "sources", "permuted": "inside sources"}
+        about |= {"folds": "sources", "permuted": "within sources"}
         name = "primary" if not number else "other backbones"
         rows.append(row_of(name, ranked(pair, sources, pairings, config), sources, config, **about))
         log.info("%s and %s", audio, video)
@@ -100,23 +103,23 @@ def part_rows(config: Config, collection: Collection) -> list[Row]:
             continue
         rng, alone = np.random.default_rng(seed), len(np.unique(units)) == len(units)
         count = settings.secondary_permutations
-        pairings = freely(len(units), count, rng) if alone else inside(units, count, rng)
+        pairings = freely(len(units), count, rng) if alone else within_sources(units, count, rng)
         pair = Pair(collection.means[audio][chosen], collection.means[video][chosen], settings)
         about = {"primary": False, "audio": audio, "video": video, "head": "linear", "folds": "sources"}
-        about |= {"permuted": "freely" if alone else "inside sources"}
+        about |= {"permuted": "freely" if alone else "within sources"}
         rows.append(row_of(name, ranked(pair, units, pairings, config), units, config, **about))
     return rows
 
 
 def naive_rows(config: Config, collection: Collection) -> list[Row]:
     """Rank the primary pair as it is often done: folds split sources, and permutations are free; and test the same by
-    permutations inside sources."""
+    permutations within sources."""
     settings, sources = config.study.sources, collection.sources
     audio, video = pairs_of(config)[0]
     rows = []
-    for permuted in ("freely", "inside sources"):
+    for permuted in ("freely", "within sources"):
         rng, count = np.random.default_rng(config.eval.seed), settings.secondary_permutations
-        pairings = freely(len(sources), count, rng) if permuted == "freely" else inside(sources, count, rng)
+        pairings = freely(len(sources), count, rng) if permuted == "freely" else within_sources(sources, count, rng)
         pair = Pair(collection.means[audio], collection.means[video], settings)
         about = {"primary": False, "audio": audio, "video": video, "head": "linear"}
         about |= {"folds": "videos", "permuted": permuted}
@@ -132,26 +135,26 @@ def heads_row(config: Config, collection: Collection, trained: Trained) -> Row:
     Permuted without new trainings: each fold is tested given the heads of the other folds.
     """
     settings, sources, seeds = config.study.sources, collection.sources, config.study.seeds
-    pairings = inside(sources, settings.secondary_permutations, np.random.default_rng(config.eval.seed))
-    shares = np.zeros(pairings.shape)
+    pairings = within_sources(sources, settings.secondary_permutations, np.random.default_rng(config.eval.seed))
+    ranks = np.zeros(pairings.shape)
     position = {row: i for i, row in enumerate(collection.rows.tolist())}
     for name, facts in trained.facts.items():
         test = np.array([position[row] for row in facts["rows"]])
         audio, video = (trained.tensors[f"{name}/{modality}"].numpy() for modality in ("audio", "video"))
-        places = (rank_matrices(audio, video, settings.recipe.unit).mean(axis=0) - 1) / (len(test) - 1)
-        within = np.empty(len(sources), np.int64)
-        within[test] = np.arange(len(test))
-        shares[:, test] += places[np.arange(len(test)), within[pairings[:, test]]] / len(seeds)
+        of_fold = (rank_matrices(audio, video, settings.recipe.unit).mean(axis=0) - 1) / (len(test) - 1)
+        column = np.empty(len(sources), np.int64)
+        column[test] = np.arange(len(test))
+        ranks[:, test] += of_fold[np.arange(len(test)), column[pairings[:, test]]] / len(seeds)
     about = {"primary": False, "audio": config.heads.audio, "video": config.heads.video, "head": "trained"}
-    about |= {"folds": "sources", "permuted": "inside sources, heads as they are"}
-    return row_of("trained heads", Measured(shares[0], shares.mean(axis=1)), sources, config, **about)
+    about |= {"folds": "sources", "permuted": "within sources, heads as they are"}
+    return row_of("trained heads", Measured(ranks[0], ranks.mean(axis=1)), sources, config, **about)
 
 
 def identity_row(config: Config, collection: Collection) -> Row:
     """Return how much of the naive gain over chance is the source's identity.
 
     Of videos with siblings, by folds that split sources: the gain of pairings in which each of them has the frames of
-    another video of its source, over the gain of the true pairing. A permutation inside sources would not do: in each
+    another video of its source, over the gain of the true pairing. A permutation within sources would not do: in each
     source it leaves one pair as it is on average, and all videos that are alone in theirs.
     """
     settings, sources = config.study.sources, collection.sources
@@ -159,13 +162,13 @@ def identity_row(config: Config, collection: Collection) -> Row:
     pairings = shifted(sources, settings.secondary_permutations, np.random.default_rng(config.eval.seed))
     pair = Pair(collection.means[audio], collection.means[video], settings)
     seeds = [config.eval.seed + repeat for repeat in range(settings.repeats)]
-    own, *others = pair.shares(np.arange(len(sources)), pairings, seeds)
+    own, *others = pair.ranks(np.arange(len(sources)), pairings, seeds)
     log.info("folds that split sources, each video with the frames of another one of its source")
     return share_row(own, np.mean(others, axis=0), sources, config)
 
 
 def share_row(own: np.ndarray, other: np.ndarray, sources: np.ndarray, config: Config) -> Row:
-    """Return the share of the gain that stays, of places with own frames and with those of another video of the source.
+    """Return the share of the gain that stays, of ranks with own frames and with those of another video of the source.
 
     `own` and `other` are float64 [videos]; only videos with siblings count. The interval resamples sources; none where
     a resample has no gain to divide by, and no share without any gain.
@@ -220,7 +223,7 @@ def simulated_p(config: Config, sources: np.ndarray, correlation: float, seed: i
     """Return the p of the primary test on one simulated collection, with one assignment to folds."""
     rng = np.random.default_rng([seed, round(1000 * correlation)])
     pair = Pair(*simulate(sources, correlation, rng), config.study.sources)
-    return p_value(pair.shares(sources, inside(sources, POWER_PERMUTATIONS, rng), [seed]).mean(axis=1))
+    return p_value(pair.ranks(sources, within_sources(sources, POWER_PERMUTATIONS, rng), [seed]).mean(axis=1))
 
 
 def answer(config: Config, threads: int = 1) -> Answer:

@@ -1,4 +1,4 @@
-"""Plot of `sources`: where the positive stands, by analysis, beside what permutations give."""
+"""Plot of `sources`: the mean rank of the positive, by analysis, beside what permutations give."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
             dots(axis, [heights[i] for i in chosen], [lines[i] for i in chosen], color=colour, label=name)
         axis.plot([], [], color=OTHER, lw=7, label="permuted (95 %)")
         axis.set_yticks(heights, [_words(row) for row in rows])
-        axis.set(xlabel="place of the positive, % (left is better)")
+        axis.set(xlabel="mean rank of the positive, % of the gallery (left is better)")
         axis.grid(False, axis="y")
         canvas.legend(loc="outside upper center", ncols=2, fontsize=7.5)
         values = "; ".join(
             f"{_words(row)} {line['value']:.1f}{interval(line)}" for row, line in zip(rows, lines, strict=True)
         )
-        return [save(canvas, folder, "study-sources-places", f"Where the positive stands, in percent: {values}.")]
+        alt = f"Mean rank of the positive, in percent of the gallery: {values}."
+        return [save(canvas, folder, "study-sources-ranks", alt)]
 
 
 def _words(row: Row) -> str:

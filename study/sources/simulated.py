@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 FACTORS = 8
-"""Latent factors of a modality: of each source, and of each video inside its source, with equal variances."""
+"""Latent factors of a modality: of each source, and of each video within its source, with equal variances."""
 WIDTH = 64
 """Features of a modality."""
 

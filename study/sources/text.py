@@ -23,30 +23,30 @@ METHOD = (
     "its segments. Near-duplicates are left out first: the later of two videos whose standardised features have a "
     "cosine of `study.sources.near_duplicate` or more in either modality. Folds hold out whole sources (the groups of "
     "the table of videos). The primary analysis: the backbones `heads.audio` and `heads.video`, a linear head "
-    "(canonical correlation analysis on principal components with shrunk covariances, the shrinkage chosen by folds of "
-    "whole sources inside the training sources; study/sources/linear.py), and one statistic: where the positive stands "
-    "in the gallery, in percent, the mean of both directions, of all held-out videos and of `study.sources.repeats` "
-    "assignments of sources to folds. A gallery is the videos of one fold, because embeddings of different fits cannot "
-    "be compared. 0 % is first, 50 % chance. Its test permutes videos' frames inside their sources and repeats all "
-    "fits for each permutation; a source with one video adds nothing to it. Such a permutation leaves one pair a "
-    "source as it is on average, so the place of permuted videos is only what the test compares with. The 95 % "
-    "interval resamples whole sources, with the fits as they are. All else is secondary, each at its own level without "
-    "correction: other backbones; videos with the tag `study.sources.tag`; one video a source, where a free "
-    "permutation is a valid test; projection heads trained on the same folds, permuted without new trainings, the mean "
-    "over `study.seeds`. The naive analysis is what is often done: folds that split sources and a free permutation. "
-    "How much of its gain over chance is the source's identity is measured on videos with siblings alone: each gets "
-    "the frames of another video of its source (random cyclic shifts, as many as secondary permutations, all fits "
-    "repeated), and what is left of the gain, divided by that of the true pairs of the same videos, is the source's. "
-    "This was changed after the first run on real clips, which took permutations that keep true pairs: that is "
-    "biased upwards. Power is estimated on simulated videos of the same sources, whose look and sound make half "
-    "of the variance (study/sources/simulated.py), with one assignment to folds and 39 permutations."
+    "(canonical correlation analysis on principal components with shrunk covariances, the shrinkage chosen by folds of"
+    " whole sources within the training sources; study/sources/linear.py), and one statistic: the normalised rank of "
+    "the positive in the gallery, in percent, the mean of both directions, of all held-out videos and of "
+    "`study.sources.repeats` assignments of sources to folds. A gallery is the videos of one fold, because embeddings "
+    "of different fits cannot be compared. 0 % is first, 50 % chance. Its test permutes videos' frames within their "
+    "sources and repeats all fits for each permutation; a source with one video adds nothing to it. Such a permutation"
+    " leaves one pair a source as it is on average, so the rank of permuted videos is only what the test compares "
+    "with. The 95 % interval resamples whole sources, with the fits as they are. All else is secondary, each at its "
+    "own level without correction: other backbones; videos with the tag `study.sources.tag`; one video a source, where"
+    " a free permutation is a valid test; projection heads trained on the same folds, permuted without new trainings, "
+    "the mean over `study.seeds`. The naive analysis is what is often done: folds that split sources and a free "
+    "permutation. How much of its gain over chance is the source's identity is measured on videos with siblings alone:"
+    " each gets the frames of another video of its source (random cyclic shifts, as many as secondary permutations, "
+    "all fits repeated), and what is left of the gain, divided by that of the true pairs of the same videos, is the "
+    "source's. This was changed after the first run on real clips, which took permutations that keep true pairs: that "
+    "is biased upwards. Power is estimated on simulated videos of the same sources, whose look and sound make half of "
+    "the variance (study/sources/simulated.py), with one assignment to folds and 39 permutations."
 )
 LIMITS = [
     "An association within a source need not be musical: videos of one source that were made or encoded alike go "
     "together too.",
     "Sources are as the table of videos names them; sources that belong together unseen would be split by folds.",
     "The interval does not contain how fits differ, so it is somewhat too narrow.",
-    "A permutation inside sources needs sources with several videos; what sources with one video show is not in its p.",
+    "A permutation within sources needs sources with several videos; what sources with one video show is not in its p.",
     "Heads are permuted without new trainings, so that their p is conditional on the heads.",
     "Secondary analyses are not corrected for their number.",
 ]
@@ -69,24 +69,24 @@ def findings(tables: dict[str, list[Row]], config: Config) -> list[Finding]:
 def _primary(row: Row, duplicates: int) -> Finding:
     together = row["p"] <= LEVEL
     claim = (
-        f"With whole sources held out, the positive stands at {row['rank_percent']:.1f} % of the gallery (chance: "
+        f"With whole sources held out, the positive's mean rank is {row['rank_percent']:.1f} % of the gallery (chance: "
         f"50 %). That audio and video go together beyond their source is {'shown' if together else 'not shown'} "
         f"(p = {row['p']:.2g})."
     )
     sure = (
         f"95 % interval over sources {row['rank_percent_low']:.1f} to {row['rank_percent_high']:.1f} %; "
         f"{row['videos']} videos of {row['sources']} sources, {duplicates} near-duplicates left out; "
-        f"{row['audio']} and {row['video']}, linear head; {row['permutations']} permutations inside sources, "
+        f"{row['audio']} and {row['video']}, linear head; {row['permutations']} permutations within sources, "
         f"mean {row['permuted_percent']:.1f} %, leave {row['sources'] / row['videos']:.0%} of the pairs as they are."
     )
     return Finding(claim, sure)
 
 
 def _naive(rows: list[Row], identity: Row) -> Finding:
-    free, inside = rows
+    free, within = rows
     claim = (
-        f"Folds that split sources put the positive at {free['rank_percent']:.1f} % (p = {free['p']:.2g} by a free "
-        "permutation)"
+        f"With folds that split sources the positive's mean rank is {free['rank_percent']:.1f} % (p = {free['p']:.2g} "
+        "by a free permutation)"
     )
     share = identity["share_of_source"]
     if share is None:
@@ -102,7 +102,7 @@ def _naive(rows: list[Row], identity: Row) -> Finding:
     sure = (
         f"95 % interval of the share over sources: {interval}. {identity['videos']} videos of {identity['sources']} "
         f"sources: own frames {identity['naive_percent']:.1f} %, another's {identity['other_percent']:.1f} %. By a "
-        f"permutation inside sources, of all videos, p = {inside['p']:.2g}."
+        f"permutation within sources, of all videos, p = {within['p']:.2g}."
     )
     return Finding(claim, sure)
 
@@ -119,7 +119,7 @@ def _power(rows: list[Row], primary: Row) -> Finding:
     parts = ", ".join(f"{row['correlation']:g}: {row['power']:.0%}" for row in rows if row["correlation"] > 0)
     nothing = next(row for row in rows if row["correlation"] == 0)
     claim = (
-        "Power of the primary test with these sources, by the correlation of simulated audio and video inside sources: "
+        "Power of the primary test with these sources, by the correlation of simulated audio and video within sources: "
         f"{parts}; without any, {nothing['power']:.0%} are found."
     )
     sure = (
@@ -134,5 +134,5 @@ def label(row: Row) -> str:
     if row["analysis"] in ("primary", "other backbones"):
         return f"{row['audio']} × {row['video']}".replace("_", " ")
     if row["analysis"] == "naive":
-        return "naive" if row["permuted"] == "freely" else "naive, permuted inside sources"
+        return "naive" if row["permuted"] == "freely" else "naive, permuted within sources"
     return str(row["analysis"])

@@ -107,7 +107,7 @@ def test_shuffled_videos_have_nothing_but_what_the_genre_explains():
     rows = shuffled(described, names, np.arange(N), 0.05, seeds=20, first=0)
     by_shuffle = {(row["shuffled"], row["genre_held"]): row for row in rows}
     assert len(by_shuffle) == 4 and all(row["kept"] for row in rows if row["nothing_to_find"])
-    through_genre = by_shuffle["inside genres", False]
+    through_genre = by_shuffle["within genres", False]
     assert not through_genre["nothing_to_find"] and through_genre["seeds_with_any"] == 20
     assert all(row["low"] <= row["share"] <= row["high"] and row["pairs"] == 20 for row in rows)
     assert by_shuffle["all videos", False]["p_below_nominal"] < 0.1

@@ -16,7 +16,7 @@ from config.study.sources import Sources
 from data.manifest import read_manifest, write_manifest
 from study.groups import folds
 from study.sources.collection import Collection, load, near_duplicates
-from study.sources.linear import CHANCE, Pair, basis, freely, inside, p_value, shifted, stand
+from study.sources.linear import CHANCE, Pair, basis, freely, normalised_ranks, p_value, shifted, within_sources
 from study.sources.measure import answer, heads_row, share_row
 from study.sources.simulated import simulate
 from study.sources.train import splits, train
@@ -37,17 +37,17 @@ def one_thread() -> Iterator[None]:
 
 
 def p_values(correlation: float, runs: int, naive: bool = False) -> np.ndarray:
-    """p of the test inside held-out sources, or of the naive one, in simulated collections."""
+    """p of the test within held-out sources, or of the naive one, in simulated collections."""
     values = []
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         pair = Pair(*simulate(SOURCES, correlation, rng), SMALL)
-        pairings = freely(len(SOURCES), 19, rng) if naive else inside(SOURCES, 19, rng)
-        values.append(p_value(pair.shares(NUMBERS if naive else SOURCES, pairings, [seed]).mean(axis=1)))
+        pairings = freely(len(SOURCES), 19, rng) if naive else within_sources(SOURCES, 19, rng)
+        values.append(p_value(pair.ranks(NUMBERS if naive else SOURCES, pairings, [seed]).mean(axis=1)))
     return np.array(values)
 
 
-def test_without_pairing_the_test_inside_sources_is_at_its_level() -> None:
+def test_without_pairing_the_test_within_sources_is_at_its_level() -> None:
     """5 % of 200 runs are 10; more than 18 or fewer than 3 have a probability of 0.7 % by chance."""
     assert 3 <= (p_values(0.0, runs=200) <= 0.05).sum() <= 18
 
@@ -57,12 +57,12 @@ def test_without_pairing_the_naive_test_finds_the_sources() -> None:
     assert (p_values(0.0, runs=60, naive=True) <= 0.05).sum() >= 15
 
 
-def test_a_planted_pairing_inside_sources_is_found() -> None:
+def test_a_planted_pairing_within_sources_is_found() -> None:
     assert (p_values(0.9, runs=20) <= 0.05).mean() >= 0.8
 
 
-def test_permutations_inside_sources_stay_there_and_are_all_different() -> None:
-    pairings = inside(SOURCES, 200, np.random.default_rng(0))
+def test_permutations_within_sources_stay_there_and_are_all_different() -> None:
+    pairings = within_sources(SOURCES, 200, np.random.default_rng(0))
     assert pairings.shape == (201, len(SOURCES)) and (pairings[0] == np.arange(len(SOURCES))).all()
     assert (SOURCES[pairings] == SOURCES).all() and (np.sort(pairings, axis=1) == np.arange(len(SOURCES))).all()
     alone = np.bincount(SOURCES)[SOURCES] == 1
@@ -74,23 +74,23 @@ def test_permutations_inside_sources_stay_there_and_are_all_different() -> None:
 def test_stand_is_the_place_in_both_directions_and_ties_count_half() -> None:
     similar = np.array([[0.9, 0.1, 0.2], [0.3, 0.2, 0.8], [0.5, 0.5, 0.5]])
     # audio 1: last of 3 (1.0); video 1: second of 3 (0.5); audio 2: tied with both (0.5); video 2: second (0.5).
-    assert stand(similar).tolist() == [0.0, 0.75, 0.5]
+    assert normalised_ranks(similar).tolist() == [0.0, 0.75, 0.5]
     rng = np.random.default_rng(0)
-    assert abs(stand(rng.normal(size=(500, 20, 20))).mean() - CHANCE) < 0.01
-    assert stand(np.ones((4, 4))).tolist() == [CHANCE] * 4
+    assert abs(normalised_ranks(rng.normal(size=(500, 20, 20))).mean() - CHANCE) < 0.01
+    assert normalised_ranks(np.ones((4, 4))).tolist() == [CHANCE] * 4
     with pytest.raises(ValueError, match="gallery of 1 videos"):
-        stand(np.ones((3, 1, 1)))
+        normalised_ranks(np.ones((3, 1, 1)))
 
 
 def test_many_pairings_give_what_each_gives_alone() -> None:
     rng = np.random.default_rng(1)
     features = simulate(SOURCES, 0.5, rng)
-    pairings = np.concatenate([inside(SOURCES, 3, rng), freely(len(SOURCES), 3, rng)[1:]])
-    together = Pair(*features, SMALL).shares(NUMBERS, pairings, [0, 1])
-    for shares, pairing in zip(together, pairings, strict=True):
+    pairings = np.concatenate([within_sources(SOURCES, 3, rng), freely(len(SOURCES), 3, rng)[1:]])
+    together = Pair(*features, SMALL).ranks(NUMBERS, pairings, [0, 1])
+    for ranks, pairing in zip(together, pairings, strict=True):
         alone = Pair(features[0], features[1][pairing], SMALL)
-        expected = alone.shares(NUMBERS, NUMBERS[None], [0, 1])
-        assert np.allclose(shares, expected[0])
+        expected = alone.ranks(NUMBERS, NUMBERS[None], [0, 1])
+        assert np.allclose(ranks, expected[0])
 
 
 def test_a_held_out_video_changes_no_fit() -> None:
@@ -147,9 +147,9 @@ def places(of_source: bool, correlation: float) -> tuple[np.ndarray, np.ndarray]
         rng = np.random.default_rng(seed)
         # Without a source's look and sound every video is a source of its own.
         features = simulate(sources if of_source else np.arange(len(sources)), correlation, rng)
-        shares = Pair(*features, SMALL).shares(np.arange(len(sources)), shifted(sources, 8, rng), [seed])
-        own.append(shares[0])
-        other.append(shares[1:].mean(axis=0))
+        ranks = Pair(*features, SMALL).ranks(np.arange(len(sources)), shifted(sources, 8, rng), [seed])
+        own.append(ranks[0])
+        other.append(ranks[1:].mean(axis=0))
     return np.mean(own, axis=0), np.mean(other, axis=0)
 
 
@@ -203,7 +203,7 @@ def test_trained_heads_are_compared_as_they_were_trained(normalise: bool) -> Non
     tensors = {"0-0/audio": torch.tensor(audio), "0-0/video": torch.tensor(video)}
     row = heads_row(config, collection, Trained(tensors, {"0-0": {"rows": list(range(40))}}, {}))
     units = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (audio, video)]
-    expected = stand((units[0] if normalise else audio) @ units[1].T).mean()
+    expected = normalised_ranks((units[0] if normalise else audio) @ units[1].T).mean()
     assert row["rank_percent"] == pytest.approx(100 * expected)
 
 
@@ -240,7 +240,7 @@ def test_the_answer_on_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     written = answer(config)
     assert "has 24 groups: 95 % intervals" in written.limits[-1]
     rows = {(row["analysis"], row["folds"], row["permuted"]): row for row in written.tables["analyses"]}
-    primary = rows["primary", "sources", "inside sources"]
+    primary = rows["primary", "sources", "within sources"]
     assert [row["primary"] for row in written.tables["analyses"]] == [True] + [False] * (len(rows) - 1)
     assert {name for name, *_ in rows} == {"primary", "naive", "tag original", "one video a source", "trained heads"}
     assert primary["p"] == 0.05 and primary["rank_percent"] < 25 < primary["permuted_percent"]
