@@ -150,7 +150,8 @@ def lead(result: dict[str, Any]) -> str:
     lines = [
         f"The authors' published code ({result['code']}), run unmodified, logs median ranks of {min(logged):.0f} to "
         f"{max(logged):.0f} of {curves[0]['gallery']:,} at every",
-        f"correlation ρ of simulated features, whose true median ranks fall from {' and '.join(falls)}:",
+        "correlation ρ of simulated features. The true median ranks of the same models fall with ρ from "
+        f"{' and from '.join(falls)}:",
     ]
     return "\n".join(lines)
 

@@ -66,7 +66,7 @@ class Config(Section):
     duplicates: Duplicates = Duplicates()
     """Near-duplicates among the videos: `snakemake duplicates`."""
     dask: Dask = Dask()
-    """Dask cluster for statistics of the whole cache."""
+    """Dask cluster for the covariances that the question `relations` of the study needs."""
     study: Study = Study()
     """The study of the paper's open questions: `snakemake study`."""
 

@@ -172,7 +172,8 @@ class DaskSlurm(Section):
 
 
 class Dask(Section):
-    """Dask cluster that computes statistics and covariances of the whole cache; default: threads of the job itself."""
+    """Dask cluster that computes the covariances of the whole cache for the question `relations`;
+    default: threads of the job itself."""
 
     scheduler: str | None = None
     """Address of a running dask scheduler, such as `tcp://host:8786`."""

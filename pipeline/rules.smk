@@ -158,7 +158,7 @@ if ALONE:
             mem_mb=lambda wc, attempt: asked.megabytes(asked.threads(CONFIG, [wc.backbone]), attempt),
             gpu=lambda wc: asked.gpus(CONFIG, [wc.backbone]),
         message:
-            "{wildcards.backbone} looks at shard {wildcards.shard}"
+            "{wildcards.backbone} extracts features of shard {wildcards.shard}"
         shell:
             "python -m pipeline.extract {FLAGS} --backbone {wildcards.backbone} " + SHARDS + TO_LOG
 
@@ -203,7 +203,7 @@ for together in [Together(names) for names in PASSES if len(names) > 1]:
             mem_mb=together.megabytes,
             gpu=asked.gpus(CONFIG, together.names),
         message:
-            f"{', '.join(together.names)} look at shard {{wildcards.shard}}"
+            f"{', '.join(together.names)} extract features of shard {{wildcards.shard}}"
         shell:
             # Evaluated when the job runs, and `together` is the last pass then: its names are read from its inputs.
             "python -m pipeline.extract {FLAGS} $(basename -a -s .safetensors {input.weights:q} | sed 's/^/--backbone /') "

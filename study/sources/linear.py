@@ -152,10 +152,10 @@ def within_sources(sources: np.ndarray, count: int, rng: np.random.Generator) ->
 
 
 def shifted(sources: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw pairings in which no video with siblings has its own frames, after the true one: int64 [1 + count, videos].
+    """Draw pairings in which no video that shares its source has its own frames, after the true one.
 
-    Each source's videos are put in random order, and each gets the frames of the video a random number of positions
-    further (at least 1), cyclically. A video alone in its source keeps its own.
+    Returns int64 [1 + count, videos]. Each source's videos are put in random order, and each gets the frames of the
+    video a random number of positions further (at least 1), cyclically. A video alone in its source keeps its own.
     """
     by_source = np.argsort(sources, kind="stable")
     pairings = np.tile(np.arange(len(sources)), (count + 1, 1))

@@ -153,9 +153,9 @@ def heads_row(config: Config, collection: Collection, trained: Trained) -> Row:
 def identity_row(config: Config, collection: Collection) -> Row:
     """Return how much of the naive gain over chance is the source's identity.
 
-    Of videos with siblings, by folds that split sources: the gain of pairings in which each of them has the frames of
-    another video of its source, over the gain of the true pairing. A permutation within sources would not do: in each
-    source it leaves one pair as it is on average, and all videos that are alone in theirs.
+    Of videos that share their source with others, by folds that split sources: the gain of pairings in which each of
+    them has the frames of another video of its source, over the gain of the true pairing. A permutation within sources
+    would not do: on average it leaves one pair of each source as it is, and all videos that are alone in theirs.
     """
     settings, sources = config.study.sources, collection.sources
     audio, video = pairs_of(config)[0]
@@ -170,8 +170,8 @@ def identity_row(config: Config, collection: Collection) -> Row:
 def share_row(own: np.ndarray, other: np.ndarray, sources: np.ndarray, config: Config) -> Row:
     """Return the share of the gain that stays, of ranks with own frames and with those of another video of the source.
 
-    `own` and `other` are float64 [videos]; only videos with siblings count. The interval resamples sources; none where
-    a resample has no gain to divide by, and no share without any gain.
+    `own` and `other` are float64 [videos]; only videos that share their source count. The interval resamples sources;
+    none where a resample has no gain to divide by, and no share without any gain.
     """
     several = np.bincount(sources)[sources] > 1
     row: Row = {"videos": int(several.sum()), "sources": len(np.unique(sources[several]))}

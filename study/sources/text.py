@@ -23,23 +23,24 @@ METHOD = (
     "its segments. Near-duplicates are left out first: the later of two videos whose standardised features have a "
     "cosine of `study.sources.near_duplicate` or more in either modality. Folds hold out whole sources (the groups of "
     "the table of videos). The primary analysis: the backbones `heads.audio` and `heads.video`, a linear head "
-    "(canonical correlation analysis on principal components with shrunk covariances, the shrinkage chosen by folds of "
-    "whole sources within the training sources; study/sources/linear.py), and one statistic: the normalised rank of "
-    "the positive in the gallery, in percent, the mean of both directions, of all held-out videos and of "
+    "(canonical correlation analysis on principal components with shrunk covariances, the shrinkage chosen by folds "
+    "of whole sources within the training sources; study/sources/linear.py), and one statistic: the normalised rank "
+    "of the positive in the gallery, in percent, the mean of both directions, of all held-out videos and of "
     "`study.sources.repeats` assignments of sources to folds. A gallery is the videos of one fold, because embeddings "
     "of different fits cannot be compared. 0 % is first, 50 % chance. Its test permutes videos' frames within their "
-    "sources and repeats all fits for each permutation; a source with one video adds nothing to it. Such a permutation "
-    "leaves one pair a source as it is on average, so the rank of permuted videos is only what the test compares "
-    "with. The 95 % interval resamples whole sources, with the fits as they are. All else is secondary, each at its "
-    "own level without correction: other backbones; videos with the tag `study.sources.tag`; one video a source, where "
-    "a free permutation is a valid test; projection heads trained on the same folds, permuted without new trainings, "
-    "the mean over `study.seeds`. The naive analysis is what is often done: folds that split sources and a free "
-    "permutation. How much of its gain over chance is the source's identity is measured on videos with siblings alone: "
-    "each gets the frames of another video of its source (random cyclic shifts, as many as secondary permutations, "
-    "all fits repeated), and what is left of the gain, divided by that of the true pairs of the same videos, is the "
-    "source's. This was changed after the first run on real clips, which took permutations that keep true pairs: that "
-    "is biased upwards. Power is estimated on simulated videos of the same sources, whose look and sound make half of "
-    "the variance (study/sources/simulated.py), with one assignment to folds and 39 permutations."
+    "sources and repeats all fits for each permutation; a source with one video adds nothing to it. Such a "
+    "permutation leaves one pair a source as it is on average, so the rank of permuted videos is only what the test "
+    "compares with. The 95 % interval resamples whole sources, with the fits as they are. All else is secondary, each "
+    "at its own level without correction: other backbones; videos with the tag `study.sources.tag`; one video a "
+    "source, where a free permutation is a valid test; projection heads trained on the same folds, permuted without "
+    "new trainings, the mean over `study.seeds`. The naive analysis is what is often done: folds that split sources "
+    "and a free permutation. How much of its gain over chance is the source's identity is measured on the videos that "
+    "share their source with others: each gets the frames of another video of its source (random cyclic shifts, as "
+    "many as secondary permutations, all fits repeated), and what is left of the gain, divided by that of the true "
+    "pairs of the same videos, is the source's. This was changed after the first run on real clips, which took "
+    "permutations that keep true pairs: that is biased upwards. Power is estimated on simulated videos of the same "
+    "sources, whose look and sound make half of the variance (study/sources/simulated.py), with one assignment to "
+    "folds and 39 permutations."
 )
 LIMITS = [
     "An association within a source need not be musical: videos of one source that were made or encoded alike go "
@@ -91,11 +92,12 @@ def _naive(rows: list[Row], identity: Row) -> Finding:
     share = identity["share_of_source"]
     if share is None:
         return Finding(
-            claim + ".", "No gain over chance of videos with siblings of which the source could have a share."
+            claim + ".",
+            "Videos that share their source with others have no gain over chance, so the source has no share of it.",
         )
     claim += (
-        f". Of videos with siblings, {share:.0%} of the gain over chance stays when each gets the frames of another "
-        "video of its source: it is the source's identity."
+        f". For videos that share their source with others, {share:.0%} of the gain over chance stays when each gets "
+        "the frames of another video of its source: it is the source's identity."
     )
     low, high = identity["share_of_source_low"], identity["share_of_source_high"]
     interval = "no interval: there are resamples without any gain" if low is None else f"{low:.0%} to {high:.0%}"

@@ -121,7 +121,7 @@ def test_staging_and_several_shards_a_job_change_no_feature(copied, demo, monkey
     monkeypatch.setenv("SCRATCH", str(scratch))
     settings = config | {"shards_a_job": 2, "decoding": {"staging": "$SCRATCH"}}
     printed = snakemake(folder, settings, "extract")
-    assert printed.count("musicnn looks at shard") == 2  # of shards 0 and 1, and of 2
+    assert printed.count("musicnn extracts features of shard") == 2  # of shards 0 and 1, and of 2
     results = folder / "results"
     mine, other = (zarr.open_group(r / "features.zarr", mode="r") for r in (results, demo[0] / "results"))
     for name in ("musicnn", "musicnn_valid", "start"):

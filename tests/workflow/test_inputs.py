@@ -84,7 +84,7 @@ EXEMPT = [
     (
         r"(study_length_)?(probe|extract\w*)",
         r"rendered/.*\.(mp4|mkv|webm)",
-        "a video is looked at once; `pipeline.retry` looks again",
+        "a video is read once; `pipeline.retry` reads it again",
     ),
     (r"study_length_extract", r"weights/\w+\.safetensors", "their identity is in the keys of its plan"),
     (r"write_atlas", r"report/atlas/media/.*", "its own clips"),

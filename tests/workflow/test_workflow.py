@@ -203,7 +203,7 @@ def test_ten_more_videos_touch_only_the_last_shards(copied):
     assert after.shape[0] == 30 and np.isfinite(after).all()
     np.testing.assert_array_equal(after[:20], before)
     assert "12 videos, 8 of them done already" in printed  # shard 1 was half full
-    assert printed.count("musicnn looks at shard") == 2
+    assert printed.count("musicnn extracts features of shard") == 2
 
 
 def test_bad_files_are_data(copied):
