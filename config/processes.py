@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
@@ -49,7 +50,8 @@ def parallel(
 
     Each worker calls `start(*arguments)` first. Workers are new interpreters, so arguments, items and results must
     pickle. They end with their parent, unlike those of `concurrent.futures`, which outlive a killed parent. Ctrl-C
-    reaches the parent alone, which hands out no more items. UserError if a worker is killed.
+    reaches the parent alone, which hands out no more items. When an item raises, those that the workers have already
+    are yielded, then its exception is raised. UserError if a worker is killed.
     """
     if processes == 1 or len(items) < 2:
         if items and start is not None:
@@ -57,17 +59,33 @@ def parallel(
         yield from ((item, work(item)) for item in items)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start, initargs=(start, *arguments)) as pool:
-        jobs = {pool.submit(work, item): item for item in items}
+        left = iter(items)
+        running: dict[Future[R], T] = {}
+        first: BaseException | None = None
         try:
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process was killed, perhaps for want of memory. Run again with fewer --threads: what was finished "
-                "is kept."
-            ) from None
+            while True:
+                try:
+                    # Two for each worker, so that none waits. All at once could not be taken back when one raises.
+                    for item in islice(left, 2 * processes - len(running) if first is None else 0):
+                        running[pool.submit(work, item)] = item
+                except BrokenProcessPool as error:
+                    first = error
+                if not running:
+                    break
+                for job in wait(running, return_when=FIRST_COMPLETED).done:
+                    item, raised = running.pop(job), job.exception()
+                    first = first or raised
+                    if raised is None:
+                        yield item, job.result()
         finally:
             pool.shutdown(cancel_futures=True)
+    if isinstance(first, BrokenProcessPool):
+        raise UserError(
+            "a process was killed, perhaps for want of memory. Run again with fewer --threads: what was finished "
+            "is kept."
+        )
+    if first is not None:
+        raise first
 
 
 def _start(start: Callable[..., object] | None, *arguments: Any) -> None:

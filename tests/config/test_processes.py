@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_every_item_comes_with_its_result(processes: int) -> None:
     assert dict(parallel(abs, [], processes, os._exit, 1)) == {}  # nothing to do, nobody to begin
     with pytest.raises(TypeError, match="bad operand"):
         list(parallel(abs, ["text", 1], processes))
+
+
+def test_what_others_had_begun_when_one_raised_is_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    done = []
+    with pytest.raises(ValueError, match="raised first"):
+        for item, _ in parallel(partial(_meet, tmp_path / "fifo"), ["raise", "r", "w", *"." * 10_000], 2):
+            done.append(item)
+    assert {"r", "w"} <= set(done) and len(done) < 10_000, "items that nobody had begun were not taken back"
+
+
+def _meet(fifo: Path, how: str) -> None:
+    if how == "raise":
+        raise ValueError("raised first")
+    if how in "rw":
+        open(fifo, how).close()  # returns when the other has opened it, too: after the exception was sent
 
 
 def test_a_killed_process_is_said_and_what_was_done_is_there() -> None:
