@@ -94,7 +94,6 @@ def _naive(rows: list[Row], identity: Row) -> Finding:
         return Finding(
             claim + ".",
             "Videos that share their source with others have no gain over chance, so the source has no share of it.",
-            "Videos that share their source with others have no gain over chance, so the source has no share of it.",
         )
     claim += (
         f". For videos that share their source with others, {share:.0%} of the gain over chance stays when each gets "
