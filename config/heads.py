@@ -265,8 +265,13 @@ class Heads(Section):
 
     memory_gb: float | None = Field(None, gt=0)
     """Memory for training in GB (10^9 bytes), of the GPU if there is one; default: what is available. Features that do
-    not fit are streamed from disk in windows, which yields the same pairs in different batches."""
+    not fit are streamed from disk in windows, which yields the same pairs in different batches. Another value trains
+    nothing again."""
     matmul: Literal["auto", "torch", "onednn", "tf32"] = "auto"
     """Matrix multiplication in training. `torch`: PyTorch's default in float32 (MKL on a CPU); `onednn`: oneDNN in
     float32; `tf32`: TensorFloat-32 of a GPU (10-bit mantissa); `auto`: oneDNN on CPUs other than Intel's, else
     `torch`."""
+
+    def rounding(self) -> dict[str, str]:
+        """Return {`matmul`: …}, on which trainings depend; nothing for the default, which was not noted at first."""
+        return left_out({"matmul": self.matmul}, "matmul", "auto")

@@ -63,7 +63,9 @@ class About:
     keys: dict[str, str]
     random_weights: dict[str, bool]
     data: str
-    """sha256 of the rows trained and validated on."""
+    """sha256 of the rows trained and validated on and of the cached features (`PairedFeatures.digest`)."""
+    matmul: str = "auto"
+    """`heads.matmul`; earlier versions did not note it."""
     epoch: int = 0
     """The epoch, counted from 1, whose weights these are: the one with the lowest validation loss."""
     validation_loss: float | None = None

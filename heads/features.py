@@ -6,7 +6,8 @@ Reads the manifest, the done records and the arrays' metadata; the features them
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from config.model import Config
 from config.paths import Paths
 from data.manifest import read_manifest
 from pipeline.features import good_segments, open_features
-from pipeline.records import read_record
+from pipeline.records import read_plan, read_record
 from pipeline.shards import Shards
 
 
@@ -90,7 +91,7 @@ class Concatenated:
 class PairedFeatures:
     """Both modalities of the cache: `arrays` are audio and video, float16 [videos, segments, dim].
 
-    `splits` by name; `keys` and `random_weights` by backbone.
+    `splits` by name; `keys`, `random_weights` and, of cached features, `contents` (see there) by backbone.
     """
 
     arrays: tuple[Source, Source]
@@ -98,6 +99,7 @@ class PairedFeatures:
     shard_videos: int
     keys: dict[str, str]
     random_weights: dict[str, bool]
+    contents: dict[str, str] = field(default_factory=dict)
 
     @property
     def dims(self) -> tuple[int, int]:
@@ -110,11 +112,16 @@ class PairedFeatures:
         return self.arrays[0].shape[1]
 
     def digest(self) -> str:
-        """Return the sha256 of the videos trained and validated on; with `keys` it identifies the data of a run."""
+        """Return the sha256 of the videos trained and validated on and of what the cache holds of all videos.
+
+        With `keys` it identifies the data of a run: `pipeline.retry --videos` computes features anew under one key.
+        """
         train, validation = self.splits["train"], self.splits["validation"]
-        row_bytes = train.rows.tobytes() + b"|" + validation.rows.tobytes()
+        parts = [train.rows.tobytes(), validation.rows.tobytes()]
         used = np.concatenate([train.good, validation.good])
-        return hashlib.sha256(row_bytes if used.all() else row_bytes + b"|" + np.packbits(used).tobytes()).hexdigest()
+        parts += [] if used.all() else [np.packbits(used).tobytes()]
+        parts += [f"{name} {content}".encode() for name, content in sorted(self.contents.items())]
+        return hashlib.sha256(b"|".join(parts)).hexdigest()
 
     def check_enough(self) -> None:
         """Raise UserError if too few videos could be read to train on."""
@@ -160,7 +167,21 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
         shard_videos=config.shard_videos,
         keys={name: view.key(name) for name in names},
         random_weights={name: bool(view.random_weights(name)) for name in names},
+        contents=contents(paths, names),
     )
+
+
+def contents(paths: Paths, backbones: Iterable[str]) -> dict[str, str]:
+    """Return by backbone the sha256 over the digests of all its shards in a finished cache, as in `features.json`."""
+    shards, digests = read_plan(paths).shards, {}
+    for backbone in backbones:
+        digest = hashlib.sha256()
+        for shard in range(shards):
+            record = read_record(paths.done(backbone, shard))
+            assert record is not None  # `open_features` has seen them all
+            digest.update(record.digest.encode())
+        digests[backbone] = digest.hexdigest()
+    return digests
 
 
 def _joined(parts: list[Shards]) -> Source:

@@ -244,4 +244,5 @@ def about(config: Config, features: PairedFeatures, run: Run) -> About:
         keys=features.keys,
         random_weights=features.random_weights,
         data=features.digest(),
+        matmul=config.heads.matmul,
     )

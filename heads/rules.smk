@@ -10,6 +10,7 @@ rule train_heads:
         metrics=[folder / "metrics.jsonl" for folder in folders(CONFIG, "{experiment}")],
         config=[folder / "config.json" for folder in folders(CONFIG, "{experiment}")],
     params:
+        **CONFIG.heads.rounding(),
         experiment=lambda wc: CONFIG.heads.experiments[wc.experiment].model_dump(),
         backbones=lambda wc: CONFIG.sides(wc.experiment).names,
         seeds=CONFIG.heads.seeds,

@@ -12,6 +12,7 @@ rule study_ablation_train:
     output:
         PATHS.study_work("ablation") / "trained.safetensors",
     params:
+        **CONFIG.heads.rounding(),
         settings=ABLATION.model_dump(),
         simulated=CONFIG.study.correlation.simulated.model_dump(include={"factors", "noise"}),
         experiments={

@@ -188,6 +188,7 @@ def train(config: Config, threads: int) -> None:
         "random_weights": opened.random_weights,
         "data": opened.features.digest(),
         "groups": groups,
+        **config.heads.rounding(),
     }
     work_off(config.paths.study_work(PART), names, same, AblationTrainer, config, threads)
 

@@ -10,6 +10,7 @@ rule study_aggregation_train:
     output:
         PATHS.study_work("aggregation") / "trained.safetensors",
     params:
+        **CONFIG.heads.rounding(),
         settings=CONFIG.study.aggregation.model_dump(),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
         seeds=CONFIG.study.seeds,

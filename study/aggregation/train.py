@@ -182,6 +182,7 @@ def train(config: Config, threads: int) -> None:
         "data": features.digest(),
         "random_weights": features.random_weights,
         "rows": load_splits(config)["test"].rows.tolist(),
+        **config.heads.rounding(),
     }
     work_off(config.paths.study_work(PART), names, same, prepare, config, threads)
 

@@ -6,6 +6,7 @@ rule study_correlation_train:
     output:
         PATHS.study_work("correlation") / "trained.json",
     params:
+        **CONFIG.heads.rounding(),
         correlation=CONFIG.study.correlation.model_dump(),
         experiments={name: e.model_dump() for name, e in CONFIG.heads.experiments.items()},
         sides=[CONFIG.heads.audio, CONFIG.heads.video],

@@ -137,6 +137,7 @@ class Trainer:
     def about(self, cell: Cell) -> dict[str, Any]:
         """Return all that the cell's embeddings depend on, as JSON values."""
         about: dict[str, Any] = {"cell": dataclasses.asdict(cell), "experiment": self.experiment(cell).model_dump()}
+        about |= self.config.heads.rounding()
         if cell.source == "simulated":
             about |= {
                 "simulated": self.spec.model_dump(exclude={"videos", "grid", "map_grid", "sizes"}),

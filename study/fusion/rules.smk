@@ -10,6 +10,7 @@ rule study_fusion_train:
     output:
         PATHS.study_work("fusion") / "trained.safetensors",
     params:
+        **CONFIG.heads.rounding(),
         settings=CONFIG.study.fusion.model_dump(),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
         seeds=CONFIG.study.seeds,

@@ -164,7 +164,9 @@ def train(config: Config, threads: int) -> None:
         "settings": settings.model_dump(),
         "tasks": tasks,
         "keys": features.keys,
+        "features": features.contents,
         "random_weights": features.random_weights,
+        **config.heads.rounding(),
     }
     work_off(config.paths.study_work(PART), names, same, FusionTrainer, config, threads)
 

@@ -91,7 +91,9 @@ def retrieval(config: Config, variants: Variants) -> Measures:
         if not path.exists():
             raise UserError(f"{path} does not exist; run `snakemake study …` or `python -m study.length.train`")
         tensors, about = read_tensors(path)
-        if about["videos"] != variants.names or about["keys"] != variants.keys[variant.name]:
+        of_now = variants.keys[variant.name], variants.contents[variant.name]
+        # What earlier versions did not note cannot differ.
+        if about["videos"] != variants.names or (about["keys"], about.get("features", of_now[1])) != of_now:
             raise UserError(f"{path} is of other features than the caches have now; run `snakemake study …`")
         if about["version"] != VERSION or about["groups"] != variants.groups.tolist():
             raise UserError(f"{path} has other folds than whole groups make now; run `python -m study.length.train`")

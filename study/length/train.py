@@ -30,6 +30,7 @@ from config.paths import Paths
 from config.study.length import Variant
 from data.groups import group_numbers
 from heads.checkpoint import read_if_whole, write_tensors
+from heads.features import contents
 from pipeline.features import Features, open_features
 from study.groups import folds
 from study.length.linear import fit_linear
@@ -46,7 +47,8 @@ class Variants:
     """Features of the same videos in all variants.
 
     `names` are the videos' ids, `groups` int64 [videos] their groups; `audio` and `video` float32 [videos, count, dim]
-    by the variant's name; `keys` are the cache keys by variant, then backbone; `random_weights` names backbones.
+    by the variant's name; `keys` are the cache keys and `contents` the digests of the features (heads/features.py) by
+    variant, then backbone; `random_weights` names backbones.
     """
 
     names: list[str]
@@ -54,6 +56,7 @@ class Variants:
     audio: dict[str, np.ndarray]
     video: dict[str, np.ndarray]
     keys: dict[str, dict[str, str]]
+    contents: dict[str, dict[str, str]]
     random_weights: list[str]
 
 
@@ -88,7 +91,9 @@ def load_variants(config: Config) -> Variants:
         for backbone in backbones
     )
     keys = {name: {backbone: view.key(backbone) for backbone in backbones} for name, view in views.items()}
-    return Variants(names, groups, audio, video, keys, [name for name in backbones if first.random_weights(name)])
+    digests = {name: contents(Paths(config.paths.study_variant(name)), backbones) for name in views}
+    random_weights = [name for name in backbones if first.random_weights(name)]
+    return Variants(names, groups, audio, video, keys, digests, random_weights)
 
 
 def _open(config: Config, variant: Variant) -> Features:
@@ -146,6 +151,7 @@ def train(config: Config, threads: int = 1) -> None:
         about: dict[str, Any] = {
             "version": VERSION,
             "keys": variants.keys[name],
+            "features": variants.contents[name],
             "videos": variants.names,
             "counts": counts,
             "seeds": config.study.seeds,

@@ -53,6 +53,7 @@ def basis(config: Config) -> dict[str, Any]:
         sides = zip(config.sides(), features.dims, WIDTHS, strict=True)
         depends |= {
             "keys": features.keys,
+            "features": features.contents,
             "rows": hashlib.sha256(b"|".join(rows.tobytes() for rows in data.chosen(config, features))).hexdigest(),
             "fitted": {"+".join(names): data.how_fitted(dim, width) for names, dim, width in sides},
             "random_weights": sorted(name for name, random in features.random_weights.items() if random),

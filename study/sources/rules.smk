@@ -10,6 +10,7 @@ rule study_sources_train:
     output:
         PATHS.study_work("sources") / "trained.safetensors",
     params:
+        **CONFIG.heads.rounding(),
         settings=CONFIG.study.sources.model_dump(include={"recipe", "folds", "near_duplicate", "others"}),
         backbones=[CONFIG.heads.audio, CONFIG.heads.video],
         seeds=CONFIG.study.seeds,

@@ -88,8 +88,10 @@ def train(config: Config, threads: int) -> None:
         "recipe": settings.recipe.model_dump(),
         "folds": settings.folds,
         "keys": features.keys,
+        "features": features.contents,
         "rows": collection.rows.tolist(),
         "sources": collection.sources.tolist(),
+        **config.heads.rounding(),
     }
     names = [name_of(seed, number) for seed in config.study.seeds for number in numbers]
     work_off(config.paths.study_work(PART), names, same, prepare, config, threads)

@@ -214,8 +214,13 @@ def test_sigkill_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"experiment": {"temperature": 0.5}}, {"keys": ("c" * 64, "b" * 64)}, {"videos": 210}, {"damage": True}]
-)
+    "change",
+    [
+        {"experiment": {"temperature": 0.5}}, {"keys": ("c" * 64, "b" * 64)}, {"videos": 210}, {"damage": True},
+        {"seed": 1},  # other features under the same keys, as after `pipeline.retry --videos`
+        {"heads": {"matmul": "torch"}},
+    ],
+)  # fmt: skip
 def test_progress_of_another_training_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:

@@ -251,12 +251,15 @@ def test_finished_variants_are_kept(planted: Config) -> None:
     assert first.stat().st_mtime_ns == stamp and second.exists()
 
 
-def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:
+def test_embeddings_of_other_features_are_refused_and_made_again(tmp_path: Path) -> None:
     config = extracted(tmp_path, (1.0, 1.0))
     train(config)
-    simulate(Paths(tmp_path).study_variant("10s_2"), videos=100, segments=2, unreadable=[3], keys=("c" * 64, "d" * 64))
+    # Other features under the same keys, as after `pipeline.retry --videos`.
+    simulate(Paths(tmp_path).study_variant("10s_2"), videos=100, segments=2, unreadable=[3], seed=1)
     with pytest.raises(UserError, match=r"10s_2\.safetensors is of other features"):
         study_length.answer(config)
+    train(config)
+    study_length.answer(config)
 
 
 def test_readings_recover_what_was_planted() -> None:
