@@ -3,7 +3,7 @@
 Reads study/fusion/trained.safetensors and the labels. Writes study/fusion.json. Metrics are those of the probes
 (eval/probe/metrics.py), macro means over the classes with a positive and a negative test video, means over the seeds;
 thresholds for F1 come from the validation split with both modalities. Differences are paired: the same resampled test
-videos; their intervals hold for all comparisons of a task at once (Bonferroni).
+videos; their intervals hold for all rows of a task's table at once, those of every metric (Bonferroni).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def differences(task: str, probes: dict[Kind, MeasuredProbe]) -> list[Row]:
     """Return the differences of all fusions to plain concatenation, with both modalities."""
     others = [kind for kind in probes if kind[2] == "both" and kind != (BASELINE, "plain", "both")]
     return [
-        _identity(task, kind) | gap(probes[kind], probes[BASELINE, "plain", "both"], metric, len(others))
+        _identity(task, kind) | gap(probes[kind], probes[BASELINE, "plain", "both"], metric, len(others) * len(METRICS))
         for kind in others
         for metric in METRICS
     ]
@@ -130,7 +130,7 @@ def kept(task: str, probes: dict[Kind, MeasuredProbe]) -> list[Row]:
     return [
         {**_identity(task, kind), "missing": MISSES[kind[2]]}
         | {"value": probes[kind].entry["metrics"][metric]["value"], "beside": NAMES[LEFT[kind[2]]]}
-        | gap(probes[kind], probes[LEFT[kind[2]], "plain", "both"], metric, len(chosen))
+        | gap(probes[kind], probes[LEFT[kind[2]], "plain", "both"], metric, len(chosen) * len(METRICS))
         for kind in chosen
         for metric in METRICS
     ]

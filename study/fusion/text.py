@@ -23,8 +23,8 @@ validation split. Widths are such that all fusions of features have about as man
 kept), each once plainly and once with modality dropout ({lost:.0%} of the videos of an epoch lose one modality;
 Neverova et al. 2016, arXiv 1501.00102). Values are macro means over the classes and means over the seeds, with 95 %
 intervals by {bootstrap} resamples of the test videos’ groups (artists). A difference counts if its interval over the
-same resamples, widened for the number of comparisons of a task (Bonferroni), and Welch's interval over the seeds both
-exclude 0.
+same resamples, widened for the number of comparisons of a task in all metrics (Bonferroni), and Welch's interval over
+the seeds both exclude 0.
 """
 
 

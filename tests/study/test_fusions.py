@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -10,10 +13,10 @@ from sklearn.cross_decomposition import CCA as Reference
 from torch import Tensor
 
 from config.study.fusion import Fusion
-from study.fusion import cca
+from study.fusion import cca, measure
 from study.fusion.data import FusionSplit
 from study.fusion.networks import FUSIONS, Bilinear, Gated, build
-from study.fusion.train import fit, probabilities
+from study.fusion.train import MISSING, SINGLE, fit, probabilities
 
 DIMS, CLASSES = (10, 6), 3
 
@@ -33,6 +36,15 @@ def batch(videos: int = 5, segments: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     good = torch.rand(videos, segments) < 0.6
     good[:, 0] = True
     return torch.randn(videos, segments, DIMS[0]), torch.randn(videos, segments, DIMS[1]), good
+
+
+@pytest.mark.parametrize("table", [measure.differences, measure.kept])
+def test_intervals_hold_for_all_rows_of_a_tasks_table(monkeypatch: pytest.MonkeyPatch, table: Any) -> None:
+    monkeypatch.setattr(measure, "gap", lambda a, b, metric, comparisons: {"comparisons": comparisons})
+    probe = SimpleNamespace(entry={"metrics": {metric: {"value": 0.5} for metric in measure.METRICS}})
+    ways = [("gated", "plain"), ("gated", "dropped"), *((name, "plain") for name in ("concatenation", *SINGLE))]
+    rows = table("genre", {(*way, condition): probe for way in ways for condition in MISSING})
+    assert rows and {row["comparisons"] for row in rows} == {len(rows)}
 
 
 @pytest.mark.parametrize("name", FUSIONS)
