@@ -42,10 +42,14 @@ def r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int,
 
     `groups` int64 [videos] (data/groups.py) are resampled as a whole.
     """
-    counts = np.vstack([np.ones(len(y)), resampled(groups, resamples, seed)])
+    values = weighted_r2(y, predicted, np.vstack([np.ones(len(y)), resampled(groups, resamples, seed)]))
+    return np.vstack([values[0], percentile_bounds(values[1:], quantiles(len(np.unique(groups))))])
+
+
+def weighted_r2(y: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Compute R², float64 [resamples, targets], of videos that count so often: `counts` [resamples, videos]."""
     n = counts.sum(axis=1, keepdims=True)
     errors, squares, sums = counts @ (y - predicted) ** 2, counts @ y**2, counts @ y
     total = squares - sums**2 / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(total > 1e-12 * np.maximum(squares, 1e-300), 1 - errors / total, 0)
-    return np.vstack([values[0], percentile_bounds(values[1:], quantiles(len(np.unique(groups))))])
+        return np.where(total > 1e-12 * np.maximum(squares, 1e-300), 1 - errors / total, 0)

@@ -128,11 +128,14 @@ def sampled_tables(
     )
     signs.add_chance(tables["spaces"], tables["canonical"], train, test, settings.permutations, seed)
     log.info("chance of the spaces by %d draws", settings.permutations)
-    for experiment in reading.trained(config) if tested.sum() > 1 else []:
-        embeddings = reading.embeddings(config, features, experiment, rows[tested])[0]
+    for experiment in reading.trained(config):
+        videos = tested & reading.embedded(config, features, experiment, rows)
+        if videos.sum() < 2:
+            continue
+        embeddings = reading.embeddings(config, features, experiment, rows[videos])[0]
         spaces = {f"{experiment}, {modality}": values for modality, values in embeddings.items()}
         pair = (f"{experiment}, audio", f"{experiment}, video")
-        neighbour_rows += neighbours(spaces, [pair], groups[tested])
+        neighbour_rows += neighbours(spaces, [pair], groups[videos])
     return {"readable": readable, "neighbours": neighbour_rows}
 
 
@@ -159,10 +162,13 @@ def _unread(tables: dict[str, list[Row]], config: Config) -> list[str]:
     limits = []
     if missing:
         limits.append(f"Not among the spaces, because their heads were not trained yet: {', '.join(missing)}.")
-    if trained and all(row["space"] != f"{trained[0]}, audio" for row in tables["readable"]):
+    spaces = {row["space"] for row in tables["readable"]}
+    unread = [name for name in trained if f"{name}, audio" not in spaces]
+    if unread:
         limits.append(
-            "Descriptors were not predicted from the heads' embeddings: that needs test videos, which the heads have "
-            f"not seen, and they are fewer than {reading.FEWEST[0]}, or of fewer than {reading.FEWEST[1]} artists."
+            f"Descriptors were not predicted from the embeddings of {', '.join(unread)}: that needs test videos, which "
+            f"the heads have not seen, and they are fewer than {reading.FEWEST[0]}, or of fewer than "
+            f"{reading.FEWEST[1]} artists."
         )
     return limits
 

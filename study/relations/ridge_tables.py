@@ -12,18 +12,21 @@ import numpy as np
 from scipy.stats import rankdata
 
 from config.model import Config
+from data.groups import renumbered
 from eval.seeds import mean_interval
 from heads.embed import load_embeddings
 from heads.runs import runs
 from pipeline.features import Features
 from study.answer import Row
-from study.groups import folds
+from study.groups import folds, repaired
 from study.relations.associations import Table
 from study.relations.space_tables import means
-from study.ridge import FOLDS, predictions, r2
+from study.ridge import FOLDS, predictions, r2, weighted_r2
 
 FEWEST = 20, FOLDS
 """The fewest videos and artists for a prediction: every fold needs an artist, and the fit some videos."""
+REPAIRINGS = 3
+"""Random pairings of videos with descriptors of other artists' videos, for the chance of R²; each is fitted anew."""
 
 
 def targets(table: Table) -> tuple[list[str], np.ndarray]:
@@ -45,9 +48,15 @@ def trained(config: Config) -> list[str]:
 
 def embeddings(config: Config, features: Features, experiment: str, rows: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Return for every seed {`audio`, `video`: float32 [videos, embedding]}, the means of the videos' segments."""
-    keys = {name: features.key(name) for name in (config.heads.audio, config.heads.video)}
+    keys = {name: features.key(name) for name in config.sides(experiment).backbones}
     by_seed = [load_embeddings(run, rows, keys) for run in runs(config, experiment)]
     return [{"audio": means(segments.audio), "video": means(segments.video)} for segments in by_seed]
+
+
+def embedded(config: Config, features: Features, experiment: str, rows: np.ndarray) -> np.ndarray:
+    """Return which videos have embeddings by an experiment, whose backbones may be its own: bool [rows]."""
+    valid: np.ndarray = features.valid(*config.sides(experiment).backbones)[rows]
+    return valid
 
 
 def enough(groups: np.ndarray) -> bool:
@@ -58,24 +67,30 @@ def enough(groups: np.ndarray) -> bool:
 def table(
     config: Config, features: Features, rows: np.ndarray, described: Table, groups: np.ndarray, tested: np.ndarray
 ) -> list[Row]:
-    """Predict every descriptor from every space, a row each: R², its interval, and R² of shuffled descriptors.
+    """Predict every descriptor from every space, a row each: R², its interval, and R² of other artists' descriptors.
 
     `described` are descriptors of the manifest's `rows` (int64 [videos]), `groups` their artists (int64 [videos]);
-    `tested` bool [videos]: which are of the test split. Without `enough` test videos there are no rows of heads.
+    `tested` bool [videos]: which are of the test split. There are no rows of heads without `enough` test videos that
+    their backbones could read.
     """
     names = tuple(dict.fromkeys((config.heads.audio, config.heads.video)))
     backbones = {name: means(features.numpy(name, rows)) for name in names}
     table_rows = read_from(config, {name: [values] for name, values in backbones.items()}, described, groups)
-    experiments = trained(config)
-    if not experiments or not enough(groups[tested]):
-        return table_rows
-    spaces = {f"{name}, test videos": [values[tested]] for name, values in backbones.items()}
-    for experiment in experiments:
-        by_seed = embeddings(config, features, experiment, rows[tested])
-        for modality in ("audio", "video"):
-            spaces[f"{experiment}, {modality}"] = [embedding[modality] for embedding in by_seed]
-    test_targets = {name: values[tested] for name, values in described.items()}
-    return table_rows + read_from(config, spaces, test_targets, np.unique(groups[tested], return_inverse=True)[1])
+
+    def read_part(spaces: dict[str, list[np.ndarray]], chosen: np.ndarray) -> list[Row]:
+        """Return the rows of spaces of the `chosen` videos."""
+        part = {name: values[chosen] for name, values in described.items()}
+        return read_from(config, spaces, part, renumbered(groups[chosen]))
+
+    chosen = {name: tested & embedded(config, features, name, rows) for name in trained(config)}
+    chosen = {name: videos for name, videos in chosen.items() if enough(groups[videos])}
+    if chosen:
+        table_rows += read_part({f"{n}, test videos": [values[tested]] for n, values in backbones.items()}, tested)
+    for experiment, videos in chosen.items():
+        by_seed = embeddings(config, features, experiment, rows[videos])
+        spaces = {f"{experiment}, {m}": [embedding[m] for embedding in by_seed] for m in ("audio", "video")}
+        table_rows += read_part(spaces, videos)
+    return table_rows
 
 
 def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Table, groups: np.ndarray) -> list[Row]:
@@ -86,11 +101,12 @@ def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Ta
     names, y = targets(described)
     seed, resamples = config.eval.seed, config.eval.bootstrap
     fold = folds(groups, FOLDS, seed)
-    order = np.random.default_rng(seed).permutation(len(y))
+    rng = np.random.default_rng(seed)
+    donors = [repaired(groups, rng) for _ in range(REPAIRINGS)]
     rows = []
     for space, versions in spaces.items():
         scores = [r2(y, predictions(x, y, fold), groups, resamples, seed) for x in versions]
-        chance = r2(y[order], predictions(versions[0], y[order], fold), groups, 100, seed)[0]
+        chance = np.mean([_by_chance(versions[0], y, fold, of) for of in donors], axis=0)
         for name in dict.fromkeys(names):
             columns = [k for k, target in enumerate(names) if target == name]
             values = [float(np.mean(score[0, columns])) for score in scores]
@@ -99,3 +115,10 @@ def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Ta
             row |= {"chance": float(np.mean(chance[columns])), "seeds": len(values), "videos": len(y)}
             rows.append(row | {"artists": int(groups.max()) + 1})
     return rows
+
+
+def _by_chance(x: np.ndarray, y: np.ndarray, fold: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Return R² of the donors' descriptors (`repaired`), float64 [targets]; videos without a donor are left out."""
+    paired = donors >= 0
+    shuffled = y[donors[paired]]
+    return weighted_r2(shuffled, predictions(x[paired], shuffled, fold[paired]), np.ones((1, len(shuffled))))[0]

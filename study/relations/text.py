@@ -18,24 +18,24 @@ QUESTION = (
     "feature spaces?"
 )
 METHOD = (
-    "Each segment has ten audio descriptors, by essentia (Bogdanov et al. 2013), and seven video descriptors; those of "
-    "a video are the means over its segments. Pairs are measured by Spearman's rank correlation; directions (key on "
-    "the circle of fifths, hue) by the canonical correlation of Jupp and Mardia (1980), which has no sign. Videos of "
-    "one artist are alike, so tests flip the signs of whole artists' contributions (Hemerik, Goeman and Finos "
-    "2020); only if no artist has two videos, p-values are those of the t distribution. The p-values of all pairs "
-    "are corrected together (Benjamini and Hochberg 1995). Confounding by genre: the same with the residuals of the "
-    "ranks within genres. Synchrony of beats and cuts is the largest correlation of note onsets and changes between "
-    "frames within 0.2 s, compared with the same audio and other videos' frames; it uses both modalities, so it is no "
-    "column of the matrix. Descriptors are predicted from mean features by ridge regression (its strength by "
-    "leave-one-out, held-out features clipped to the range of the others) and judged by R² on held-out artists, for "
-    "directions the mean of sine and cosine; from the heads' embeddings of test videos only, because the heads were "
-    "trained on the others. Intervals resample whole artists. Feature spaces, all standardised: linear CKA (Kornblith "
-    "et al. 2019) of the training segments; canonical correlations fitted on the training split, the ridge chosen on "
-    "the validation split, measured on the test split; shares of mutual nearest neighbours (Huh et al. 2024) of mean "
-    "features, one video an artist. Chance is given by random signs of whole artists' contributions for covariances, "
-    "and by random pairings for neighbours, on at most `study.relations.videos` videos; p is (1 + b) / (1 + n), where "
-    "b of n draws are at least as alike. Covariances and descriptors are computed over the whole cache with dask, a "
-    "shard a task."
+    "Each segment has ten audio descriptors, by essentia (Bogdanov et al. 2013), and seven video descriptors; those "
+    "of a video are the means over its segments. Pairs are measured by Spearman's rank correlation; directions (key "
+    "on the circle of fifths, hue) by the canonical correlation of Jupp and Mardia (1980), which has no sign. Videos "
+    "of one artist are alike, so tests flip the signs of whole artists' contributions (Hemerik, Goeman and Finos "
+    "2020); only if no artist has two videos, p-values are those of the t distribution. The p-values of all pairs are "
+    "corrected together (Benjamini and Hochberg 1995). Confounding by genre: the same with the residuals of the ranks "
+    "within genres. Synchrony of beats and cuts is the largest correlation of note onsets and changes between frames "
+    "within 0.2 s, compared with the same audio and other videos' frames; it uses both modalities, so it is no column "
+    "of the matrix. Descriptors are predicted from mean features by ridge regression (its strength by leave-one-out, "
+    "held-out features clipped to the range of the others) and judged by R² on held-out artists, for directions the "
+    "mean of sine and cosine, beside R² of the descriptors of other artists' videos; from the heads' embeddings of "
+    "test videos only, because the heads were trained on the others. Intervals resample whole artists. Feature "
+    "spaces, all standardised: linear CKA (Kornblith et al. 2019) of the training segments; canonical correlations "
+    "fitted on the training split, the ridge chosen on the validation split, measured on the test split; shares of "
+    "mutual nearest neighbours (Huh et al. 2024) of mean features, one video an artist. Chance is given by random "
+    "signs of whole artists' contributions for covariances, and by random pairings for neighbours, on at most "
+    "`study.relations.videos` videos; p is (1 + b) / (1 + n), where b of n draws are at least as alike. Covariances "
+    "and descriptors are computed over the whole cache with dask, a shard a task."
 )
 LIMITS = [
     "Tests assume that artists are independent; covers, shared band members and labels are not considered.",
@@ -126,8 +126,10 @@ def _read(tables: dict[str, list[Row]]) -> Finding:
     (all_videos, all_artists), *test = counts
     sure += f"Features: {all_videos} videos of {all_artists} artists."
     if test:
-        sure += f" Embeddings, and features for comparison: {test[0][0]} test videos of {test[0][1]} artists, on which "
-        sure += "no head was trained."
+        # The backbones of an experiment of its own may not have read them all.
+        fewer = "".join(f", {counts[n].rpartition(', ')[0]} {n[0]} of {n[1]}" for n in test[1:])
+        sure += f" Embeddings, and features for comparison: {test[0][0]} test videos of {test[0][1]} artists{fewer}, "
+        sure += "on which no head was trained."
     return Finding(claim, sure)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from config.cli import UserError
+from config.model import load
 from data.manifest import read_manifest, write_manifest
 from data.render.latents import Factors
 from heads.embed import embed
@@ -95,6 +97,37 @@ def test_heads_are_read_on_videos_that_they_have_not_seen(tmp_path, monkeypatch)
     assert rows[f"{AUDIO_DESCRIPTORS}, test videos", "tempo"]["videos"] == len(tested)
     assert np.mean([row["r2"] for row in memorised_rows]) < 0.02 and sum(row["low"] > 0 for row in memorised_rows) <= 1
     assert f"{len(tested)} test videos of {len(tested)} artists, on which no head" in answer.findings[-2].sure
+
+
+def test_experiments_are_read_on_backbones_of_their_own(monkeypatch):
+    own = {"video": "efficientnet_lite0"}
+    backbones = {name: {"weights": "random"} for name in ("r2plus1d", "efficientnet_lite0")}
+    backbones["musicnn"] = {"weights": "wheel"}
+    config = load(
+        {"results": "r", "videos": "v", "backbones": backbones, "heads": {"experiments": {"head": {}, "own": own}}}
+    )
+    unread = np.arange(60) % 4 > 0  # by the backbone of `own`, which is none of the heads'
+    rng = np.random.default_rng(0)
+    features = SimpleNamespace(
+        key=str.upper,
+        valid=lambda *names: unread | ("efficientnet_lite0" not in names),
+        numpy=lambda name, rows: rng.standard_normal((len(rows), 2, 4)).astype(np.float16),
+    )
+
+    def of_own_keys(run, rows, keys):
+        video = {"head": "r2plus1d", "own": "efficientnet_lite0"}[run.experiment]
+        assert keys == {"musicnn": "MUSICNN", video: video.upper()} and features.valid(*keys)[rows].all()
+        audio, video = rng.standard_normal((2, len(rows), 2, 4))
+        return SimpleNamespace(audio=audio, video=video)
+
+    monkeypatch.setattr(reading, "trained", lambda config: ["head", "own"])
+    monkeypatch.setattr(reading, "load_embeddings", of_own_keys)
+    tested = np.arange(60) < 40
+    rows = reading.table(config, features, np.arange(60), {"tempo": rng.standard_normal(60)}, np.arange(60), tested)
+    assert {row["space"]: row["videos"] for row in rows} == {
+        **{"musicnn": 60, "r2plus1d": 60, "musicnn, test videos": 40, "r2plus1d, test videos": 40},
+        **{"head, audio": 40, "head, video": 40, "own, audio": 30, "own, video": 30},
+    }
 
 
 def test_too_few_test_videos_are_reported_and_not_used(tmp_path):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from config.model import load
 from pipeline.features import open_features
 from study.groups import folds
 from study.relations import sign_test as signs
 from study.relations import similarity as spaces
 from study.relations import space_tables as between
+from study.relations.ridge_tables import read_from
 from study.ridge import FOLDS, predictions, r2
 from tests.support.simulate import simulate
 
@@ -113,6 +115,15 @@ def test_ridge_predicts_what_is_there_and_nothing_else():
     assert scores[0, 1] < 0.02 and scores[1, 1] < 0 and (scores[:, 2] == 0).all()
     plain = 1 - ((y - predictions(x, y, fold)) ** 2).sum(axis=0)[0] / ((y[:, 0] - y[:, 0].mean()) ** 2).sum()
     assert scores[0, 0] == pytest.approx(plain)
+
+
+def test_r2_by_chance_is_that_of_whole_artists():
+    """Videos of one artist are alike, so a fit to ten artists is far off for the others, whatever there is to find."""
+    groups = np.repeat(np.arange(12), 20)
+    x, y = (np.random.default_rng(seed).standard_normal((12, 8))[groups] for seed in (0, 1))
+    y += 0.01 * np.random.default_rng(2).standard_normal(y.shape)
+    rows = read_from(load({"results": "r", "videos": "v"}), {"x": [x]}, {"y": y[:, 0]}, groups)
+    assert rows[0]["r2"] < -0.5 and rows[0]["chance"] < -0.5
 
 
 def test_what_is_held_out_has_no_part_in_its_prediction_and_artists_stay_together():
