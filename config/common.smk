@@ -29,7 +29,7 @@ from config.digests import weights_digest, write_digest
 from config.files import read_json, write_json
 from config.heads import trainable
 from config.labels import FEATURES
-from config.model import load
+from config.model import load, read
 from config.paths import Paths
 from config.pipeline import SHARD, TABLES
 from config.place import absolute, check_not_a_copy
@@ -89,6 +89,7 @@ def cores(at_most):
 
 onstart:
     from pipeline.claim import Claim
+    from study.length.config import update_configs
 
     # The lock of the results, from wherever they are worked on. Snakemake's own is the working directory's, and a
     # Snakemake that was killed leaves it locked.
@@ -105,6 +106,10 @@ onstart:
         except UserError as error:
             raise WorkflowError(str(error))
     write_json(PATHS.config, absolute(CONFIG.model_dump(mode="json")))
+    try:
+        update_configs(read(PATHS.config))
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:

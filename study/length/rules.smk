@@ -1,4 +1,4 @@
-from study.length.config import SHARDS_A_JOB, variant_backbones, variant_config
+from study.length.config import SHARDS_A_JOB, variant_backbones, variant_config, videos_of
 
 # Some of the videos with other segments: each variant is a results folder of its own. Its rules are those of
 # pipeline/rules.smk for one job of all shards, without their `params`: what a variant depends on is in its plan.
@@ -17,12 +17,13 @@ rule study_length_variant:
         PATHS.manifest_record,
         [PATHS.weights_record(name) for name in VARIANT_BACKBONES],
     output:
-        plan=VARIANT.plan,
+        # Without a plan nothing had been computed, and nothing would be said of videos that changed.
+        plan=update(VARIANT.plan),
         manifest=VARIANT.manifest_record,
     priority: FIRST
     params:
         segments=CONFIG.segments.model_dump(),
-        videos=CONFIG.study.length.videos,
+        videos=lambda wc: videos_of(CONFIG),
         backbones={name: BACKBONES[name] for name in VARIANT_BACKBONES},
     log:
         VARIANT_LOGS / "plan.log",
@@ -31,8 +32,9 @@ rule study_length_variant:
     localrule: True
     message:
         "preparing the segments of {wildcards.variant}"
+    # That known videos have other audio is for the user to see.
     shell:
-        "python -m study.length.variant {FLAGS} --variant {wildcards.variant} > {log:q} 2>&1"
+        "python -m study.length.variant {FLAGS} --variant {wildcards.variant} 2>&1 | tee {log:q}"
 
 
 rule study_length_probe:

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from config.cli import UserError, parser, run
-from config.files import replacing, write_json
+from config.files import replacing
 from config.model import Config, read
 from data import manifest
 from data.segments import uniform
 from pipeline import plan
-from study.length.config import variant_config
+from study.length.config import variant_config, write_config
 
 log = logging.getLogger("variant")
 
@@ -41,7 +41,7 @@ def prepare(config: Config, name: str) -> Path:
     table = chosen(videos.filter(pa.array(manifest.active(videos))), config.study.length.videos)
     with replacing(variant.table) as temporary:
         pq.write_table(table.drop_columns(["row", "split", "status"]), temporary)
-    write_json(own.config, variant.model_dump(mode="json"))
+    write_config(variant)
     for backbone in variant.backbones:
         _link(own.weights(backbone), paths.weights(backbone))
         _link(own.weights_record(backbone), paths.weights_record(backbone))

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from config.cli import UserError
-from config.model import Config, load
+from config.digests import write_digest
+from config.model import Config, load, read
 from config.paths import Paths
 from config.pipeline import Render
 from config.study.length import Length, Variant
@@ -22,7 +23,7 @@ from pipeline.records import read_plan
 from study.groups import folds
 from study.length import measure as study_length
 from study.length import train as study_length_train
-from study.length.config import variant_config
+from study.length.config import update_configs, variant_config, videos_of, write_config
 from study.length.linear import fit_linear
 from study.length.plots import plots
 from study.length.probing import factors, genres, predicted, score
@@ -82,6 +83,42 @@ def test_a_variant_is_a_results_folder_of_its_own(tmp_path: Path) -> None:
     assert plan.segments.seconds == 10 and plan.backbones["r2plus1d"].random_weights is True
     with pytest.raises(UserError, match="study.length.variants has 3s_6, 10s_2"):
         variant_config(config, "4s_1")
+
+
+def test_settings_of_decoding_reach_variants_that_are_prepared(tmp_path: Path) -> None:
+    """A job that stopped does what the configuration says now, without being prepared again."""
+    own = {"audio": "other", "video": "r2plus1d"}
+    config = simulate(
+        tmp_path,
+        videos=20,
+        study={"length": {"variants": VARIANTS}},
+        backbones={
+            "musicnn": {"weights": "random"},
+            "r2plus1d": {"weights": "random"},
+            "other": {"kind": "musicnn", "weights": "random"},
+        },
+        heads={"experiments": {"default": {}, "own": own}},
+    )
+    write_config(variant_config(config, "3s_6"))
+    changed = load(config.model_dump(mode="json") | {"decoding": {"deadline_seconds": 77}})
+    update_configs(changed)
+    variant = read(Paths(config.paths.study_variant("3s_6")).config)
+    assert variant.decoding.deadline_seconds == 77 and list(variant.heads.experiments) == ["default"]
+    assert not config.paths.study_variant("10s_2").exists(), "a folder of a variant that nobody has asked for"
+
+
+def test_variants_are_prepared_again_for_another_table(tmp_path: Path) -> None:
+    """Other paths and offsets of audio are not in manifest.json, which the rule watches besides."""
+    config = load({"results": str(tmp_path), "videos": "v.csv", "study": {"length": {"videos": 30}}})
+    assert videos_of(config) == 30
+    note = config.paths.digest_of("table")
+    write_digest(note, "as it was")
+    assert [videos_of(config), videos_of(config)] == [30, 30], "the parameter of earlier versions"
+    write_digest(note, "with other offsets")
+    count, digest = changed = videos_of(config)
+    assert count == 30 and digest and videos_of(config) == changed
+    write_digest(note, "as it was")
+    assert videos_of(config) == 30
 
 
 def test_the_same_videos_are_chosen_whatever_their_order(tmp_path: Path) -> None:
