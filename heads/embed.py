@@ -30,8 +30,9 @@ from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
 from config.model import Config, read
 from heads.checkpoint import About, load_checkpoint
-from heads.features import Source
+from heads.features import PairedFeatures, Source
 from heads.kernels import kernels
+from heads.model import TwoHeads
 from heads.runs import Run, runs
 from pipeline.features import Features, open_features
 from pipeline.shards import Shards
@@ -52,6 +53,19 @@ def embed_block(head: nn.Module, features: np.ndarray, valid: np.ndarray, device
     block = np.full((len(features), *out.shape[1:]), np.nan, np.float16)
     block[valid] = out
     return block
+
+
+def embed_split(heads: TwoHeads, features: PairedFeatures, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embed a split in memory: audio and video, float16 [videos, segments, embedding] each, in the order of its rows.
+
+    A segment that lacks one modality (`decoding.partial`) is NaN in both.
+    """
+    chosen, blocks = features.splits[split], []
+    for head, array in zip((heads.audio, heads.video), features.arrays, strict=True):
+        block = embed_block(head, array.read(chosen.rows), np.ones(len(chosen.rows), bool), "cpu")
+        block[~chosen.good] = np.nan
+        blocks.append(block)
+    return blocks[0], blocks[1]
 
 
 def embed(config: Config, name: str) -> list[dict[str, Any]]:

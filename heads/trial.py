@@ -22,7 +22,7 @@ from config.heads import Experiment
 from config.model import Config, load, read
 from heads.checkpoint import trained
 from heads.dataset import best_device, open_data
-from heads.embed import embed_block
+from heads.embed import embed_split
 from heads.features import PairedFeatures, load_features
 from heads.fit import about, fit
 from heads.kernels import kernels
@@ -53,14 +53,7 @@ class Trial:
 
         A segment that lacks one modality (`decoding.partial`) is NaN in both.
         """
-        chosen = self.features.splits[split]
-        every = np.ones(len(chosen.rows), bool)
-        blocks = []
-        for head, array in zip((self.heads.audio, self.heads.video), self.features.arrays, strict=True):
-            block = embed_block(head, array.read(chosen.rows), every, "cpu")
-            block[~chosen.good] = np.nan
-            blocks.append(block)
-        return blocks[0], blocks[1]
+        return embed_split(self.heads, self.features, split)
 
 
 def trial(results: str | os.PathLike[str] | Config, experiment: str, seed: int | None = None, **changes: Any) -> Trial:

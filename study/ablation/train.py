@@ -30,13 +30,13 @@ from eval.ranks import ranks
 from eval.retrieval import pool
 from heads.checkpoint import trained
 from heads.dataset import Data, load
+from heads.embed import embed_split
 from heads.features import PairedFeatures
 from heads.fit import Training, seed_everything
 from heads.kernels import kernels
 from heads.model import TwoHeads
 from heads.optimiser import rate
 from heads.stopping import Patience, check_finite
-from pipeline.features import good_segments
 from study.ablation.arms import MODE, Arm, arms
 from study.ablation.sources import EVAL, TRAIN, Drawn, Opened, Source, sources, train_mode_sides
 from study.trainings import Outcome, work_off
@@ -94,14 +94,8 @@ def _steps(training: Training, steps: int) -> Iterator[int]:
 
 def embedded(heads: TwoHeads, features: PairedFeatures, split: str, unit: tuple[bool, bool]) -> list[np.ndarray]:
     """Return audio and video embeddings of a split's whole videos, float64 [videos, embedding]."""
-    chosen, pooled = features.splits[split], []
-    for head, array, of_unit in zip((heads.audio, heads.video), features.arrays, unit, strict=True):
-        segments = torch.from_numpy(array.read(chosen.rows))
-        with torch.no_grad():
-            vectors = head(segments.flatten(0, 1)).unflatten(0, segments.shape[:2]).half().numpy()
-        vectors[~(chosen.good & good_segments(vectors))] = np.nan
-        pooled.append(pool(vectors, of_unit))
-    return pooled
+    segments = embed_split(heads, features, split)
+    return [pool(vectors, of_unit) for vectors, of_unit in zip(segments, unit, strict=True)]
 
 
 class AblationTrainer:

@@ -31,6 +31,7 @@ from data.manifest import read_manifest
 from data.render import video_id
 from heads.checkpoint import About, read_if_whole, trained, write_tensors
 from heads.dataset import load
+from heads.embed import embed_split
 from heads.features import InMemory, PairedFeatures, Split, load_features
 from heads.fit import fit
 from heads.kernels import kernels
@@ -107,18 +108,12 @@ def capped(experiment: Experiment, most: int) -> Experiment:
     return experiment.model_copy(update={"max_epochs": epochs, "warmup": min(experiment.warmup, epochs - 1)})
 
 
-def train_one(features: PairedFeatures, experiment: Experiment, seed: int) -> tuple[int, list[Tensor]]:
-    """Train one seed; return its best epoch and the test videos' embeddings, audio and video, float16."""
+def train_one(features: PairedFeatures, experiment: Experiment, seed: int) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """Train one seed; return its best epoch and the test videos' embeddings (`heads.embed.embed_split`)."""
     (audio, video), f = features.keys, features
     same = About(experiment.model_dump(), seed, audio, video, *f.dims, f.keys, f.random_weights, f.digest())
     progress = fit(load(f, ("train", "validation"), "cpu"), experiment, same, None, lambda line: None)
-    heads = trained(experiment, f.dims, progress.best)
-    test, embedded = f.splits["test"].rows, []
-    with torch.no_grad():
-        for head, array in zip((heads.audio, heads.video), f.arrays, strict=True):
-            segments = torch.from_numpy(array.read(test))
-            embedded.append(head(segments.flatten(0, 1)).unflatten(0, segments.shape[:2]).half())
-    return progress.about.epoch, embedded
+    return progress.about.epoch, embed_split(trained(experiment, f.dims, progress.best), f, "test")
 
 
 class Trainer:
@@ -170,7 +165,7 @@ class Trainer:
                 reached.append(correlations)
             epoch, (audio, video) = train_one(features, self.experiment(cell), seed)
             epochs.append(epoch)
-            tensors |= {f"audio.{seed}": audio, f"video.{seed}": video}
+            tensors |= {f"audio.{seed}": torch.from_numpy(audio), f"video.{seed}": torch.from_numpy(video)}
         videos = len(features.splits["train"].rows)
         write_tensors(path, tensors, {"about": about, "train_videos": videos, "epochs": epochs, "achieved": reached})
 

@@ -74,7 +74,7 @@ def train_fold(
     with kernels(config.heads.matmul, "cpu"):
         epoch, embedded = train_one(dataclasses.replace(features, splits=split), config.study.sources.recipe, seed)
     test = parts["test"]
-    audio, video = (torch.from_numpy(segment_mean(part.float().numpy(), good[test])) for part in embedded)
+    audio, video = (torch.from_numpy(segment_mean(part.astype(np.float32), good[test])) for part in embedded)
     return Outcome({"audio": audio, "video": video}, {"rows": collection.rows[test].tolist(), "epoch": epoch})
 
 
