@@ -43,8 +43,10 @@ def cancel_leftovers(prefix: str) -> None:
 
 def _jobs(prefix: str) -> list[str]:
     """Return the ids of this user's jobs, pending, running or ending, whose names begin with `prefix`."""
-    lines = (line.split() for line in _output("squeue", "--me", "--noheader", "--format=%i %j").splitlines())
-    return [job for job, name in lines if name.startswith(f"{prefix}_")]
+    lines = _output("squeue", "--me", "--noheader", "--format=%i %j").splitlines()
+    # All of the user's jobs are listed, and other names may have blanks.
+    parted = (line.strip().partition(" ") for line in lines)
+    return [job for job, _, name in parted if name.startswith(f"{prefix}_")]
 
 
 def _output(*command: str) -> str:
