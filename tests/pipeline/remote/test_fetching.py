@@ -10,6 +10,7 @@ import pipeline.remote.fetching as fetching
 from bench.remote_servers import allowing, authority, server
 from data.places import parse
 from pipeline.readers import MediaError
+from pipeline.remote import request
 from pipeline.remote.fetching import fetched
 
 SIZE = 3 << 20
@@ -134,6 +135,11 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(web, certificates):
     assert found == ("network", f"https://localhost:{web.port} answers 503; it asks to wait for 3000 s (1 try)")
     when = "429 Fri, 01 Jan 2100 00:00:00 GMT"
     assert reason(web, certificates, when)[0] == "network"
+
+
+@pytest.mark.parametrize("when", ["01 Jan 99999999999999999999", "32 Jan 2024", "01 Jan 2024 25:61", "²", "-1", ","])
+def test_a_date_that_is_none_asks_for_no_wait(when):
+    assert request._retry_after(f"Mon, {when} 00:00:00 GMT") is None and request._retry_after(when) is None
 
 
 def test_redirects_between_allowed_hosts(web, certificates):
