@@ -54,13 +54,15 @@ THREADS = 16
 def shards_of(source: Path) -> tuple[list[str], str]:
     """Return the shards that a path or a pattern means, in order, and the folder that their ids begin at.
 
-    A pattern has `{000..099}`, a range of numbers, or `*`, `?` and `[…]` as in a shell. UserError if there are none, or
-    if one of a range does not exist.
+    A pattern has `{000..099}`, a range of numbers, or `*`, `?` and `[…]` as in a shell. What exists by its name is that
+    name, such as a folder `set[1]`. UserError if there are none, also for a single number of a range.
     """
     text = os.path.join(os.getcwd(), source)  # not abspath: behind a link, `..` is another folder
     if source.exists():
         return [text], os.path.dirname(text)
-    parts = RANGE.split(text)
+    base = _existing(Path(text).parts[:-1])
+    literal = f"{base}{'' if base.endswith(os.sep) else os.sep}"
+    parts = RANGE.split(os.path.join(*Path(text).parts[len(Path(base).parts) :]))
     spans = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
     count = 1
     for span in spans:
@@ -70,17 +72,24 @@ def shards_of(source: Path) -> tuple[list[str], str]:
     found: list[str] = []
     for numbers in itertools.product(*spans):
         filled = [f"{n:0{len(first)}d}" for n, first in zip(numbers, parts[1::3], strict=True)]
-        name = "".join(itertools.chain(*zip(parts[0::3], [*filled, ""], strict=True)))
-        if glob.has_magic(name):
-            found += sorted(glob.glob(name))
-        elif os.path.exists(name):
-            found.append(name)
+        pattern = "".join(itertools.chain(*zip(parts[0::3], [*filled, ""], strict=True)))
+        if os.path.exists(literal + pattern):
+            found.append(literal + pattern)
+        elif shards := sorted(glob.glob(glob.escape(literal) + pattern)) if glob.has_magic(pattern) else []:
+            found += shards
         else:
-            raise UserError(f"videos: {source}: {name} does not exist")
-    if not found:
-        raise UserError(f"videos: there is no shard {source}")
-    fixed = itertools.takewhile(lambda part: not (glob.has_magic(part) or RANGE.search(part)), Path(text).parts[:-1])
-    return list(dict.fromkeys(found)), str(Path(*fixed))
+            raise UserError(f"videos: {source}: there is no shard {literal + pattern}")
+    return list(dict.fromkeys(found)), base
+
+
+def _existing(parts: Sequence[str]) -> str:
+    """Return the longest folder that the first parts of an absolute path name."""
+    folder = parts[0]
+    for part in parts[1:]:
+        if not os.path.isdir(os.path.join(folder, part)):
+            break
+        folder = os.path.join(folder, part)
+    return folder
 
 
 @dataclass

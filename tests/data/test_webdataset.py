@@ -65,14 +65,33 @@ def test_patterns(shards, tmp_path, monkeypatch, pattern):
 
 def test_patterns_that_mean_nothing(shards, tmp_path):
     for pattern, words in (
-        ("{00000..00002}.tar", "00002.tar does not exist"),
+        ("{00000..00002}.tar", "there is no shard .*00002.tar"),
         ("x*.tar", "there is no shard"),
         ("{5..4}.tar", "0 shards"),
         ("{0..99999}{0..99999}.tar", "10,000,000,000 shards"),
-        ("00009.tar", "there is no shard|does not exist"),
+        ("00009.tar", "there is no shard"),
     ):
         with pytest.raises(UserError, match=words):
             read_videos(shards / pattern)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(shards, tmp_path):
+    odd = tmp_path / "set[1]" / "{0..1}"
+    odd.parent.mkdir()
+    shards.rename(odd)
+    write_shard(tmp_path / "set1" / "{0..1}" / "00000.tar", {"other.mp4": b"v"})
+    for pattern in ("{00000..00001}.tar", "*.tar", "0000[01].tar"):
+        videos = read_videos(odd / pattern)
+        assert videos["video_id"].to_pylist()[1] == "00000%2F000001" and len(videos) == 4
+        assert videos["path"][0].as_py() == f"{odd}/00000.tar::000000.mp4"
+
+
+def test_a_number_of_a_range_without_a_shard(shards):
+    (shards / "00000.tar").rename(shards / "00000-a.tar")
+    (shards / "00001.tar").rename(shards / "00001-b.tar")
+    assert len(read_videos(shards / "{00000..00001}-*.tar")) == 4
+    with pytest.raises(UserError, match=r"there is no shard .*/00002-\*\.tar"):
+        read_videos(shards / "{00000..00002}-*.tar")
 
 
 def test_one_shard_and_folders_below(shards, tmp_path):
