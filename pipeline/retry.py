@@ -21,6 +21,7 @@ everything is forgotten with one failure.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from data.manifest import read_manifest
 from pipeline.journal import Journal
 from pipeline.readers import REASONS, MediaError
 from pipeline.records import PROBE, Failure, Plan, Record, forget_done, read_plan, read_record, write_ledger
+
+log = logging.getLogger("retry")
 
 
 @dataclass
@@ -106,7 +109,6 @@ def _forget_ledger(
     known = {failure.row for failure in record.failures} | set(record.tried)
     features = (whole & set(rows[: record.rows])) - known
     if gone or features:
-        paths.features_record.unlink(missing_ok=True)
         forget_done(paths, part, shard)
         kept = [failure for failure in record.failures if failure not in gone]
         tried = record.tried | {failure.row: failure.attempts for failure in gone} | dict.fromkeys(features, 0)
@@ -162,6 +164,16 @@ def _forget_journal(
         return rows
 
 
+def _known(changed: dict[str, list[str]], number: dict[str, int], paths: Paths) -> dict[str, list[str]]:
+    """Return the noted ids that the manifest has. The others are of a manifest that was deleted since, and are said."""
+    if lost := sorted({video_id for ids in changed.values() for video_id in ids if video_id not in number}):
+        log.warning(
+            "%s notes %d changed videos that %s does not have, such as %r; there is nothing of them to forget",
+            paths.changed_videos, len(lost), paths.manifest, lost[0],
+        )  # fmt: skip
+    return {column: [video_id for video_id in ids if video_id in number] for column, ids in changed.items()}
+
+
 def _arguments() -> argparse.Namespace:
     p = parser(__doc__, "pipeline.retry")
     which = p.add_mutually_exclusive_group()
@@ -186,7 +198,7 @@ def main() -> None:
     plan = read_plan(paths)
     ids = read_manifest(paths.manifest, ["video_id"])["video_id"].to_pylist()
     number = {video_id: row for row, video_id in enumerate(ids)}
-    changed = read_changed(paths)
+    changed = _known(read_changed(paths), number, paths)
     if unknown := [video_id for video_id in arguments.videos or () if video_id not in number]:
         raise UserError(f"--videos: {paths.manifest} has no video {unknown[0]!r}")
     noted = (changed.get(column, []) for column in arguments.changed or ())

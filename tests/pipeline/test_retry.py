@@ -231,6 +231,17 @@ def test_a_changed_video_is_forgotten_whole_with_one_failure(simulated):
         assert record and record.tried == ({5: 1} if part == "musicnn" else {5: 0})
 
 
+def test_noted_videos_that_the_manifest_does_not_have(simulated, monkeypatch, caplog):
+    """As after the manifest was deleted, and made of another table."""
+    _, paths = simulated
+    write_json(paths.changed_videos, {"audio_path": ["v0001", "gone"]})
+    monkeypatch.setattr("sys.argv", ["retry", "--config", str(paths.config), "--changed", "audio_path"])
+    retry.main()
+    assert "notes 1 changed videos that" in caplog.text and "'gone'" in caplog.text
+    record = read_record(paths.ledger(PROBE, 0, "s" * 64))
+    assert record and set(record.tried) == {1}
+
+
 def test_a_retry_that_was_killed_is_done_by_the_next(simulated, monkeypatch):
     _, paths = simulated
     plan, write = read_plan(paths), retry.write_ledger
