@@ -30,14 +30,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from config.cli import UserError, parser, run
+from config.cli import parser, run
 from config.files import write_json
 from config.heads import Sides
 from config.model import Config, read
 from data.columns import FILES
 from data.groups import group_numbers
 from data.labels import read_labels
-from data.manifest import beside_path, read_manifest
+from data.manifest import beside_path
 from eval.diagnose.signs import effective_rank
 from eval.maps import maps
 from eval.ranks import UNIT, ranks
@@ -108,10 +108,8 @@ def load_features(config: Config, sides: Sides) -> Space:
 
     Several backbones of a modality are concatenated, each divided by its standard deviation over all its features.
     """
-    paths = config.paths
-    view, table = open_features(paths), read_manifest(paths.manifest)
-    if table.num_rows > view.videos:
-        raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
+    view = open_features(config.paths)
+    table = view.manifest()
     row = table["row"].to_numpy()
     test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
     known = np.flatnonzero(test & view.valid(*config.used_backbones)[row])

@@ -16,7 +16,6 @@ from config.cli import UserError
 from config.heads import LEAST_VIDEOS, Sides
 from config.model import Config
 from config.paths import Paths
-from data.manifest import read_manifest
 from pipeline.features import good_segments, open_features
 from pipeline.records import read_plan, read_record
 from pipeline.shards import Shards
@@ -141,7 +140,8 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
     Raises UserError on missing, mixed or incomplete features.
     """
     paths, sides = config.paths, sides or config.sides()
-    view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split"])
+    view = open_features(paths)
+    table = view.manifest(["row", "split"])
     names = sides.backbones
     stored = {name: Shards.open(paths.features / name) for name in names}
     audio, video = ([stored[name] for name in side] for side in sides)
@@ -151,11 +151,6 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
         mark_damaged(paths, name, array, config.shard_videos, good)
     valid = view.valid(*names) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
-    if len(row) and row.max() >= len(valid):
-        raise UserError(
-            f"{paths.manifest} has {len(row)} videos, {paths.features} only {len(valid)}: videos were added after the "
-            "extraction. Run `snakemake extract` first."
-        )
     splits = {}
     for name in ("train", "validation", "test"):
         chosen = split == name

@@ -24,7 +24,7 @@ import zarr
 
 from config.cli import UserError
 from config.paths import Paths
-from data.manifest import active, read_manifest
+from data.manifest import SCHEMA, active, read_manifest
 from pipeline.records import Plan, read_plan, read_record
 from pipeline.shards import Rows, Shards
 from pipeline.store import DURATION, START, read_array
@@ -145,12 +145,31 @@ class Features:
 
     def labels(self, rows: np.ndarray | None = None) -> pa.Table:
         """Return manifest rows in the given order, with the columns of `data.manifest.SCHEMA`."""
-        table = read_manifest(self._paths.manifest)
-        if table.num_rows < self.videos:
-            raise UserError(f"{self._paths.manifest} has fewer rows than the cache; run `snakemake manifest …`")
         # Videos that were added since have no features yet.
-        table = table.slice(0, self.videos)
+        table = self._manifest().slice(0, self.videos)
         return table if rows is None else table.take(pa.array(rows))
+
+    def manifest(self, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        """Return the manifest, row by row the videos of the arrays.
+
+        UserError if videos were added since the extraction: what is measured would be of a part of them.
+        """
+        table = self._manifest(columns)
+        if table.num_rows > self.videos:
+            raise UserError(
+                f"{self._paths.manifest} has {table.num_rows} videos, {self._paths.features} only {self.videos}: some "
+                "were added after the extraction; run `snakemake extract …`"
+            )
+        return table
+
+    def _manifest(self, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        table = read_manifest(self._paths.manifest, columns)
+        if table.num_rows < self.videos:
+            raise UserError(
+                f"{self._paths.manifest} has {table.num_rows} videos, {self._paths.features} {self.videos}; run "
+                "`snakemake manifest …`"
+            )
+        return table
 
     def _read(self, name: str, rows: Rows = None) -> np.ndarray:
         return Shards.open(self._paths.features / name).read(rows, self._threads)

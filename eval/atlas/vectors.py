@@ -17,7 +17,7 @@ import torch
 
 from config.cli import UserError
 from config.model import Config
-from data.manifest import active, read_manifest
+from data.manifest import active
 from eval.retrieval import pool
 from heads.embed import embeddings_record, open_embeddings
 from heads.features import mark_damaged
@@ -58,16 +58,13 @@ class Space(Protocol):
 def choose(config: Config) -> Chosen:
     """Return the videos of the atlas, and the open cache. UserError if there are fewer than two."""
     paths = config.paths
-    view, table = open_features(paths), read_manifest(paths.manifest, ["row", "split", "status"])
-    if table.num_rows > view.videos:
-        raise UserError(
-            f"{paths.manifest} has {table.num_rows} videos, the cache {view.videos}; run `snakemake extract …`"
-        )
+    view = open_features(paths)
+    table = view.manifest(["row", "split", "status"])
     good = np.ones((view.videos, view.segments), bool)
     for backbone in config.used_backbones:
         mark_damaged(paths, backbone, Shards.open(paths.features / backbone), config.shard_videos, good)
     usable = view.valid(*config.used_backbones) & good.any(axis=1)
-    rows = np.flatnonzero(usable[: table.num_rows] & active(table))
+    rows = np.flatnonzero(usable & active(table))
     if len(rows) < 2:
         raise UserError(
             f"{paths.features}: {len(rows)} videos have features of {', '.join(config.used_backbones)}; a map needs at "

@@ -16,12 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from config.cli import UserError
 from config.heads import Sides
 from config.model import Config
 from data.groups import group_numbers, renumbered
 from data.labels import LabelTable, read_labels
-from data.manifest import read_manifest
 from eval.probe.fit import ProbeSplit
 from heads.embed import load_embeddings
 from heads.runs import runs
@@ -96,10 +94,8 @@ def load_task(config: Config, name: str, sides: Sides) -> tuple[ProbeTask, dict[
 
     Raises UserError for what is missing.
     """
-    paths = config.paths
-    labels, view, manifest = read_labels(paths, name), open_features(paths), read_manifest(paths.manifest)
-    if manifest.num_rows > view.videos:
-        raise UserError(f"{paths.manifest} has more videos than the cache; run `snakemake extract …`")
+    labels, view = read_labels(config.paths, name), open_features(config.paths)
+    manifest = view.manifest()
     # The manifest's rows are in order, and its line number is the row.
     rows = labels.rows[view.valid(*config.used_backbones)[labels.rows]]
     audio, video = (view.joined(names, rows) for names in sides)
