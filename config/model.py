@@ -20,7 +20,7 @@ from config.evaluation import Evaluation
 from config.heads import Experiment, Heads, Sides
 from config.labels import FEATURES, Labels, Probes
 from config.paths import Paths
-from config.pipeline import SHARD, Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
+from config.pipeline import SHARD, TAKEN, Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
 from config.place import placed
 from config.section import PathText, Section
 from config.study import Study
@@ -98,6 +98,13 @@ class Config(Section):
                     raise ValueError(f"{kind}: the name '{name}' may have only letters, digits and underscores")
                 if len(name) > 100:
                     raise ValueError(f"{kind}: the name '{name}' is longer than 100 characters")
+        valid = {f"{name}_valid" for name in self.backbones}
+        if taken := [name for name in self.backbones if name in valid or name in TAKEN]:
+            raise ValueError(
+                f"backbones: the name '{taken[0]}' is taken: the store has arrays `start`, `duration` and, of every "
+                "backbone, NAME_valid, and `probe` finds the segments. Give it another name, and `kind` for what "
+                "computes it"
+            )
         if FEATURES in self.heads.experiments:
             raise ValueError(
                 f"heads.experiments: the name '{FEATURES}' is taken: eval/{FEATURES}/ has the probes without heads"

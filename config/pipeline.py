@@ -142,6 +142,8 @@ class Duplicates(Section):
     what is merged wrongly at each."""
 
 
+TAKEN = ("start", "duration", "probe")
+"""Names that no backbone may have: the probe's arrays in the store, and the probe itself among the parts."""
 TABLES = (".csv", ".tsv", ".parquet")
 """File name suffixes of tables of videos."""
 SHARD = ".tar"

@@ -15,6 +15,8 @@ from config.model import Config, load
 from config.section import Section
 from pipeline.backbones import REGISTRY, Entry, check
 from pipeline.backbones.mel import MIN_SAMPLES, RATE
+from pipeline.records import PROBE
+from pipeline.store import DURATION, START
 from tests.support.commands import ROOT
 
 GOOD = {"results": "r", "videos": "v.csv"}
@@ -127,6 +129,13 @@ WHOLE = {
         GOOD | {"backbones": backbones()["backbones"] | {"sound_descriptors": {"weights": "./x.pth"}}},
         "backbones.sound_descriptors.weights",
     ),
+    **{
+        f"a backbone called {name}": (
+            GOOD | {"backbones": backbones()["backbones"] | {name: {"kind": "musicnn", "weights": "wheel"}}},
+            f"backbones: the name '{name}' is taken",
+        )
+        for name in ("musicnn_valid", START, DURATION, PROBE)
+    },
     "identity of another width": (
         GOOD | nested("heads.experiments.x", {"audio": {"identity": True}, "embedding": 512}),
         "heads.experiments.x.embedding",
