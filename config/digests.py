@@ -18,6 +18,7 @@ from typing import NotRequired, TypedDict
 
 from config.cli import UserError
 from config.files import read_json, replacing, write_json
+from config.place import is_path
 
 LARGE = 16 << 20
 """Size in bytes from which a digest is cached; smaller files are read in less than 0.1 s."""
@@ -61,7 +62,7 @@ def weights_digest(source: str, cache: Path) -> str | None:
 
     If the files were deleted after they had been read, return the last digest in `cache`, or None.
     """
-    if not any(sign in source for sign in ("/", os.sep, ".")):
+    if not is_path(source):
         return None
     path, name = Path(source).expanduser(), f"weights {source}"
     files = [path] if path.exists() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))

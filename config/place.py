@@ -5,12 +5,27 @@ Reads the folder of the file; writes nothing.
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 from config.cli import UserError
 
+PATH_KEYS = (
+    "videos",
+    "backbones.*.weights",
+    "decoding.remote.ca_file",
+    "labels.genre.source",
+    "labels.genre.tracks",
+    "labels.tagging.source",
+    "labels.tagging.tracks",
+    "labels.msd_summary",
+    "labels.musicnn_training_list",
+    "study.paper_code.clone",
+    "study.paper_code.checkpoints",
+)
+"""The keys of all paths but `results`; `*` is any name."""
 MARKS = ("manifest.json", "plan.json", "features.zarr")
 """Files of which a results folder has at least one as soon as work has been done in it."""
 
@@ -47,16 +62,37 @@ def check_not_a_copy(path: Path, raw: dict[str, Any], results: str) -> None:
 
 
 def absolute(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with absolute paths of the table of videos and of the authors' code, because modules may
-    be started in any folder."""
-    if raw.get("videos") is not None:
-        raw = raw | {"videos": os.path.abspath(raw["videos"])}
-    code = raw.get("study", {}).get("paper_code", {})
-    if code.get("clone") is not None or code.get("checkpoints"):
-        clone = code.get("clone") and os.path.abspath(code["clone"])
-        code = code | {"clone": clone, "checkpoints": [os.path.abspath(path) for path in code.get("checkpoints", [])]}
-        raw = raw | {"study": raw["study"] | {"paper_code": code}}
+    """Return a configuration (`Config.model_dump(mode="json")`) with absolute paths, because modules may be started in
+    any folder. `results` stays: `placed` has it."""
+    raw = copy.deepcopy(raw)
+    for key in PATH_KEYS:
+        *outer, last = key.split(".")
+        sections = [raw]
+        for name in outer:
+            inner = (value for section in sections for value in (section.values() if name == "*" else [section[name]]))
+            sections = [section for section in inner if section is not None]
+        for section in sections:
+            value = section[last]
+            is_name = (last == "weights" and not is_path(value)) or (last == "source" and value == "manifest")
+            if isinstance(value, list):
+                section[last] = [_absolute(path) for path in value]
+            elif value is not None and not is_name:
+                section[last] = _absolute(value)
     return raw
+
+
+def is_path(weights: str) -> bool:
+    """Return whether `backbones.*.weights` is the path of a local file or folder; else it is a name."""
+    return any(sign in weights for sign in ("/", os.sep, "."))
+
+
+def _absolute(text: str) -> str:
+    """Return a path of a dumped configuration, in which `$$` is a dollar sign, from the root on."""
+    whole = os.path.join(os.getcwd(), text.replace("$$", "$"))
+    plain = os.path.normpath(whole)
+    if os.path.realpath(plain) != os.path.realpath(whole):  # behind a link, `..` is another folder
+        plain = whole
+    return plain.replace("$", "$$")
 
 
 def _same(here: Path, results: str) -> bool:

@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save
 from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
+from config.place import is_path
 from pipeline.backbones import chosen
 from pipeline.backbones.base import Source
 
@@ -84,7 +85,7 @@ def digest(tensors: dict[str, np.ndarray]) -> str:
 
 def local(source: str, key: str, kinds: str) -> Path | None:
     """Return `source` as a path, or None if it is a name. Raise UserError if there is no such file or folder."""
-    if "/" not in source and os.sep not in source and "." not in source:
+    if not is_path(source):
         return None
     path = Path(source)
     if not path.exists() and not Path(f"{path}.index").exists():

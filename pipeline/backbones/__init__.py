@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from config.cli import UserError
+from config.place import is_path
 
 if TYPE_CHECKING:
     from config.model import Config
@@ -345,8 +346,7 @@ def check_widths(config: Config, width: Callable[[str], int | None]) -> None:
 
 def _check_weights(key: str, registered: Entry, settings: Settings) -> None:
     source, formula = settings.weights, registered.weights == ("none",)
-    is_path = "/" in source or "." in source
-    if registered.weights is not None and source not in registered.weights and (formula or not is_path):
+    if registered.weights is not None and source not in registered.weights and (formula or not is_path(source)):
         alternative = "; it is computed by formulas" if formula else ", or the path of a file (with a `/`)"
         if not registered.weights:
             raise UserError(f"{key}.weights: '{source}' is not the path of a file or folder (with a `/`)")

@@ -4,15 +4,17 @@ import json
 import os
 import shutil
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 from config.cli import UserError
 from config.files import write_json
-from config.model import load, read
+from config.model import Config, load, read
 from config.paths import Paths
-from config.place import absolute, check_not_a_copy
+from config.place import PATH_KEYS, absolute, check_not_a_copy
+from config.section import Section, _expanded
 from tests.support.commands import ROOT, execute
 from tests.support.simulate import simulate
 
@@ -85,6 +87,58 @@ def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
     assert absolute(raw) | {"videos": raw["videos"]} == raw
     rendered = load({"results": "r", "render": {}}).model_dump(mode="json")
     assert absolute(rendered) == rendered
+
+
+def path_keys(model, before=()):
+    """The keys of all paths of a section, by their types; `*` for the names of a mapping."""
+    for name, field in model.model_fields.items():
+        types = [inner for inner in inner_types(field.annotation) if isinstance(inner, type)]
+        section = next((inner for inner in types if issubclass(inner, Section)), None)
+        named = "*" if typing.get_origin(field.annotation) is dict else None
+        key = (*before, name, named) if named else (*before, name)
+        if section is not None:
+            yield from path_keys(section, key)
+        elif any(getattr(mark, "func", None) is _expanded for mark in [*field.metadata, *marks(field.annotation)]):
+            yield ".".join(key)
+
+
+def inner_types(annotation):
+    return [annotation, *(t for argument in typing.get_args(annotation) for t in inner_types(argument))]
+
+
+def marks(annotation):
+    return [mark for inner in inner_types(annotation) for mark in getattr(inner, "__metadata__", ())]
+
+
+def test_every_path_is_found_from_any_folder(monkeypatch, tmp_path):
+    assert {*path_keys(Config)} - {"results"} == {*PATH_KEYS}
+    folder = tmp_path / "a$b"
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "link").symlink_to("../elsewhere/deep")
+    monkeypatch.chdir(folder)
+    raw = {
+        "results": "r",
+        "videos": "link/../v.csv",
+        "backbones": {"musicnn": {"weights": "w.pb"}, "r2plus1d": {"weights": "random"}},
+        "decoding": {"remote": {"ca_file": "certs/own.pem"}},
+        "labels": {"genre": {"source": "g.cls", "tracks": "t.txt"}, "tagging": None, "msd_summary": "m.h5"},
+        "study": {"paper_code": {"clone": "c", "checkpoints": ["1.pt", "/2.pt"]}},
+    }
+    config = load(absolute(load(raw).model_dump(mode="json")))
+    assert config.videos == f"{folder}/link/../v.csv"
+    assert {name: one.weights for name, one in config.backbones.items()} == {
+        "musicnn": f"{folder}/w.pb",
+        "r2plus1d": "random",
+    }
+    assert config.decoding.remote.ca_file == f"{folder}/certs/own.pem"
+    assert config.labels.files("genre") == {
+        "labels.genre.source": f"{folder}/g.cls",
+        "labels.genre.tracks": f"{folder}/t.txt",
+        "labels.msd_summary": f"{folder}/m.h5",
+    }
+    code = config.study.paper_code
+    assert (code.clone, code.checkpoints) == (f"{folder}/c", [f"{folder}/1.pt", "/2.pt"])
 
 
 @pytest.mark.parametrize("program", [["-m", "snakemake"], [str(Path(sys.executable).with_name("snakemake"))]])
