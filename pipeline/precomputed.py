@@ -35,7 +35,9 @@ def copy_features(job: ShardJob, backbone: Chosen, stop: Callable[[], bool]) -> 
     starts = None
     if backbone.options["start"]:
         starts, failed = _starts(job, videos)
-        job.note((v["row"], failed[v["row"]]) for v in videos if v["row"] in failed)
+        for row in (video["row"] for video in videos if video["row"] in failed):
+            # Not through the job: nothing was fetched or tried, so that no failures in a row and no attempts count.
+            job.journal.add(row, failed[row])
         known = np.array([v["row"] not in failed for v in videos])
         videos, starts = [v for v in videos if v["row"] not in failed], starts[known]
     job.note(_until(stop, videos, source, starts, job))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -39,9 +41,14 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.Worker, "__init__", refuse)
 
 
-def results(folder: Path, timed: bool, **settings: object) -> Config:
+def results(
+    folder: Path,
+    timed: bool,
+    failures: Mapping[int, str] = MappingProxyType({UNREADABLE: "missing"}),
+    **settings: object,
+) -> Config:
     """Write a source and a results folder that is planned and probed, with the first segment at 1 s; return the
-    configuration."""
+    configuration. `failures` of the probe: reasons by row."""
     order = [i for i in np.random.default_rng(1).permutation(VIDEOS) if i not in WITHOUT]
     columns = {"video_id": [IDS[i] for i in order], "features": list(FEATURES[order])}
     if timed:  # one row a second, of which the first is 0 and the second is the video's
@@ -68,8 +75,8 @@ def results(folder: Path, timed: bool, **settings: object) -> Config:
     for shard in range(2):
         job = ShardJob(config, PROBE, shard, (1 + SEGMENTS,), np.float32)
         with job.watch, job.journal:
-            gone = MediaError("missing", "it is gone")
-            job.note((row, gone if row == UNREADABLE else np.array([60, 1, 2], np.float32)) for row in job.rows)
+            starts = np.array([60, 1, 2], np.float32)
+            job.note((row, MediaError(failures[row], "") if row in failures else starts) for row in job.rows)
             job.finish()
     return config
 
@@ -97,6 +104,17 @@ def test_rows_with_times_need_the_segments(tmp_path: Path) -> None:
     assert {failure.row: failure.reason for failure in record.failures} == {3: "no_features", UNREADABLE: "missing"}
     stored = np.asarray(read_array(config.paths, "published")[:SHARD])
     np.testing.assert_array_equal(stored[0], np.tile(FEATURES[0].astype(np.float16), (SEGMENTS, 1)))
+
+
+def test_failures_of_the_probe_are_none_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.shard.UNFETCHED", 3)
+    config = results(tmp_path, timed=True, failures=dict.fromkeys([0, 2, 5, 7], "network"))
+    extract(config, ["published"], 0)
+    record = read_record(config.paths.done("published", 0))
+    assert record is not None
+    assert {failure.row: failure.reason for failure in record.failures} == {
+        3: "no_features", **dict.fromkeys([0, 2, 5, 7], "network")
+    }  # fmt: skip
 
 
 def test_a_stopped_copy_goes_on(tmp_path: Path) -> None:
