@@ -262,7 +262,7 @@ def copy_shard(config: Config, name: str, shard: int, stop: Stopping) -> None:
     """Copy one shard of a backbone whose features exist already."""
     planned = read_plan(config.paths).backbones[name]
     job = ShardJob(config, name, shard, (config.segments.count, planned.dim), np.float16)
-    with job.watch, job.journal:
+    with job.journal, job.watch:
         copy_features(job, chosen(config, name).described(planned.weights), stop)
         job.leave(stop)
         job.finish()

@@ -153,6 +153,10 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and give the claim back; what was added stays."""
         self._file.close()
         self._claim.release()
 

@@ -84,8 +84,8 @@ def main() -> None:
 
     def probe(shard: int, stop: Stopping) -> None:
         job = ShardJob(config, PROBE, shard, (1 + config.segments.count,), np.float32)
-        check_access(job.todo(), config.decoding.remote)
-        with job.watch, job.journal, Pool(1, config.decoding, stop, config.paths.shard_indexes) as pool:
+        with job.journal, job.watch, Pool(1, config.decoding, stop, config.paths.shard_indexes) as pool:
+            check_access(job.todo(), config.decoding.remote)
             try:
                 job.note(outcomes(job, pool))
             except UserError:

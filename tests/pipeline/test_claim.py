@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 from config.cli import UserError
-from pipeline import claim
+from config.files import write_json
+from pipeline import claim, probe
 from pipeline.claim import STALE, Claim
 from pipeline.journal import Journal
+from pipeline.records import read_plan
+from pipeline.shard import ShardJob
 from tests.support.commands import ROOT
+from tests.support.simulate import simulate
 
 HOLD = """
 import sys, time, numpy as np
@@ -97,6 +101,24 @@ def test_signs_of_life_and_a_lost_claim(tmp_path, monkeypatch):
         held.check()
     held.release()
     assert path.exists()
+
+
+def test_a_job_that_cannot_begin_gives_its_claim_back(tmp_path, monkeypatch):
+    """Keys that are not set, and a record of another version: on another node the shard is free at once."""
+    config = simulate(tmp_path / "results", videos=4)
+    paths, plan = config.paths, read_plan(config.paths)
+
+    def refused(*_):
+        raise UserError("no keys")
+
+    monkeypatch.setattr(probe, "check_access", refused)
+    monkeypatch.setattr("sys.argv", ["probe", "--config", str(paths.config), "--shard", "0"])
+    with pytest.raises(UserError, match="no keys"):
+        probe.main()
+    write_json(paths.ledger("musicnn", 0, plan.key("musicnn")), {"key": "of another version"})
+    with pytest.raises(UserError, match="not a record of this version"):
+        ShardJob(config, "musicnn", 0, (3, 64), np.float16)
+    assert not list(paths.results.rglob("*.claim"))
 
 
 def test_a_job_without_its_claim_does_not_finish(tmp_path):
