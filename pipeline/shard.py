@@ -89,7 +89,11 @@ class ShardJob:
         self._stored_rows: list[int] = []
         self._tried = dict(self.journal.tried)
         self._unfetched: list[int] = []
-        self._take_over()
+        try:
+            self._take_over()
+        except BaseException:
+            self.journal.close()  # nobody else knows of it yet
+            raise
         known = len(self.journal.outcomes)
         self.log.info("%d videos, %d of them done already", len(self.rows), known)
 
@@ -207,7 +211,9 @@ class ShardJob:
             if isinstance(outcome, np.ndarray):
                 block[i] = outcome
         blocks = [block, valid] if self.part in self.plan.backbones else [block[:, 1:], block[:, 0]]
-        fresh = (self.journal.decoders[row] for row in self.rows if row in self.journal.decoders)
+        # A decoded video may fail later; a journal that is opened again does not know who decoded it.
+        usable = (row for row, ok in zip(self.rows, valid, strict=True) if ok)
+        fresh = (self.journal.decoders[row] for row in usable if row in self.journal.decoders)
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
         partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
         versions = decoder_versions({*decoders, *(failure.decoder for failure in failures)})

@@ -146,6 +146,19 @@ def test_the_record_counts_decoders_once_however_the_job_was_cut(tmp_path):
     assert features.read_bytes() == before
 
 
+def test_the_record_counts_no_decoder_of_a_video_that_failed_later(tmp_path):
+    """The network may fail after the decoder; a journal that is opened again knows nothing of that decoder."""
+    config = simulate(tmp_path / "results", videos=4)
+    config.paths.ledger("musicnn", 0, "a" * 64).unlink()
+    job = shard(config)
+    with job.journal:
+        for row in job.rows:
+            job.journal.decoders[row] = "pyav"
+            job.add(row, np.zeros((3, 64), np.float16) if row else MediaError("decode_error", "why"))
+        record = job.finish()
+    assert record.decoders == {"pyav": 3} and record.valid == 3
+
+
 def test_records_of_the_former_shape_are_read(tmp_path):
     path = tmp_path / "record.json"
     failure = {"row": 1, "video_id": "v", "reason": "timeout", "message": "slow"}
