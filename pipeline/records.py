@@ -224,14 +224,25 @@ def write_record(paths: Paths, part: str, shard: int, record: Record) -> None:
 
 
 def write_job(paths: Paths, part: str, shards: range, shards_a_job: int) -> None:
-    """Write what Snakemake watches of a job of several shards, when all of them are in place: their digests."""
-    records = {shard: read_record(paths.done(part, shard)) for shard in shards}
-    digests = {f"{shard:05d}": record.digest for shard, record in records.items() if record is not None}
+    """Write what Snakemake watches of a job of several shards: their digests. UserError if one has no done record."""
+    digests = {}
+    for shard in shards:
+        record = read_record(paths.done(part, shard))
+        if record is None:
+            raise UserError(
+                f"{paths.done(part, shard)} does not exist, so that the job of shards {shards[0]} to {shards[-1]} of "
+                f"{part} is not finished; somebody deleted it while the job ran. Run again: what is computed is kept"
+            )
+        digests[f"{shard:05d}"] = record.digest
     write_json(paths.job_done(part, shards.start, shards_a_job), digests)
 
 
 def forget_done(paths: Paths, part: str, shard: int) -> None:
-    """Delete a shard's done record, and with it those of all jobs of several shards that it belongs to."""
+    """Delete a shard's done record, and with it those of all jobs of several shards that it belongs to.
+
+    Deletes `features.json` too: Snakemake looks for a missing record only where what is made of it is missing as well.
+    """
+    paths.features_record.unlink(missing_ok=True)
     for folder in paths.done(part, shard).parent.glob("*_shards"):
         several = int(folder.name.removesuffix("_shards"))
         paths.job_done(part, shard - shard % several, several).unlink(missing_ok=True)

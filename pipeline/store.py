@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -23,11 +24,13 @@ from zarr.storage import MemoryStore
 from config.cli import UserError
 from config.files import read_json
 from config.paths import Paths
-from pipeline.records import PROBE, Plan, Record, read_record, write_record
+from pipeline.records import PROBE, Plan, Record, forget_done, read_record, write_record
 from pipeline.shards import Shards
 
 FORMAT = 1
 START, DURATION = "start", "duration"
+UNKNOWN = "unknown"
+"""Folder of `superseded/` for arrays without a key, which a plan that was killed has left: nothing is in them."""
 CHUNK_BYTES = 80_000
 """Bytes of features under one checksum, at most: what reading one random row costs (docs/performance.md, "Store")."""
 
@@ -65,7 +68,7 @@ def create_store(paths: Paths, plan: Plan) -> None:
         _swap(paths, name, attributes["key"])
     for name, (shape, dtype, attributes) in arrays.items():
         if name not in group:
-            _create(group.store, name, shape, dtype, shard_videos)
+            _create(group.store, name, shape, dtype, shard_videos, attributes)
         array = zarr.open_array(group.store, path=name, mode="r+")
         if array.shape[0] < plan.videos:
             array.resize(shape)
@@ -77,16 +80,26 @@ def _swap(paths: Paths, name: str, key: str) -> None:
     here = paths.features / name
     attributes = (read_json(here / "zarr.json") or {}).get("attributes", {})
     if here.exists() and attributes.get("key") != key:
-        aside = paths.superseded / str(attributes.get("key", "unknown"))[:16] / name
+        aside = paths.superseded / str(attributes.get("key", UNKNOWN))[:16] / name
         aside.parent.mkdir(parents=True, exist_ok=True)
+        if aside.parent.name == UNKNOWN and aside.exists():
+            shutil.rmtree(aside)  # a killed plan made it and nobody wrote to it; it would be in the way of the next one
         os.replace(here, aside)
     back = paths.superseded / key[:16] / name
     if back.exists() and not here.exists():
         os.replace(back, here)
 
 
-def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_videos: int) -> zarr.Array[Any]:
-    """Create one array. Features are sharded with small inner chunks, the slim arrays have one chunk a shard."""
+def _create(
+    store: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    shard_videos: int,
+    attributes: dict[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """Create one array, its attributes at once. Features are sharded with small inner chunks, the slim arrays have one
+    chunk a shard."""
     whole = (shard_videos, *shape[1:])
     features = len(shape) == 3
     most = max(CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize), 1)
@@ -101,6 +114,7 @@ def _create(store: Any, name: str, shape: tuple[int, ...], dtype: Any, shard_vid
         # Embeddings hardly compress; a checksum in every chunk finds a flipped bit.
         compressors=[Crc32cCodec()],
         filters=None,
+        attributes=attributes,
         dimension_names=("video", "segment", f"{name}_feature")[: len(shape)],
         fill_value=False if np.dtype(dtype) == bool else np.nan,
         # An all-NaN chunk is written too: a missing object then always means that a shard was never written.
@@ -168,10 +182,12 @@ def part_arrays(part: str) -> list[str]:
 def finish_shard(paths: Paths, part: str, shard: int, blocks: list[np.ndarray], record: Record) -> Record:
     """Put a finished shard in place and, last, its records. `record.digest` is filled in here.
 
+    Deletes `features.json` first: the next `snakemake extract …` makes it again, and what is missing if this is killed.
+
     blocks: the part's arrays in the order of `part_arrays`.
     """
-    # A rewritten shard has a record of its old bytes, which a kill between two objects would leave without its shard.
-    paths.done(part, shard).unlink(missing_ok=True)
+    # A rewritten shard has records of its old bytes, which a kill between two objects would leave without their shard.
+    forget_done(paths, part, shard)
     digest = write_objects(paths, shard, dict(zip(part_arrays(part), blocks, strict=True)))
     record = replace(record, digest=digest)
     write_record(paths, part, shard, record)

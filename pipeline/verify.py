@@ -103,8 +103,6 @@ def main() -> None:
                 paths.ledger(part, shard, plan.key(part)).unlink(missing_ok=True)
     print(f"{len(jobs) - bad} of {len(jobs)} shards are as their records say")
     if bad and arguments.repair:
-        # Snakemake looks for a missing record only where something that is made of it is missing too.
-        paths.features_record.unlink(missing_ok=True)
         print(f"deleted the records of {bad} shards; run `snakemake extract …` to compute them again")
     if bad:
         sys.exit(0 if arguments.repair else 1)

@@ -15,7 +15,7 @@ import zarr
 
 from bench.workflow import SHARD, Collection
 from config.cli import UserError
-from config.files import read_json
+from config.files import read_json, write_json
 from config.model import load
 from config.paths import Paths
 from config.pipeline import Segments
@@ -67,8 +67,13 @@ def test_a_job_of_several_shards(tmp_path):
     assert read_json(job) == {"00003": "digest 3", "00004": "digest 4"}
     forget_done(paths, "musicnn", 2)
     assert job.exists()
+    write_json(paths.features_record, {})
     forget_done(paths, "musicnn", 4)
     assert not job.exists() and not paths.done("musicnn", 4).exists() and paths.done("musicnn", 3).exists()
+    assert not paths.features_record.exists()
+    with pytest.raises(UserError, match=r"00004\.json does not exist.*shards 3 to 4 of musicnn is not finished"):
+        write_job(paths, "musicnn", shards, 3)
+    assert not job.exists()
 
 
 @pytest.mark.workflow

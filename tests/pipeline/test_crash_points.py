@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from config.paths import Paths
-from pipeline.records import Record, read_record
+from pipeline.records import Record, read_record, write_job
 from pipeline.store import finish_shard, objects_digest, part_arrays, stored_shard
 from tests.support.simulate import simulate
 
@@ -48,6 +48,7 @@ def test_a_record_always_fits_its_shard(tmp_path, monkeypatch):
     after, finished = 0, False
     while not finished:
         rewrite(paths, 0.0)
+        write_job(paths, "musicnn", range(1), 10)
         with monkeypatch.context() as patch:
             dying(patch, after)
             try:
@@ -57,6 +58,8 @@ def test_a_record_always_fits_its_shard(tmp_path, monkeypatch):
                 after += 1
         record = read_record(paths.done("musicnn", 0))
         assert record is None or record.digest == objects_digest(paths, 0, part_arrays("musicnn")), after
+        # Snakemake would find nothing to do.
+        assert record is not None or not paths.job_done("musicnn", 0, 10).exists(), after
     assert after >= 8  # two objects and two records, each synced and renamed
     assert stored_shard(paths, "musicnn", 0, KEY) is not None
     assert not list((paths.results / "work").glob("*.wip"))  # the dead ones' leftovers are gone too

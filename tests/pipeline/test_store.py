@@ -1,5 +1,6 @@
 """The cache: layout, whole-shard writes, growth, keys, checks; and that other Zarr readers open it without us."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -12,12 +13,13 @@ from config.cli import UserError
 from config.files import read_json, write_json
 from config.paths import Paths
 from config.pipeline import Segments
-from pipeline.features import open_features
+from pipeline.features import Features, open_features
 from pipeline.plan import save_plan
-from pipeline.records import PROBE, Failure, Plan, PlannedBackbone, Record
+from pipeline.records import PROBE, Failure, Plan, PlannedBackbone, Record, read_plan
 from pipeline.store import finish_shard, read_array, stored_shard
 from pipeline.verify import check_shard
 from tests.support.commands import execute
+from tests.support.simulate import simulate
 
 SHARD, SEGMENTS, DIM = 8, 2, 5
 
@@ -120,6 +122,35 @@ def test_another_key_steps_aside_and_comes_back(paths):
     save_plan(paths, plan)
     np.testing.assert_array_equal(np.asarray(read_array(paths, "musicnn")[:]), wanted)
     assert stored_shard(paths, "musicnn", 0, "k" * 64) is not None
+
+
+def test_a_plan_that_is_killed_again_and_again_is_made_in_the_end(paths, monkeypatch):
+    """Each kill leaves an array without a key, as one between two writes did in earlier versions; now none does."""
+    plan = planned(SHARD)
+    for _ in range(3):
+        (paths.features / "musicnn" / "c").mkdir(parents=True)
+        save_plan(paths, plan)
+        assert read_array(paths, "musicnn").attrs["key"] == "k" * 64
+        shutil.rmtree(paths.features / "musicnn")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(zarr, "open_array", killed)  # the first call after an array was made
+        save_plan(paths, planned(SHARD, "n" * 64))
+    assert read_array(paths, "musicnn").attrs["key"] == "n" * 64
+
+
+def test_a_manifest_of_more_or_fewer_videos_is_refused(tmp_path):
+    config = simulate(tmp_path / "results", videos=8)
+    plan = read_plan(config.paths)
+    assert Features(config.paths, plan).manifest(["row"])["row"].to_pylist() == list(range(8))
+    with pytest.raises(UserError, match="has 8 videos, .*zarr only 7: .*snakemake extract"):
+        Features(config.paths, replace(plan, videos=7)).manifest()
+    for read in (Features.manifest, Features.labels):
+        with pytest.raises(UserError, match="has 8 videos, .*zarr 9; run `snakemake manifest"):
+            read(Features(config.paths, replace(plan, videos=9)))
 
 
 def test_mixed_keys_and_missing_shards_are_refused(paths):
