@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.null_artists import SIZES, Artists
 from bench.null_claims import CLAIMS, DIM, SKEWED, natural_pairs
-from bench.nulls import FEWEST, descriptors, inside_genres, many_given, spaces
+from bench.nulls import FEWEST, descriptors, within_genres, many_given, spaces
 from config.model import load
 from config.study.common import FEWEST_PERMUTATIONS
 from data.groups import group_numbers
@@ -58,7 +58,7 @@ def test_videos_taken_for_independent_are_found_too_often() -> None:
     assert np.mean(np.array(p) <= 0.05) > 0.15
 
 
-@pytest.mark.parametrize("test", [inside_genres, many_given])
+@pytest.mark.parametrize("test", [within_genres, many_given])
 def test_what_is_held_constant_is_not_found(test: Callable[[Artists], tuple[np.ndarray, bool]]) -> None:
     runs = 40
     p, discovered = zip(*(test(Artists(UNEQUAL, 0.5, seed)) for seed in range(runs)), strict=True)
