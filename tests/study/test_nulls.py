@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.null_artists import SIZES, Artists
 from bench.null_claims import CLAIMS, DIM, SKEWED, natural_pairs
-from bench.nulls import FEWEST, descriptors, within_genres, many_given, spaces
+from bench.nulls import FEWEST, descriptors, many_given, spaces, within_genres
 from config.model import load
 from config.study.common import FEWEST_PERMUTATIONS
 from data.groups import group_numbers
