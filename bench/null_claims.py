@@ -16,7 +16,7 @@ from bench.null_artists import Artists
 from config.model import Config, load
 from config.study.length import Length
 from config.study.sources import Sources
-from eval.bootstrap import metric_intervals, resampled
+from eval.bootstrap import metric_intervals, resampled_metrics
 from eval.compare import difference
 from eval.diagnose.__main__ import of_labels
 from eval.diagnose.findings import COMPARISON, below_features
@@ -61,14 +61,14 @@ def retrieval(artists: Artists) -> bool:
     audio, video = (segments(artists.draw(DIM), artists.rng) for _ in range(2))
     rank, group = ranks(audio, video)[0], np.repeat(artists.groups, SEGMENTS)
     ranking = Ranking(group, len(rank), [rank], [])
-    return bool(entry(ranking, resampled(rank, group, RESAMPLES, 0))["better_than_chance"])
+    return bool(entry(ranking, resampled_metrics(rank, group, RESAMPLES, 0))["better_than_chance"])
 
 
 def retrieval_mrr(artists: Artists) -> bool:
     """Whether the 95 % interval of MRR misses chance on either side."""
     audio, video = (unit_rows(artists.draw(DIM)) for _ in range(2))
     rank = ranks(audio, video)[0]
-    low, high = metric_intervals(resampled(rank, artists.groups, RESAMPLES, 0), artists.count)["mrr"]
+    low, high = metric_intervals(resampled_metrics(rank, artists.groups, RESAMPLES, 0), artists.count)["mrr"]
     return not low <= chance(len(rank))["mrr"] <= high
 
 
@@ -85,7 +85,7 @@ def equal_models(artists: Artists, count: int) -> list[np.ndarray]:
 def comparison(artists: Artists) -> bool:
     """`better` of eval/compare.py for two equally good experiments of one seed, by MRR."""
     a, b = equal_models(artists, 2)
-    values = resampled(a, artists.groups, RESAMPLES, 0) - resampled(b, artists.groups, RESAMPLES, 0)
+    values = resampled_metrics(a, artists.groups, RESAMPLES, 0) - resampled_metrics(b, artists.groups, RESAMPLES, 0)
     paired = metric_intervals(values, artists.count)["mrr"]
     return difference("mrr", [summary(a)["mrr"]], [summary(b)["mrr"]], paired)["better"] is not None
 
@@ -189,7 +189,7 @@ def lengths(artists: Artists) -> bool:
             out = fold == number
             head = fit_linear(audio[~out], video[~out], 4, 0)
             rank[out] = ranks(*comparable(head.embed(0, audio[out]), head.embed(1, video[out])))[0]
-        values = resampled(rank, artists.groups, RESAMPLES, 0)[:, 1]
+        values = resampled_metrics(rank, artists.groups, RESAMPLES, 0)[:, 1]
         by_key[Key.of(variant, 1)] = Measured([float(rank.mean())], values, artists.count, 0.0)
     return bool(differences(setting, {"mean rank": by_key})[0]["p"] <= LEVEL)
 

@@ -84,8 +84,8 @@ def metric_intervals(
 def intervals(
     rank: np.ndarray, group: np.ndarray, resamples: int, seed: int, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Return {metric: (low, high)} of ranks, for all of METRICS. Arguments as in `resampled`."""
-    return metric_intervals(resampled(rank, group, resamples, seed), len(np.unique(group)), level)
+    """Return {metric: (low, high)} of ranks, for all of METRICS. Arguments as in `resampled_metrics`."""
+    return metric_intervals(resampled_metrics(rank, group, resamples, seed), len(np.unique(group)), level)
 
 
 def resample_counts(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +94,7 @@ def resample_counts(units: int, resamples: int, rng: np.random.Generator) -> np.
     return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units)
 
 
-def resampled(rank: np.ndarray, group: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resampled_metrics(rank: np.ndarray, group: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Return every metric in every resample, float64 [resamples, len(METRICS)], columns in the order of METRICS.
 
     `rank` is float [n] or, with several positives, [n, positives] as `heads.metrics.as_ranks` has it; `group` int [n]
@@ -113,7 +113,7 @@ def resampled(rank: np.ndarray, group: np.ndarray, resamples: int, seed: int) ->
     # Ascending values and their groups: of ranks they ascend already.
     ascending = {name: np.argsort(per_query[name], kind="stable") for name in METRICS if name not in means}
     medians = {name: (per_query[name][by], cluster[by]) for name, by in ascending.items()}
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(ranks)]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(ranks)]))
     chunks = []
     for size in _chunks(resamples, max(1, ELEMENTS // max(len(ranks), clusters))):
         counts = resample_counts(clusters, size, rng)

@@ -24,7 +24,7 @@ import torch
 from config.cli import UserError, experiment_parser, run
 from config.files import read_json, write_json
 from config.model import Config, read
-from eval.bootstrap import metric_intervals, resampled
+from eval.bootstrap import metric_intervals, resampled_metrics
 from eval.ranks import PAIRS, ranks, rows_on_grid
 from eval.retrieval import DIRECTIONS, load_test
 from heads.metrics import METRICS, chance, summary
@@ -108,7 +108,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept of one seed's ranks: every metric, and those of the resamples (`eval.bootstrap.resampled`)."""
+    """What is kept of one seed's ranks: every metric, and `eval.bootstrap.resampled_metrics`."""
 
     values: dict[str, float]
     resampled: np.ndarray
@@ -183,7 +183,7 @@ def evaluate(config: Config, name: str) -> dict[str, Any]:
         for direction, own, (queries, candidates, unit) in zip(DIRECTIONS, strict, sides, strict=True):
             every = all_ranks(queries, candidates, own, group, unit)
             for way, rank in zip(WAYS, (own, every), strict=True):
-                values = resampled(rank, test.groups, e.bootstrap, e.seed)
+                values = resampled_metrics(rank, test.groups, e.bootstrap, e.seed)
                 by_seed[direction, way].append(Summary(summary(rank), values))
     assert tests is not None, "heads.seeds has at least one seed"
     size = len(tests.groups)

@@ -167,7 +167,7 @@ def _draw(videos: int, seed: int) -> np.ndarray:
     """All videos, or `MOST` of them drawn, ascending."""
     if videos <= MOST:
         return np.arange(videos)
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 1]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     return np.sort(rng.choice(videos, size=MOST, replace=False))
 
 
@@ -208,7 +208,7 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
     def number(item: int) -> int:
         return shown.number(int(items.owner[item]), None if segment is None else int(segment[item]))
 
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 0]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0]))
     size = min(QUERIES[level], len(items.owner))
     chosen = np.sort(rng.choice(len(items.owner), size=size, replace=False))
     queries: list[dict[str, Any]] = [{"item": number(item), "ranks": {}, "nearest": {}} for item in chosen.tolist()]

@@ -30,7 +30,7 @@ class Ranking:
 
 
 def entry(ranking: Ranking, values: np.ndarray) -> dict[str, Any]:
-    """Return a ranking as JSON; `values` [resamples, metrics] is the seeds' mean of `eval.bootstrap.resampled`.
+    """Return a ranking as JSON; `values` [resamples, metrics] is the seeds' mean of `eval.bootstrap.resampled_metrics`.
 
     For each of METRICS in `metrics`: `value`, the mean over seeds; `low` and `high`, its 95 % bootstrap interval over
     groups; `chance`; `seeds`, the value of each, and `seeds_low`, `seeds_high`, the 95 % t-interval of their mean (null

@@ -30,7 +30,7 @@ from config.cli import UserError, experiment_parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
 from data.groups import group_numbers
-from eval.bootstrap import few_groups, resampled
+from eval.bootstrap import few_groups, resampled_metrics
 from eval.published import LARGEST, NAME, published_formula
 from eval.rankings import Key, Ranking, entry
 from eval.ranks import UNIT, ranks, unit_rows
@@ -188,7 +188,7 @@ def draw(owner: np.ndarray, gallery: int, seed: int) -> np.ndarray:
     `owner` int [items], ascending, is the video of each item. Videos are drawn first, then an item of each, all with
     equal chances; no video stands twice in one gallery.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(owner)]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(owner)]))
     _, first, count = np.unique(owner, return_index=True, return_counts=True)
     videos = np.stack([rng.choice(len(first), size=gallery, replace=False) for _ in range(DRAWS)])
     return np.asarray(first[videos] + rng.integers(count[videos]))
@@ -204,7 +204,7 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
     groups = len(np.unique(test.groups))
     tensors, results = {"rows": test.table["row"].to_numpy().copy()}, []
     for (level, direction, kind, _), ranking in rankings.items():
-        by_seed = [resampled(rank, ranking.group, e.bootstrap, e.seed) for rank in ranking.ranks]
+        by_seed = [resampled_metrics(rank, ranking.group, e.bootstrap, e.seed) for rank in ranking.ranks]
         values = np.mean(by_seed, axis=0)
         results.append({"level": level, "direction": direction, "gallery": kind, **entry(ranking, values)})
         if kind == "full":

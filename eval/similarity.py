@@ -237,7 +237,7 @@ def interval(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) 
     resampled."""
     numbers = renumbered(groups)
     sums, sizes = np.bincount(numbers, weights=values), np.bincount(numbers)
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, len(values)]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, len(values)]))
     # One resample at a time: those of a large collection do not fit into memory together.
     drawn = (rng.integers(len(sizes), size=len(sizes)) for _ in range(resamples))
     means = np.array([sums[chosen].sum() / sizes[chosen].sum() for chosen in drawn])

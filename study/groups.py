@@ -28,7 +28,7 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     A group is in one fold. The largest groups are placed first, each into the fold with the fewest videos so far.
     """
     sizes = np.bincount(groups)
-    order = np.random.default_rng([seed % 2**64, len(groups)]).permutation(len(sizes))
+    order = np.random.default_rng([seed, len(groups)]).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     fold = np.empty(len(sizes), np.int64)
     filled = [(0, number) for number in range(min(count, len(sizes)))]
@@ -39,8 +39,8 @@ def folds(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
     return fold.take(groups)
 
 
-def resampled(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Draw whole groups with replacement: float64 [resamples, videos], how often each video is drawn."""
+def times_drawn(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Draw whole groups with replacement; return how often each video is drawn: float64 [resamples, videos]."""
     count = int(groups.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return np.asarray(drawn[:, groups], np.float64)

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from eval.bootstrap import percentile_bounds, quantiles
-from study.groups import resampled
+from study.groups import times_drawn
 
 FOLDS = 5
 STRENGTHS = np.logspace(-3, 6, 19)
@@ -42,7 +42,7 @@ def r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int,
 
     `groups` int64 [videos] (data/groups.py) are resampled as a whole.
     """
-    values = weighted_r2(y, predicted, np.vstack([np.ones(len(y)), resampled(groups, resamples, seed)]))
+    values = weighted_r2(y, predicted, np.vstack([np.ones(len(y)), times_drawn(groups, resamples, seed)]))
     return np.vstack([values[0], percentile_bounds(values[1:], quantiles(len(np.unique(groups))))])
 
 

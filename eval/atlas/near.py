@@ -70,7 +70,7 @@ class Vectors:
             neighbours = self._within(np.arange(self.videos), self._read(self._path, 0, self.videos))
             return Neighbours(*neighbours, 1.0)
         neighbours = self._by_graph(seed)
-        rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 3]))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
         checked = np.sort(rng.choice(self.videos, CHECKED, replace=False))
         exact = self._exactly(checked)
         shared = [len(np.intersect1d(a, b)) for a, b in zip(exact, neighbours[0][checked], strict=True)]

@@ -149,5 +149,5 @@ def draw(videos: int, most: int, seed: int) -> np.ndarray:
     """Return positions of all videos, or of `most` drawn by `seed`: int64, ascending."""
     if videos <= most:
         return np.arange(videos)
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 2]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     return np.sort(rng.choice(videos, size=most, replace=False))

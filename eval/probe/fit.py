@@ -96,7 +96,7 @@ def fit(
     torch.manual_seed(seed)
     probe = Probe(train, hidden, settings.dropout).to(device)  # made on the CPU: the same on every device
     adam = torch.optim.AdamW(probe.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, 1]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     features, target = torch.from_numpy(train.features), _target(train.truth, single)
     good = validation.good.nonzero()
     validation_features = torch.from_numpy(validation.features[good])

@@ -23,7 +23,7 @@ def resamples(groups: int, owner: np.ndarray, count: int, seed: int) -> np.ndarr
     group are not independent; `owner` int [items] is the group of each item, numbered from 0. Equal arguments give
     equal resamples, whatever the items.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**64, groups]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, groups]))
     return resample_counts(groups, count, rng).T.astype(np.float32)[owner]
 
 

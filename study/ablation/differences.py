@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri, stdtr
 
-from eval.bootstrap import metric_intervals, resampled
+from eval.bootstrap import metric_intervals, resampled_metrics
 from eval.seeds import mean_interval
 from heads.metrics import METRICS, summary
 
@@ -46,7 +46,7 @@ class Measured:
 
 def measure(ranks: Sequence[np.ndarray], groups: np.ndarray, resamples: int, seed: int) -> Measured:
     """Measure an arm: `ranks` float [directions, videos] of each seed; `groups` int64 [videos]."""
-    drawn = [[resampled(direction, groups, resamples, seed) for direction in of_seed] for of_seed in ranks]
+    drawn = [[resampled_metrics(direction, groups, resamples, seed) for direction in of_seed] for of_seed in ranks]
     summaries = []
     for of_seed in ranks:
         by_direction = [summary(direction) for direction in of_seed]

@@ -14,7 +14,7 @@ import torch
 
 from config.cli import parser, run
 from config.model import Config, read
-from eval.bootstrap import few_groups, metric_intervals, resampled
+from eval.bootstrap import few_groups, metric_intervals, resampled_metrics
 from eval.compare import difference
 from eval.ranks import ranks
 from eval.seeds import mean_interval
@@ -52,7 +52,9 @@ class MeasuredPooling:
         self.pairs, self.size, self.groups = pairs, len(pairs[0][0]), len(np.unique(groups))
         # [directions][resamples, statistics], the mean over seeds.
         self.values = [
-            np.mean([resampled(pair[d], groups, config.eval.bootstrap, config.eval.seed) for pair in pairs], axis=0)
+            np.mean(
+                [resampled_metrics(pair[d], groups, config.eval.bootstrap, config.eval.seed) for pair in pairs], axis=0
+            )
             for d in range(2)
         ]
         self.summaries = [[summary(pair[d]) for pair in pairs] for d in range(2)]

@@ -18,7 +18,7 @@ import numpy as np
 from config.cli import UserError
 from config.heads import Experiment
 from data.render.latents import Factors
-from eval.bootstrap import metric_intervals, percentile_bounds, resampled
+from eval.bootstrap import metric_intervals, percentile_bounds, resampled_metrics
 from eval.published import published_formula
 from eval.retrieval import pool
 from eval.seeds import mean_interval
@@ -58,7 +58,7 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int, groups: np.ndarra
             else:
                 galleries = [(audio[:, segment], video[:, segment]) for segment in range(segments)]
             tests.append(against_chance(galleries, number, unit))
-            values.append(resampled(tests[-1].ranks, groups[tests[-1].owner], resamples, seed))
+            values.append(resampled_metrics(tests[-1].ranks, groups[tests[-1].owner], resamples, seed))
             formula.append([np.median(published_formula(video, audio)) for audio, video in galleries])
         row = {
             "source": cell.source,

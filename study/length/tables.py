@@ -16,7 +16,7 @@ from config.cli import UserError
 from config.model import Config
 from config.study.length import Length, Variant
 from data.manifest import read_manifest
-from eval.bootstrap import percentile_interval, resampled
+from eval.bootstrap import percentile_interval, resampled_metrics
 from eval.probe.metrics import resamples
 from eval.ranks import ranks
 from eval.seeds import mean_interval
@@ -102,7 +102,7 @@ def retrieval(config: Config, variants: Variants) -> Measures:
             for seed in config.study.seeds:
                 audio, video = (tensors[f"{kind}/{count}/{seed}/{name}"].numpy() for name in ("audio", "video"))
                 both = _ranks(audio, video, folds(variants.groups, settings.folds, seed))
-                values += [resampled(rank, groups, config.eval.bootstrap, config.eval.seed) for rank in both]
+                values += [resampled_metrics(rank, groups, config.eval.bootstrap, config.eval.seed) for rank in both]
                 seeds.append([summary(rank) for rank in both])
             for name, key in RANKS.items():
                 by_seed = [float(np.mean([direction[key] for direction in pair])) for pair in seeds]

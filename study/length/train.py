@@ -102,7 +102,7 @@ def _open(config: Config, variant: Variant) -> Features:
 
 def drawn(videos: int, extracted: int, count: int, seed: int) -> np.ndarray:
     """Draw `count` of each video's segments: int64 [videos, count], ascending, evenly spaced from a random start."""
-    start = np.random.default_rng([seed % 2**64, extracted, count]).random((videos, 1))
+    start = np.random.default_rng([seed, extracted, count]).random((videos, 1))
     return np.minimum((np.arange(count) + start) * extracted / count, extracted - 1).astype(np.int64)
 
 

@@ -103,7 +103,7 @@ class Sample:
 
     def signs(self, count: int, seed: int) -> list[np.ndarray]:
         """Draw `count` times the signs of all artists."""
-        rng = np.random.default_rng([seed % 2**64, self.artists])
+        rng = np.random.default_rng([seed, self.artists])
         return [(2 * rng.integers(0, 2, self.artists) - 1).astype(np.float32) for _ in range(count)]
 
     def covariance(self, name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from data.groups import renumbered
 from eval.bootstrap import few_groups, percentile_bounds, percentile_interval
 from study.answer import Answer, Row, sentences, write_answer
 from study.correlation.permutation_test import rank_matrices
-from study.groups import one_each, resampled
+from study.groups import one_each, times_drawn
 from study.sources.collection import Collection, fewest_sources, load, pairs_of
 from study.sources.linear import CHANCE, Pair, freely, p_value, shifted, within_sources
 from study.sources.simulated import simulate
@@ -56,7 +56,7 @@ def ranked(pair: Pair, units: np.ndarray, pairings: np.ndarray, config: Config) 
 
 def row_of(name: str, measured: Measured, sources: np.ndarray, config: Config, **about: object) -> Row:
     """Return an analysis as a row of the table: ranks in percent of the gallery; the interval is over sources."""
-    times = resampled(np.unique(sources, return_inverse=True)[1], config.eval.bootstrap, config.eval.seed)
+    times = times_drawn(np.unique(sources, return_inverse=True)[1], config.eval.bootstrap, config.eval.seed)
     count = len(np.unique(sources))
     low, high = percentile_interval(times @ measured.ranks / times.sum(axis=1), count)
     by_chance = measured.means[1:]
@@ -185,7 +185,7 @@ def share_row(own: np.ndarray, other: np.ndarray, sources: np.ndarray, config: C
     row |= {"naive_gain": PERCENT * gain}
     if gain <= 0:
         return row
-    times = resampled(renumbered(sources[several]), config.eval.bootstrap, config.eval.seed)
+    times = times_drawn(renumbered(sources[several]), config.eval.bootstrap, config.eval.seed)
     of_resample, kept_of_resample = gains @ times.T
     if (of_resample > 0).all():
         ends = percentile_interval(kept_of_resample / of_resample, row["sources"])

@@ -15,7 +15,7 @@ from config.cli import UserError
 from config.files import write_json
 from config.model import Config
 from config.paths import Paths
-from eval.bootstrap import quantiles, resampled
+from eval.bootstrap import quantiles, resampled_metrics
 from eval.compare import compare, difference
 from eval.ranks import ranks
 from eval.retrieval import load_test, retrieval
@@ -71,7 +71,9 @@ def test_values_are_means_over_seeds_with_both_intervals(three: Config) -> None:
         assert metric["seeds"] == pytest.approx(seeds) and len(set(seeds)) > 1
         assert metric["value"] == pytest.approx(np.mean(seeds))
         assert (metric["seeds_low"], metric["seeds_high"]) == pytest.approx(mean_interval(seeds))
-    medians = np.mean([resampled(rank, test.groups[owner], 200, three.eval.seed)[:, 0] for rank in by_seed], axis=0)
+    medians = np.mean(
+        [resampled_metrics(rank, test.groups[owner], 200, three.eval.seed)[:, 0] for rank in by_seed], axis=0
+    )
     median, ends = result["metrics"]["median"], np.array(quantiles(len(set(test.groups))))
     assert (median["low"], median["high"]) == pytest.approx(tuple(np.quantile(medians, ends)))
     assert ends == pytest.approx([0.025, 0.975], abs=0.01)
@@ -95,7 +97,7 @@ def test_pairing_by_query_narrows_the_interval() -> None:
     rng = np.random.default_rng(0)
     hard, owner = rng.uniform(1, 500, size=300), np.arange(300)
     first, second = hard + rng.uniform(0, 5, size=300), hard + 10 + rng.uniform(0, 5, size=300)
-    a, b = (resampled(rank, owner, 500, 0)[:, 1] for rank in (first, second))
+    a, b = (resampled_metrics(rank, owner, 500, 0)[:, 1] for rank in (first, second))
     assert (a - b).std() < a.std() / 20
     np.testing.assert_allclose((a - b).mean(), (first - second).mean(), atol=0.1)
 

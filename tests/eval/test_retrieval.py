@@ -14,7 +14,7 @@ import torch
 
 from config.cli import UserError
 from config.model import Config
-from eval.bootstrap import few_groups, metric_intervals, resampled
+from eval.bootstrap import few_groups, metric_intervals, resampled_metrics
 from eval.published import published_formula
 from eval.ranks import ranks
 from eval.retrieval import DRAWS, draw, fits, load_test, mean_unit, retrieval
@@ -135,7 +135,7 @@ def test_groups_are_what_is_resampled(tmp_path: Path) -> None:
     assert written["notes"] == few_groups(8, "the test split") != []
     audio, video, owner = test.level("segment")
     rank = ranks(audio, video)[0]
-    whole = metric_intervals(resampled(rank, test.groups[owner], 300, 0), 8)["mrr"]
+    whole = metric_intervals(resampled_metrics(rank, test.groups[owner], 300, 0), 8)["mrr"]
     measured = by_kind(written)["segment", "audio_to_video", "full"]["metrics"]["mrr"]
     assert (measured["low"], measured["high"]) == whole
 

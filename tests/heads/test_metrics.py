@@ -15,7 +15,7 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from eval.bootstrap import intervals, resampled
+from eval.bootstrap import intervals, resampled_metrics
 from heads.metrics import METRICS, Metric, as_ranks, chance, summary
 
 FEW = [(gallery, positives) for gallery in range(1, 14) for positives in range(1, min(gallery, 5) + 1)]
@@ -119,18 +119,18 @@ def test_resamples_are_those_of_the_written_out_samples(positives: int, monkeypa
     for chosen in drawn:
         sample = np.concatenate([ranks[owner == videos[video]] for video in chosen])
         expected.append(list(summary(sample).values()))
-    np.testing.assert_allclose(resampled(ranks, owner, resamples, 7), expected)
+    np.testing.assert_allclose(resampled_metrics(ranks, owner, resamples, 7), expected)
 
 
 def test_a_metric_that_is_added_changes_no_digit_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many resamples and videos, so that BLAS would choose other kernels for wider matrices."""
     rng = np.random.default_rng(1)
     rank, owner = rng.integers(1, 2000, size=4000) / 2 + 0.5, rng.integers(0, 1001, size=4000)
-    before, interval = resampled(rank, owner, 101, 0), intervals(rank, owner, 101, 0)
+    before, interval = resampled_metrics(rank, owner, 101, 0), intervals(rank, owner, 101, 0)
     for number in range(3):
         added = Metric(f"added_{number}", "Added", lambda r: r[:, 0] ** 0.5, lambda n, p: 0.0)
         monkeypatch.setitem(METRICS, added.name, added)
-    after = resampled(rank, owner, 101, 0)
+    after = resampled_metrics(rank, owner, 101, 0)
     assert after.shape[1] == before.shape[1] + 3
     np.testing.assert_array_equal(after[:, : before.shape[1]], before)
     assert interval.items() <= intervals(rank, owner, 101, 0).items()

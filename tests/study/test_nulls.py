@@ -22,7 +22,7 @@ from data.groups import group_numbers
 from eval.bootstrap import FEW as FEW_GROUPS
 from eval.bootstrap import few_groups, intervals, percentile_interval, quantiles
 from eval.ranks import ranks, unit_rows
-from study.groups import folds, one_each, repaired, resampled
+from study.groups import folds, one_each, repaired, times_drawn
 from study.relations.associations import associations, smallest_p
 from study.relations.descriptors import Described
 from study.relations.sign_test import Sample, p_value
@@ -149,7 +149,7 @@ def test_artists_stay_together() -> None:
     assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
     assert np.ptp(np.bincount(fold, minlength=4)) <= 10 and not np.array_equal(fold, folds(groups, 4, seed=1))
     assert np.bincount(folds(np.arange(99), 4, 0)).tolist() == [25, 25, 25, 24]
-    times = resampled(groups, 50, 0)
+    times = times_drawn(groups, 50, 0)
     assert all((times[:, groups == group].T == times[:, groups == group][:, 0]).all() for group in set(groups))
     assert sorted(groups[one_each(groups, np.random.default_rng(0))]) == list(range(16))
 

@@ -198,7 +198,7 @@ def test_a_sample_is_drawn_once_for_all():
     assert (
         len(set(drawn.tolist())) == 10 and (np.diff(drawn) > 0).all() and draw(1000, 10, 0).tolist() == drawn.tolist()
     )
-    assert draw(1000, 10, -1).tolist() != drawn.tolist()
+    assert draw(1000, 10, 1).tolist() != drawn.tolist()
 
 
 def test_with_umap_there_are_its_coordinates(made, tmp_path, monkeypatch):
