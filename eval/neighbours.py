@@ -222,6 +222,7 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
         lines = [line for block in blocks for line in zip(*block, strict=True)]
         for query, (item, near, cosine) in zip(queries, lines, strict=True):
             query["nearest"][way] = [
+                if c > -math.inf
                 {"item": number(j), "similarity": float(c), "is_partner": bool(j == item)}
                 for j, c in zip(near.tolist(), cosine.tolist(), strict=True)
             ]

@@ -103,7 +103,8 @@ def nearest(items: Items, query: np.ndarray, by: str, k: int, leave_out: str) ->
     """Yield, for blocks of the items `query` (int64), (queries, their k nearest items, those cosines), nearest first.
 
     `leave_out` excludes all items of the query's `group`, of its `video`, only the `item` itself, or `nothing`. Where
-    fewer than k remain, there are fewer columns; equally similar items come in the order of their numbers.
+    fewer than k remain for a query, its row ends with items that it excludes, whose cosines are −inf. Equally similar
+    items come in the order of their numbers.
     """
     for start in range(0, len(query), BLOCK):
         block = query[start : start + BLOCK]
@@ -116,7 +117,7 @@ def nearest(items: Items, query: np.ndarray, by: str, k: int, leave_out: str) ->
             if leave_out == "item":
                 excluded[np.arange(len(block)), block] = True
         similar[excluded] = -np.inf
-        order = closest(similar, min(k, int((~excluded).sum(axis=1).min())))
+        order = closest(similar, k)
         yield block, order, np.take_along_axis(similar, order, axis=1)
 
 
@@ -165,7 +166,10 @@ def agreement(items: Items, label: Label, by: str, k: int, resamples: int, seed:
     if len(known) < 2 or not len(query):
         return None
     blocks = nearest(items, query, by, k, leave_out)
-    shared = [_mean(alike[items.owner[block][:, None], items.owner[near]]) for block, near, _ in blocks]
+    shared = [
+        _mean(np.where(cosines > -np.inf, alike[items.owner[block][:, None], items.owner[near]], np.nan))
+        for block, near, cosines in blocks
+    ]
     of_nearest, of_all = np.concatenate(shared), _mean(alike[items.owner[query]])
     kept = ~np.isnan(of_nearest)
     if not kept.any():
@@ -207,7 +211,6 @@ def consistency(items: Items, by: str, resamples: int, seed: int) -> dict[str, A
     between = ((total @ every - square) / (count * (len(units) - count)))[several]
     query = np.flatnonzero(several[number])
     same = [items.owner[near[:, 0]] == items.owner[block] for block, near, _ in nearest(items, query, by, 1, "item")]
-    own = count[number][query]
     measured: dict[str, Any] = {"by": by, "videos": int(several.sum())}
     for name, value in (
         ("within", within),
@@ -216,7 +219,8 @@ def consistency(items: Items, by: str, resamples: int, seed: int) -> dict[str, A
     ):
         low, high = interval(value, items.groups[videos[several]], resamples, seed)
         measured[name] = {"value": float(value.mean()), "low": low, "high": high}
-    measured["nearest_same_video"]["chance"] = float(((own - 1) / (len(units) - 1)).mean())
+    # Over videos, like the value: segments would let videos with many of them weigh more.
+    measured["nearest_same_video"]["chance"] = float(((count[several] - 1) / (len(units) - 1)).mean())
     return measured
 
 

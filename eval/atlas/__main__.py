@@ -163,11 +163,11 @@ def names(manifest: pa.Table) -> pa.Array:
 
 
 def neighbour_column(rows: np.ndarray, neighbours: Neighbours) -> pa.Array:
-    """Return the column of neighbours, by the manifest's rows and by distance."""
-    videos, nearest = neighbours.positions.shape
-    offsets = pa.array(np.arange(videos + 1) * nearest, pa.int32())
-    ids = pa.ListArray.from_arrays(offsets, pa.array(rows[neighbours.positions].ravel()))
-    distances = np.maximum(1 - neighbours.similarities, 0).ravel()
+    """Return the column of neighbours, by the manifest's rows and by distance; fewer where the graph found fewer."""
+    found = neighbours.similarities > -np.inf
+    offsets = pa.array(np.concatenate([[0], found.sum(axis=1).cumsum()]), pa.int32())
+    ids = pa.ListArray.from_arrays(offsets, pa.array(rows[neighbours.positions[found]]))
+    distances = np.maximum(1 - neighbours.similarities[found], 0)
     return pa.StructArray.from_arrays(
         [ids, pa.ListArray.from_arrays(offsets, pa.array(distances))], fields=list(NEIGHBOURS)
     )

@@ -40,7 +40,8 @@ CHECKED = 500
 class Neighbours:
     """The nearest of each video: `positions` int64 and `similarities` float32, both [videos, nearest], nearest first.
 
-    `recall`: the share of the true nearest that was found; 1 if all pairs were compared.
+    Where the graph found fewer, the last similarities are −inf and their positions mean nothing. `recall`: the share
+    of the true nearest that was found; 1 if all pairs were compared.
     """
 
     positions: np.ndarray

@@ -1,6 +1,7 @@
 """Neighbours, label agreement, consistency and maps against slow references and where the truth is known."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_neighbours_are_those_of_a_slow_search(by: str, leave_out: str) -> None:
             best = sorted(allowed, key=lambda j: -cosine[by][query, j])[:3]
             assert row.tolist() == best
             assert cosines == pytest.approx([cosine[by][query, j] for j in best], abs=1e-6)
+
+
+def test_a_query_with_few_others_takes_no_neighbours_from_the_rest_of_its_block() -> None:
+    """46 videos of one artist have two others, which are all their neighbours; two more videos have three and more."""
+    groups = np.array([0] * 46 + [1, 2])
+    searched = replace(items(48, 1), groups=groups)
+    ((_, near, cosines),) = nearest(searched, np.arange(48), "audio", 3, "group")
+    assert (cosines > -np.inf).sum(axis=1).tolist() == [2] * 46 + [3, 3]
+    for query, row in enumerate(near):
+        ((_, alone, _),) = nearest(searched, np.array([query]), "audio", 3, "group")
+        np.testing.assert_array_equal(row, alone[0])
+    genre = np.arange(48) % 2
+    measured = agreement(searched, Label("genre", list("ab"), np.eye(2, dtype=bool)[genre]), "audio", 3, 100, 0)
+    others = [row[groups[row] != groups[query]] for query, row in enumerate(near)]
+    expected = np.mean([np.mean(genre[row] == genre[query]) for query, row in enumerate(others)])
+    assert measured and measured["value"] == pytest.approx(expected) and [len(row) for row in others][-2:] == [3, 3]
 
 
 def test_items_that_keep_their_lengths_are_compared_by_dot_products_across_only() -> None:
@@ -113,6 +130,12 @@ def test_consistency_equals_the_mean_over_pairs(by: str) -> None:
     assert measured["within"]["value"] == pytest.approx(np.mean([cosine[i, j] for i, j in pairs if own[i] == own[j]]))
     assert measured["between"]["value"] == pytest.approx(np.mean([cosine[i, j] for i, j in pairs if own[i] != own[j]]))
     assert measured["nearest_same_video"]["chance"] == pytest.approx(2 / 35)
+
+
+def test_chance_is_a_mean_over_videos_like_the_value() -> None:
+    searched = replace(items(2, 4), owner=np.array([0] * 6 + [1] * 2))  # with `decoding.partial`
+    measured = consistency(searched, "audio", 50, 0)
+    assert measured and measured["nearest_same_video"]["chance"] == pytest.approx((5 / 7 + 1 / 7) / 2)
 
 
 def test_features_that_differ_in_one_number_have_an_effective_rank_of_one() -> None:

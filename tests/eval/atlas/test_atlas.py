@@ -21,10 +21,10 @@ from config.cli import UserError
 from config.model import load
 from data.manifest import read_manifest, write_manifest
 from eval.atlas import near
-from eval.atlas.__main__ import META, Atlas, atlas
+from eval.atlas.__main__ import META, Atlas, atlas, neighbour_column
 from eval.atlas.axes import fit
 from eval.atlas.media import addresses
-from eval.atlas.near import Vectors
+from eval.atlas.near import Neighbours, Vectors
 from eval.atlas.vectors import BLOCK, directions, draw
 from eval.maps import maps
 from eval.neighbours import load_features
@@ -142,6 +142,14 @@ def test_neighbours_are_the_nearest_by_both_modalities(made):
         assert len(near_ones["ids"]) == near.NEAREST and rows[position] not in near_ones["ids"]
         assert near_ones["distances"] == sorted(near_ones["distances"])
         assert set(near_ones["ids"]) <= set(rows.tolist())
+
+
+def test_neighbours_that_the_graph_did_not_find_are_left_out():
+    found = Neighbours(np.array([[1, 2], [0, -1]]), np.array([[0.75, 0.5], [0.75, -np.inf]], np.float32), 1.0)
+    assert neighbour_column(np.array([10, 20, 30]), found).to_pylist() == [
+        {"ids": [20, 30], "distances": [0.25, 0.5]},
+        {"ids": [10], "distances": [0.25]},
+    ]
 
 
 @pytest.mark.parametrize("exact", [True, False])
