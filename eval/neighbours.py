@@ -95,7 +95,7 @@ def _units(rows: np.ndarray) -> np.ndarray:
 def load_embedded(config: Config, name: str) -> Space:
     """Return the embeddings of an experiment's first run. Raises as `load_test`."""
     test, view = load_test(config, name)
-    chosen = _draw(test.table.num_rows, config.eval.seed)
+    chosen = representatives(test.table.num_rows, config.eval.seed)
     rows = test.table["row"].to_numpy()[chosen]
     facts = {"keys": test.record["keys"], "random_weights": test.record["random_weights"]}
     facts |= {"embeddings": test.record["digest"], "of": test.table.num_rows}
@@ -110,11 +110,9 @@ def load_features(config: Config, sides: Sides) -> Space:
     """
     view = open_features(config.paths)
     table = view.manifest()
-    row = table["row"].to_numpy()
-    test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
-    known = np.flatnonzero(test & view.valid(*config.used_backbones)[row])
-    chosen = known[_draw(len(known), config.eval.seed)]
-    audio, video = (_side(view, names, row[chosen]) for names in sides)
+    known = view.rows("test", valid=config.used_backbones)
+    chosen = known[representatives(len(known), config.eval.seed)]
+    audio, video = (_side(view, names, chosen) for names in sides)
     paired = good_segments(audio, video).any(axis=1)
     chosen, audio, video = chosen[paired], audio[paired], video[paired]
     facts = {
@@ -135,7 +133,7 @@ def load_features(config: Config, sides: Sides) -> Space:
         directed(np.where(np.isnan(x), np.nan, 0) if _constant(x) else x - np.nanmean(x, axis=(0, 1)))
         for x in (audio, video)
     )
-    return Space(table.take(pa.array(chosen)), audio, video, view.start()[row[chosen]], False, facts)
+    return Space(table.take(pa.array(chosen)), audio, video, view.start()[chosen], False, facts)
 
 
 def _side(view: Features, names: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
@@ -163,8 +161,8 @@ def _constant(features: np.ndarray) -> bool:
     )
 
 
-def _draw(videos: int, seed: int) -> np.ndarray:
-    """All videos, or `MOST` of them drawn, ascending."""
+def representatives(videos: int, seed: int) -> np.ndarray:
+    """Return the positions of all of so many videos, or of `MOST` of them drawn by `seed`: int64, ascending."""
     if videos <= MOST:
         return np.arange(videos)
     rng = np.random.default_rng(np.random.SeedSequence([seed, 1]))
@@ -222,9 +220,9 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
         lines = [line for block in blocks for line in zip(*block, strict=True)]
         for query, (item, near, cosine) in zip(queries, lines, strict=True):
             query["nearest"][way] = [
-                if c > -math.inf
                 {"item": number(j), "similarity": float(c), "is_partner": bool(j == item)}
                 for j, c in zip(near.tolist(), cosine.tolist(), strict=True)
+                if c > -math.inf
             ]
     return {"level": level, "size": len(items.owner), "queries": queries}
 

@@ -109,24 +109,21 @@ def load_test(config: Config, name: str, training: Run | None = None) -> tuple[T
     paths = config.paths
     view = open_features(paths)
     table = view.manifest()
+    test = view.rows("test")
     # Of every experiment, so that all of them rank the same gallery.
-    valid = view.valid(*config.used_backbones)
-    row = table["row"].to_numpy()
-    test = np.array([split == "test" for split in table["split"].to_pylist()], dtype=bool)
-    chosen = np.flatnonzero(test & valid[row])
-    _check(int(test.sum()), len(chosen))
-    embedded = load_embeddings(
-        training, row[chosen], {backbone: view.key(backbone) for backbone in config.sides(name).backbones}
-    )
+    chosen = test[view.valid(*config.used_backbones)[test]]
+    _check(len(test), len(chosen))
+    keys = {backbone: view.key(backbone) for backbone in config.sides(name).backbones}
+    embedded = load_embeddings(training, chosen, keys)
     good = np.ones((view.videos, view.segments), bool)
     for backbone in config.used_backbones:
         mark_damaged(paths, backbone, Shards.open(paths.features / backbone), config.shard_videos, good)
-    embedded.audio[~good[row[chosen]]] = np.nan
+    embedded.audio[~good[chosen]] = np.nan
     paired = good_segments(embedded.audio, embedded.video).any(axis=1)
     chosen, audio, video = chosen[paired], embedded.audio[paired], embedded.video[paired]
-    _check(int(test.sum()), len(chosen))
+    _check(len(test), len(chosen))
     unit = config.experiment(name).unit
-    return TestSet(table.take(pa.array(chosen)), audio, video, int(test.sum()), embedded.record, unit), view
+    return TestSet(table.take(pa.array(chosen)), audio, video, len(test), embedded.record, unit), view
 
 
 def _check(total: int, usable: int) -> None:
