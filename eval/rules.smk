@@ -74,7 +74,7 @@ rule compare:
         "python -m eval.compare {FLAGS} > {log:q} 2>&1"
 
 
-# Labels of other files than the manifest, which neighbours are compared by.
+# Labels of other files than the manifest, which neighbours are compared by, in the diagnosis too.
 FOREIGN = [PATHS.labels_record(task) for task in CONFIG.labels.tasks if CONFIG.labels.task(task).source != "manifest"]
 
 
@@ -172,6 +172,7 @@ rule diagnose:
         rules.train_heads.output.metrics,
         rules.embed.output,
         CACHE,
+        FOREIGN,
         PATHS.eval("{experiment}") / "retrieval.json",
         [PATHS.eval("{experiment}") / f"{task}.json" for task in CONFIG.labels.tasks],
     output:

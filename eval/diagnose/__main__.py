@@ -1,7 +1,8 @@
 """Measure the paper's signatures of failure in an experiment's embeddings.
 
-Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, and the probes'
-genre.json and tagging.json where labels are configured. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
+Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, labels/ where
+these come from other files, and the probes' genre.json and tagging.json where labels are configured. A large test split
+is represented by the videos that eval/neighbours.py draws. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
   name, severity            as in eval/diagnose/text.py
   verdict                   `found`, `absent` or `unknown` (there is too little to say)
   numbers                   what was measured, {name: number}
@@ -17,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -29,6 +31,7 @@ from data.groups import group_numbers
 from eval.bootstrap import intervals
 from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
+from eval.neighbours import representatives, with_labels
 from eval.ranks import UNIT, ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
 from eval.similarity import comparable, pair_interval
@@ -39,7 +42,7 @@ from pipeline.features import Features, good_segments, segment_mean
 
 log = logging.getLogger("diagnose")
 MOST = 2000
-"""Videos used of each split: enough for every sign, and cheap at any size."""
+"""Training videos used, the first: enough for every sign, and cheap at any size."""
 SAME = 0.999
 """Mean cosine of embeddings and the same ones embedded again; float16, TF32 and oneDNN leave 0.99999."""
 
@@ -154,7 +157,8 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     """Diagnose one experiment, write the JSON and return it."""
     paths, training = config.paths, runs(config, name)[0]
     test, view = load_test(config, name, training)
-    test = replace(test, table=test.table[:MOST], audio=test.audio[:MOST], video=test.video[:MOST])
+    drawn = representatives(test.table.num_rows, config.eval.seed)
+    test = replace(test, table=test.table.take(pa.array(drawn)), audio=test.audio[drawn], video=test.video[drawn])
     metrics, retrieval = training.folder / "metrics.jsonl", paths.eval(name) / "retrieval.json"
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
     ranked = read_json(retrieval)
@@ -176,12 +180,13 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     }
     whole = medians["test"]["metrics"]["median"]
     medians["test"] = {"median": whole["value"]} | {key: whole[key] for key in ("low", "high", "chance")}
-    medians["test"] |= {"videos": ranked["test_videos_valid"], "groups": len(np.unique(test.groups))}
+    medians["test"] |= {"videos": ranked["test_videos_valid"], "groups": ranked["test_groups"]}
     dead = any(line["verdict"] == "found" for line in shape if line["name"] in ("constant_output", "collapse"))
     findings += [of_features(view, sides, rows)]
     findings += of_ranks(medians, ways, dead) + shape + of_checkpoint(sides, training, view, test.record["keys"])
     both = unit_rows(mean_unit(test.audio) + mean_unit(test.video))
-    findings += [of_labels(both, test.table["genre"].to_pylist(), test.groups, config), of_probes(config, paths, name)]
+    genres = with_labels(config, test.table)["genre"].to_pylist()
+    findings += [of_labels(both, genres, test.groups, config), of_probes(config, paths, name)]
     written = {"experiment": name, "seed": training.seed, "random_weights": test.record["random_weights"]}
     written |= {"findings": findings}
     write_json(paths.eval(name) / "diagnosis.json", written)

@@ -15,16 +15,21 @@ from scipy.stats import binom
 
 from bench.nulls import equally_good
 from config.files import write_json
-from config.model import Config
-from eval.diagnose.__main__ import diagnose
+from config.model import Config, load
+from data.labels import write_labels
+from data.manifest import read_manifest, write_manifest
+from eval.diagnose.__main__ import diagnose, linear_ranks
 from eval.diagnose.signs import effective_rank, label_agreement, mean_cosine, modality_gap, spread
 from eval.diagnose.text import WORDS
+from eval.neighbours import representatives
 from eval.ranks import unit_rows
 from eval.retrieval import retrieval
 from heads import embed as embedding
 from heads.checkpoint import load_checkpoint, save_checkpoint
 from heads.embed import embed
 from heads.train import train
+from pipeline.features import open_features
+from tests.support.msd_files import track_id, write_genres
 from tests.support.simulate import simulate
 
 HEALTHY = {"output": "linear", "temperature": 0.1, "batch": 200, "max_epochs": 12, "learning_rate": 0.003}
@@ -131,6 +136,33 @@ def test_few_videos_say_nothing(tmp_path: Path) -> None:
     train(config, "head")
     verdicts = {line["name"]: line["verdict"] for line in diagnose(evaluated(config), "head")["findings"]}
     assert {verdicts[name] for name in ("chance_ranks", "shuffled_or_unrelated_pairs")} == {"unknown"}
+
+
+def test_labels_of_another_file_than_the_manifest(copy: Config, tmp_path: Path) -> None:
+    ids = [track_id(i) for i in range(600)]
+    file = write_genres(tmp_path / "genres.cls", [f"{t}\t{'Rock' if i % 2 else 'Folk'}" for i, t in enumerate(ids)])
+    table = read_manifest(copy.paths.manifest)
+    write_manifest(copy.paths, table.set_column(table.column_names.index("msd_track_id"), "msd_track_id", [ids]))
+    config = load(copy.model_dump(mode="json") | {"labels": {"genre": {"source": str(file)}}})
+    write_labels(config, "genre")
+    (found,) = (f for f in diagnose(config, "head")["findings"] if f["name"] == "neighbours_without_labels")
+    assert found["verdict"] != "unknown" and found["numbers"]["chance"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_large_test_split_is_drawn_not_cut(copy: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(*arguments: Any) -> dict[str, float]:
+        seen.append(arguments[4])
+        return linear_ranks(*arguments)
+
+    monkeypatch.setattr("eval.neighbours.MOST", 30)
+    monkeypatch.setattr("eval.diagnose.__main__.linear_ranks", watched)
+    (chance,) = (f for f in diagnose(copy, "head")["findings"] if f["name"] == "chance_ranks")
+    test = open_features(copy.results).rows("test")
+    assert seen[0].tolist() == test[representatives(len(test), copy.eval.seed)].tolist() != test[:30].tolist()
+    # Each video is a group of its own: both counts are of the whole split.
+    assert chance["numbers"]["groups"] == chance["numbers"]["videos"] == len(test) > 30
 
 
 def test_a_probe_below_the_features(copy: Config) -> None:
