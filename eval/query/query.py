@@ -255,7 +255,7 @@ class Query:
         paths, size = self.config.paths, self.config.shard_videos
         records = [read_record(paths.done(name, asked.row // size)) for name in self._side(modality)]
         failures = [f for record in records if record is not None for f in record.failures if f.row == asked.row]
-        asked.failures[modality] = failures or [self._without_direction(asked)]
+        asked.failures[modality] = _distinct(failures) or [self._without_direction(asked)]
 
     def _without_direction(self, asked: _Asked) -> Failure:
         """Return why a query whose features were read cannot be compared."""

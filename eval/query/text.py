@@ -82,7 +82,7 @@ def heading(search: Search) -> str:
     """Say what was compared with what, and where the query's own video came."""
     own = ""
     if search.own_rank is not None:
-        own = f"; its own {search.target} has rank {search.own_rank:g}, by chance {(search.gallery + 1) / 2:g}"
+        own = f"; its own {search.target} has rank {search.own_rank:,.10g}, by chance {(search.gallery + 1) / 2:,.10g}"
     return f"its {search.source} → the {search.target} of {search.gallery:,} videos{own}"
 
 

@@ -21,8 +21,8 @@ from config.heads import ModalityHead
 from config.model import Config
 from data.manifest import read_manifest, write_manifest
 from eval.query import __main__ as command
-from eval.query.query import NO_DIRECTION, Query
-from eval.query.text import COLUMNS, minutes
+from eval.query.query import NO_DIRECTION, Query, Search
+from eval.query.text import COLUMNS, heading, minutes
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from heads.embed import embed
@@ -240,6 +240,13 @@ def test_the_page_escapes_titles_and_has_everything_inside(
         assert_quiet(tmp_path, page.name)
 
 
+def test_a_failure_of_two_backbones_is_said_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = Query(config, "baseline")
+    monkeypatch.setattr(query, "_side", lambda modality: ("r2plus1d", "r2plus1d"))
+    assert [f.reason for f in query._asked("v0002").failures["video"]] == ["no_video_stream"]
+
+
 def test_texts_for_a_terminal() -> None:
+    assert "rank 275,000.5, by chance 275,000.5" in heading(Search("audio", "video", 550_000, 275_000.5, []))
     assert (minutes(0), minutes(62.34), minutes(3599.96)) == ("0:00.0", "1:02.3", "60:00.0")
     assert printable("a\x1b[31mb\n") == "a�[31mb�" and printable("x" * 80) == "x" * 59 + "…" and printable(None) == ""
