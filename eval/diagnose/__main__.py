@@ -162,8 +162,9 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     metrics, retrieval = training.folder / "metrics.jsonl", paths.eval(name) / "retrieval.json"
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
     ranked = read_json(retrieval)
-    if not lines or ranked is None:
-        raise UserError(f"{retrieval if lines else metrics} does not exist or is empty; run `snakemake evaluate …`")
+    if not lines or ranked is None or "test_groups" not in ranked:
+        wrong = f"{retrieval if lines else metrics} does not exist, is empty or of an earlier version"
+        raise UserError(f"{wrong}; run `snakemake evaluate …`")
     findings, ways = of_losses(lines)
     sides = config.sides(name)
     rows = view.rows("train", sides.backbones)[:MOST]
