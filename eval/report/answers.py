@@ -32,18 +32,18 @@ def diagnosed(run: Run) -> list[dict[str, Any]]:
 
 
 def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
-    better = {r["experiment"] for r in rows if r["better_than_chance"]}
+    better = [r["experiment"] for r in rows if r["better_than_chance"]]
     best = min(rows, key=lambda r: r["share"])
     both_ways = [r for r in rows if r["experiment"] == best["experiment"]]
     ranks = " and ".join(
         f"{_short(r['median'])} [{_short(r['median_low'])}, {_short(r['median_high'])}] for {WAYS[r['direction']]}"
         for r in both_ways
     )
-    count, total = len(better), len(run.experiments)
+    total = len(run.experiments)
     verdict = (
-        f"{count} of {total} experiments retrieve the positive better than chance"
+        f"{len(set(better))} of {total} experiments retrieve the positive better than chance in at least one direction"
         if total > 1
-        else f"“{best['experiment']}” retrieves the positive {'' if count else 'no '}better than chance"
+        else f"“{best['experiment']}” retrieves the positive better than chance in {len(better)} of 2 directions"
     )
     return (
         f"{verdict}. The lowest median rank is that of “{best['experiment']}”: {ranks}, among {best['gallery']:,} test "
@@ -101,9 +101,9 @@ def _neighbours(lead: ExperimentRun) -> str | None:
     better = [WAYS[a["by"]] for a in lines if a["better_than_chance"]]
     best = max(lines, key=lambda a: a["value"])
     return (
-        f"In its embeddings, the {best['k']} nearest videos share the genre in at most {best['value']:.0%} of cases "
-        f"(by {WAYS[best['by']]}; any other video: {best['chance']:.0%}); above chance: "
-        f"{', '.join(better) or 'none'}."
+        f"In the embeddings of “{lead.name}”, the {best['k']} nearest videos of other groups (artists) share the genre "
+        f"in at most {best['value']:.0%} of cases (by {WAYS[best['by']]}; all of them: {best['chance']:.0%}); above "
+        f"chance: {', '.join(better) or 'none'}."
     )
 
 

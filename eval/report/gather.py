@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,12 @@ from config.paths import Paths
 from data.manifest import active, read_manifest
 from eval.report.duplicates import Duplicates, duplicates
 from heads.runs import runs
-from pipeline.features import Features, open_features
+from pipeline.features import Features, Split, open_features
 from pipeline.readers import REASONS
 from pipeline.records import Plan, read_cache_record, read_plan
 
 Json = dict[str, Any]
+SPLITS: tuple[Split, ...] = get_args(Split)
 LEAD = "recommended"
 """The experiment to show where there is room for a single one; one of trained backbones goes first."""
 
@@ -150,13 +151,13 @@ def gather(config: Config) -> Run:
     paths = config.paths
     plan, table, view = read_plan(paths), read_manifest(paths.manifest), open_features(paths)
     table = table.slice(0, view.videos)
-    split, listed = np.array(table["split"].to_pylist(), object), active(table)
+    listed, rows = active(table), {s: view.rows(s) for s in SPLITS}
     coverage = []
     for name, planned in plan.backbones.items():
         valid = view.valid(name) & listed
         row = {"backbone": name, "weights": planned.weights["source"], "random": planned.random_weights}
         row |= {"width": planned.dim, "videos": int(valid.sum()), "of": int(listed.sum())}
-        row |= {s: int(valid[split == s].sum()) for s in ("train", "validation", "test")}
+        row |= {s: int(valid[rows[s]].sum()) for s in SPLITS}
         coverage.append(row | {"cache_key": planned.key})
     with open(paths.failures, newline="", encoding="utf-8") as file:
         failures = list(csv.DictReader(file))
@@ -167,7 +168,7 @@ def gather(config: Config) -> Run:
     embeddings = {e.name: e.retrieval["embeddings"] for e in experiments}
     return Run(
         plan=plan,
-        splits={s: int((split == s).sum()) for s in ("train", "validation", "test")},
+        splits={s: len(rows[s]) for s in SPLITS},
         retired=int((~listed).sum()),
         genres=Counter(g for g in table["genre"].filter(pa.array(listed)).to_pylist() if g).most_common(),
         seconds=float(np.nansum(view.duration()[listed])),

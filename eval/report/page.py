@@ -51,17 +51,12 @@ def shown(value: float, metric: Metric) -> str:
 
 def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) -> str:
     """Return the report as HTML that contains all it shows but the galleries' clips, to which it links."""
-    shown = run.lead.neighbours if run.lead else {"galleries": [], "items": []}
-    excerpt = shown["galleries"][0]["queries"][:EXCERPT] if shown["galleries"] else []
-    numbers = {
-        number_of
-        for query in excerpt
-        for number_of in (query["item"], *(n["item"] for near in query["nearest"].values() for n in near))
-    }
+    lead = run.lead.neighbours if run.lead else {"galleries": [], "items": []}
+    excerpt = [query for gallery in lead["galleries"][:1] for query in gallery["queries"][:EXCERPT]]
+    nearest = [line for query in excerpt for near in query["nearest"].values() for line in near]
+    items = [lead["items"][line["item"]] for line in [*excerpt, *nearest]] + run.duplicates.items
     stills = {}
-    for clip in {key(item) for item in [*(shown["items"][n] for n in numbers), *run.duplicates.items]} & set(
-        media.names
-    ):
+    for clip in {key(item) for item in items} & set(media.names):
         still = (report / FOLDER / f"{media.names[clip]}.jpg").read_bytes()
         stills[clip] = "data:image/jpeg;base64," + base64.b64encode(still).decode()
     return (

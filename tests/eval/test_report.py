@@ -24,7 +24,9 @@ from eval.probe.__main__ import probe
 from eval.report import media
 from eval.report.__main__ import report
 from eval.report.clip import HEIGHT, WIDTH, clip
+from eval.report.draw import Drawn, draw
 from eval.report.duplicates import Duplicates, duplicates
+from eval.report.gather import Run
 from eval.report.page import code, number
 from eval.retrieval import retrieval
 from heads.embed import embed
@@ -152,6 +154,20 @@ def test_a_test_split_of_few_groups_is_warned_of(folder: Path, pages: dict[str, 
         path = config.paths.eval(name) / "retrieval.json"
         path.write_text(path.read_text().replace('"test_groups": ', '"test_groups": 40, "of": '))
     assert '<p class="warning">The test split has' not in report(config).read_text()
+
+
+def test_headings_and_sentences_name_the_whole_space(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A space of an experiment's own backbones has their names, with hyphens."""
+
+    def renamed(run: Run, plots: Path) -> Drawn:
+        return {name.replace("map-features", "map-features-a-b"): shown for name, shown in draw(run, plots).items()}
+
+    monkeypatch.setattr("eval.report.__main__.draw", renamed)
+    text = report(copied(folder, tmp_path / "results")).read_text()
+    assert "<h4>features-a-b, PCA</h4>" in text and "<h4>recommended, PCA</h4>" in text
+    assert "In the embeddings of “recommended”, the 3 nearest videos of other groups" in text
 
 
 def test_tables_hold_what_was_measured(folder: Path) -> None:
