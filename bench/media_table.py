@@ -8,15 +8,13 @@ Runs the real jobs with two short segments a video; only the files' names are ke
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import av
 
 from bench.measure import save
-from bench.runs import Run, write_table
+from bench.runs import Run, working_folder, write_table
 from config.cli import parser
 from pipeline.readers import MediaError
 from pipeline.readers.opening import open_media
@@ -41,9 +39,8 @@ def contents(path: Path) -> str:
 def measure(folder: Path, musicnn: str) -> dict[str, Any]:
     """Run all jobs over the regular files of a folder."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix not in (".tsv", ".txt", ".md"))
-    work = Path(tempfile.mkdtemp())
     outcomes: dict[str, dict[str, dict[str, str]]] = {p.name: {} for p in files}
-    try:
+    with working_folder() as work:
         table = write_table(work / "media.parquet", [(p.name, p) for p in files])
         network = {"r2plus1d": {"weights": "random", "options": {"fps": 3.0}}}
         runs = {
@@ -69,8 +66,6 @@ def measure(folder: Path, musicnn: str) -> dict[str, Any]:
             messages = {f.video_id: f.message for f in record.failures} if record else {}
             for name, outcome in run.outcomes(backbone).items():
                 outcomes[name][column] = {"outcome": outcome, "message": messages.get(name, "")}
-    finally:
-        shutil.rmtree(work)
     return {"files": {p.name: {"contents": contents(p), **outcomes[p.name]} for p in files}}
 
 

@@ -10,18 +10,15 @@ folder.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
 from bench.measure import ROOT, save
-from bench.runs import Run, show, size_of, write_table
+from bench.runs import Run, show, size_of, working_folder, write_table
 from config.cli import parser
 from config.pipeline import Render
 from data.render import render_video
@@ -81,9 +78,8 @@ def main() -> None:
     )
     p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
     a = p.parse_args()
-    folder = Path(tempfile.mkdtemp())
     stages = {}
-    try:
+    with working_folder() as folder:
         render = Render(videos=8, seconds=(4.0, 6.0), seed=2)
         media = [render_video(render, i, folder) for i in (0, 1, 2, 3, 7)]
         table = write_table(folder / "v.parquet", [(f"v{i}", media[i % len(media)]) for i in range(a.videos)])
@@ -97,8 +93,6 @@ def main() -> None:
             else:
                 subprocess.run(run.job("probe", 0), cwd=ROOT, check=True, capture_output=True)
             stages[f"{backbone}/{decoder}"] = measure(run, backbone, a.videos)
-    finally:
-        shutil.rmtree(folder)
     result = {"videos": a.videos, "recycle": a.recycle, "stages": stages}
     show(result) if a.no_result else save("memory", f"python -m bench.memory --videos {a.videos}", result)
 

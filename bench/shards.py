@@ -89,21 +89,21 @@ def measure(how: str, path: str, shard: str, duration: str, folder: str) -> dict
 def of_index(shard: Path, folder: Path, repeats: int) -> dict[str, Any]:
     """Return the seconds of walking through a shard, of reading the index that is kept, of finding one member with it,
     and of tarfile's list of members; the shard is in the system's memory."""
-    from data import tar
+    from data import tar_index
 
     def listed() -> int:
         with tarfile.open(shard) as archive:
             return len(archive.getmembers())
 
     def walked(kept: Path | None) -> int:
-        return len(tar.index_of(str(shard), kept).entries)
+        return len(tar_index.index_of(str(shard), kept).entries)
 
     name = f"{7:09d}.mp4"
     ways = {
         "walk": lambda: walked(None),
         "kept": lambda: walked(folder),
         "tarfile": listed,
-        "member": lambda: tar.located(str(shard), name, folder),
+        "member": lambda: tar_index.located(str(shard), name, folder),
     }
     expected = listed()
     seconds: dict[str, list[float]] = defaultdict(list)

@@ -28,8 +28,8 @@ def read_videos(source: Path, results: Path | None = None, indexes: Path | None 
     `data.columns.COLUMNS` that were given.
 
     `results`: the results folder of this pass, which is never input (others are recognised by their files). `indexes`:
-    the folder in which the indexes of tar shards are kept (data/tar.py). UserError naming the row for a duplicate id, a
-    missing column or value, an id that cannot be a file name, and for an empty table.
+    the folder in which the indexes of tar shards are kept (data/tar_index.py). UserError naming the row for a duplicate
+    id, a missing column or value, an id that cannot be a file name, and for an empty table.
     """
     if source.suffix.lower() == SHARD and not source.is_dir():
         table = read_shards(*shards_of(source), indexes)

@@ -1,5 +1,5 @@
 """Videos in tar shards of WebDataset's layout, without a table. Reads the shards' headers and their small `.json`
-members, never a video; writes the shards' indexes (data/tar.py).
+members, never a video; writes the shards' indexes (data/tar_index.py).
 
 What is called `KEY.mp4` in a shard is a video, and `KEY.json` beside it, if there is one, says what a table would:
 `video_id`, `artist`, `group`, `title`, `genre`, `tags` (a list, or text separated by `|`), `msd_track_id`. The key is a
@@ -37,7 +37,8 @@ from config.pipeline import SHARD
 from data import ids
 from data.columns import LONGEST, TEXT
 from data.folder import MEDIA, SAFE
-from data.tar import Entry, ShardError, index_of, read_at
+from data.tar import Entry, ShardError, read_at
+from data.tar_index import index_of
 
 log = logging.getLogger("manifest")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.places import File, Member, Place, Remote
-from data.tar import ShardError, located
+from data.tar import ShardError
+from data.tar_index import located
 from pipeline.readers import MediaError
 from pipeline.readers.source import Source, Span
 from pipeline.remote.errors import not_fetched

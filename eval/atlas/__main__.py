@@ -164,10 +164,10 @@ def names(manifest: pa.Table) -> pa.Array:
 
 def neighbour_column(rows: np.ndarray, neighbours: Neighbours) -> pa.Array:
     """Return the column of neighbours, by the manifest's rows and by distance; fewer where the graph found fewer."""
-    found = neighbours.similarities > -np.inf
-    offsets = pa.array(np.concatenate([[0], found.sum(axis=1).cumsum()]), pa.int32())
-    ids = pa.ListArray.from_arrays(offsets, pa.array(rows[neighbours.positions[found]]))
-    distances = np.maximum(1 - neighbours.similarities[found], 0)
+    is_neighbour = neighbours.similarities > -np.inf
+    offsets = pa.array(np.concatenate([[0], is_neighbour.sum(axis=1).cumsum()]), pa.int32())
+    ids = pa.ListArray.from_arrays(offsets, pa.array(rows[neighbours.positions[is_neighbour]]))
+    distances = np.maximum(1 - neighbours.similarities[is_neighbour], 0)
     return pa.StructArray.from_arrays(
         [ids, pa.ListArray.from_arrays(offsets, pa.array(distances))], fields=list(NEIGHBOURS)
     )

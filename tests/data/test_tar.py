@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import tar
-from data.tar import ReadError, ShardError, index_of, located, walk
+from data import tar, tar_index
+from data.tar import ReadError, ShardError, walk
+from data.tar_index import index_of, located
 from tests.support.shards import add, write_shard
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -182,8 +183,8 @@ def test_an_index_is_kept_and_of_one_state_of_its_shard(tmp_path, monkeypatch):
     shard = write_shard(tmp_path / "0.tar", {"a.mp4": b"a" * 600, b"\xff.mp4".decode(errors="surrogateescape"): b"b"})
     first = index_of(shard, folder)
     (kept,) = folder.iterdir()
-    tar._RECENT.clear()
-    monkeypatch.setattr(tar, "walk", lambda *_: pytest.fail("walked again"))
+    tar_index._RECENT.clear()
+    monkeypatch.setattr(tar_index, "walk", lambda *_: pytest.fail("walked again"))
     assert index_of(shard, folder) == first
     monkeypatch.undo()
     # Another content of the same size and time: the member's own header tells.
@@ -194,13 +195,13 @@ def test_an_index_is_kept_and_of_one_state_of_its_shard(tmp_path, monkeypatch):
         located(shard, "a.mp4", folder)
     os.utime(shard, ns=(time, time + 1))
     assert located(shard, "b.mp4", folder).size == 600
-    tar._RECENT.clear()
+    tar_index._RECENT.clear()
     for damage in ("{", "[]", json.dumps({"of": [0]})):
         kept.write_text(damage)
-        tar._RECENT.clear()
+        tar_index._RECENT.clear()
         assert located(shard, "b.mp4", folder).size == 600
     assert json.loads(kept.read_text())["problem"] == ""
-    tar._RECENT.clear()
+    tar_index._RECENT.clear()
     blocked = tmp_path / "a file"
     blocked.touch()
     assert located(shard, "b.mp4", blocked).size == 600  # nothing can be kept there

@@ -145,8 +145,8 @@ def test_neighbours_are_the_nearest_by_both_modalities(made):
 
 
 def test_neighbours_that_the_graph_did_not_find_are_left_out():
-    found = Neighbours(np.array([[1, 2], [0, -1]]), np.array([[0.75, 0.5], [0.75, -np.inf]], np.float32), 1.0)
-    assert neighbour_column(np.array([10, 20, 30]), found).to_pylist() == [
+    neighbours = Neighbours(np.array([[1, 2], [0, -1]]), np.array([[0.75, 0.5], [0.75, -np.inf]], np.float32), 1.0)
+    assert neighbour_column(np.array([10, 20, 30]), neighbours).to_pylist() == [
         {"ids": [20, 30], "distances": [0.25, 0.5]},
         {"ids": [10], "distances": [0.25]},
     ]

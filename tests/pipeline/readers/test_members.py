@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from config.pipeline import Decoding, Segments
-from data.tar import located
+from data.tar_index import located
 from pipeline.readers import Decoded, MediaError, VideoRequest, container, first, keyframes
 from pipeline.readers.opening import open_media
 from pipeline.readers.source import Source, Span
