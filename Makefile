@@ -30,10 +30,10 @@ results-there:
 	@test -e '$(RESULTS)/config.json' || { echo "error: $(RESULTS) has no results; run make demo, or name yours: make explore RESULTS=…"; exit 2; }
 
 check: lint ## Check style and types and run the unit tests
-	.venv/bin/python -m pytest -n 2 --dist loadgroup -m unit
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m unit
 
 test: .venv/ready-test ## Run all tests
-	.venv/bin/python -m pytest -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: .venv/ready-test ## Check style and types
 	.venv/bin/ruff check .

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -166,9 +167,9 @@ def campaign(folder: Path, faults: int) -> dict[str, Any]:
     backbones = {name: {"weights": "random"} for name in LIGHT}
     here = Run(folder / "local", local, backbones, shard_videos=SHARD)
     made = authority(folder)
-    os.environ.update(KEYS)
     problems: list[str] = []
     with (
+        patch.dict(os.environ, KEYS),
         FaultServer(own.get, made.tls, defaultdict(list)) as web,
         FaultServer(own.get, made.tls, defaultdict(list), verify) as s3,
     ):

@@ -55,8 +55,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         print(f"\nFiles of the checkout changed while the tests ran: {names}")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook, which writes a group into a test's name, comes after it
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test as exactly one of KINDS, and those that one process of pytest-xdist should run together."""
+    """Mark every test as exactly one of KINDS, and those that one process of pytest-xdist should run together.
+
+    The groups that take longest come first, so that the two processes end at about the same time.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         runs_demo = bool(RUNS & set(getattr(item, "fixturenames", ())))
@@ -71,8 +75,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} is marked as {' and '.join(sorted(kinds))}; one is possible")
         item.add_marker(*kinds)
         # What two processes share would be made twice, and a second Slurm would be in the first one's way.
-        together = "slurm" if folder == "slurm" else "demo" if runs_demo else str(item.path)
+        together = "slurm" if folder == "slurm" else "demo" if runs_demo else str(item.path.relative_to(ROOT))
         item.add_marker(pytest.mark.xdist_group(together))
+    items.sort(key=turn)
+
+
+def turn(item: pytest.Item) -> int:
+    """Return the place of a test's group: Slurm's tests, those of the demo, other runs of Snakemake, all the rest."""
+    marks = {mark.name for mark in item.iter_markers() if mark.name in KINDS}
+    if "slurm" in marks:
+        return 0
+    if "workflow" not in marks:
+        return 3
+    return 1 if RUNS & set(getattr(item, "fixturenames", ())) else 2
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +96,23 @@ def metrics_stay() -> Iterator[None]:
     before = list(METRICS.items())
     yield
     assert list(METRICS.items()) == before
+
+
+@pytest.fixture(autouse=True)
+def environment_stays() -> Iterator[None]:
+    """Fail a test that leaves an environment variable changed, for the same reason (monkeypatch takes it back)."""
+    before = environment()
+    yield
+    assert environment() == before
+
+
+OF_THE_PROCESS = {"PYTEST_CURRENT_TEST", "CUBLAS_WORKSPACE_CONFIG", "PATH"}
+"""Variables that pytest, a training and the import of decord set for the whole process."""
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables that only a test changes."""
+    return {name: value for name, value in os.environ.items() if name not in OF_THE_PROCESS}
 
 
 @pytest.fixture(autouse=True)
