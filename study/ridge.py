@@ -4,7 +4,7 @@ There are FOLDS folds, which keep the videos of a group together (study/groups.p
 training folds, and the ridge strength is chosen for every target by leave-one-out among them (Golub, Heath & Wahba
 1979, Technometrics 21; scikit-learn's RidgeCV). Held-out features are clipped to the range of the training folds: one
 that hardly varies there could be thousands of standard deviations away. R² is that of all held-out predictions
-together; its interval is a percentile bootstrap over groups. Below 0 the mean of all videos predicts better.
+together. Below 0 the mean of all videos predicts better.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from eval.bootstrap import percentile_bounds, quantiles
 from study.groups import times_drawn
 
 FOLDS = 5
@@ -37,13 +36,12 @@ def predictions(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return predicted
 
 
-def r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Compute R² and the ends of its 95 % interval, float64 [3, targets]; 0 for constant targets.
+def resampled_r2(y: np.ndarray, predicted: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Compute R², float64 [1 + resamples, targets]: of the videos as they are, then of resamples of whole groups.
 
-    `groups` int64 [videos] (data/groups.py) are resampled as a whole.
+    `groups` int64 [videos] (data/groups.py). Equal groups and seeds give equal resamples. 0 for constant targets.
     """
-    values = weighted_r2(y, predicted, np.vstack([np.ones(len(y)), times_drawn(groups, resamples, seed)]))
-    return np.vstack([values[0], percentile_bounds(values[1:], quantiles(len(np.unique(groups))))])
+    return weighted_r2(y, predicted, np.vstack([np.ones(len(y)), times_drawn(groups, resamples, seed)]))
 
 
 def weighted_r2(y: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.report.plots.base import AUDIO, CHANCE, COLOURS, Plot, figure, save, short, styled
 from study.answer import Answer, Row
-from study.relations.text import spaced
+from study.relations.text import predicts, spaced
 
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
@@ -116,7 +116,7 @@ def readable(rows: list[Row], folder: Path) -> Plot:
         drawn = figure(1.9 + 0.25 * len(names), max(4.7, 2.6 + 0.5 * len(spaces)))
         axis = drawn.subplots()
         image = axis.imshow(np.clip(values, 0, 1), cmap="viridis", vmin=0, vmax=1, aspect="auto")
-        _numbers(axis, values, np.array([row["low"] > 0 for row in rows]).reshape(values.T.shape).T)
+        _numbers(axis, values, np.array([predicts(row) for row in rows]).reshape(values.T.shape).T)
         axis.set_xticks(range(len(spaces)), [short(name, 24) for name in spaces], rotation=45, ha="right", fontsize=8)
         axis.set_yticks(range(len(names)), [spaced(name) for name in names], fontsize=8)
         axis.grid(False)

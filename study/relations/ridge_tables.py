@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from config.model import Config
 from data.groups import renumbered
+from eval.bootstrap import percentile_interval
 from eval.seeds import mean_interval
 from heads.embed import load_embeddings
 from heads.runs import runs
@@ -21,7 +22,7 @@ from study.answer import Row
 from study.groups import folds, repaired
 from study.relations.associations import Table
 from study.relations.space_tables import means
-from study.ridge import FOLDS, predictions, r2, weighted_r2
+from study.ridge import FOLDS, predictions, resampled_r2, weighted_r2
 
 FEWEST = 20, FOLDS
 """The fewest videos and artists for a prediction: every fold needs an artist, and the fit some videos."""
@@ -96,24 +97,29 @@ def table(
 def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Table, groups: np.ndarray) -> list[Row]:
     """Return the rows of some spaces of the same videos, {name: float [videos, dim] of every seed}.
 
-    With several seeds the interval is that of the mean over seeds.
+    `low` and `high` are over the artists, of the mean over the seeds: seeds alone would say nothing about other videos.
+    `seeds_low` and `seeds_high` are over the seeds, None where there is one.
     """
     names, y = targets(described)
     seed, resamples = config.eval.seed, config.eval.bootstrap
     fold = folds(groups, FOLDS, seed)
+    artists = int(groups.max()) + 1
     rng = np.random.default_rng(seed)
     donors = [repaired(groups, rng) for _ in range(REPAIRINGS)]
     rows = []
     for space, versions in spaces.items():
-        scores = [r2(y, predictions(x, y, fold), groups, resamples, seed) for x in versions]
+        # [seeds, 1 + resamples, targets]
+        scores = np.stack([resampled_r2(y, predictions(x, y, fold), groups, resamples, seed) for x in versions])
         chance = np.mean([_by_chance(versions[0], y, fold, of) for of in donors], axis=0)
         for name in dict.fromkeys(names):
             columns = [k for k, target in enumerate(names) if target == name]
-            values = [float(np.mean(score[0, columns])) for score in scores]
-            low, high = mean_interval(values) or tuple(float(end) for end in scores[0][1:, columns].mean(axis=1))
-            row = {"descriptor": name, "space": space, "r2": float(np.mean(values)), "low": low, "high": high}
-            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(values), "videos": len(y)}
-            rows.append(row | {"artists": int(groups.max()) + 1})
+            by_seed = scores[:, :, columns].mean(axis=2)
+            low, high = percentile_interval(by_seed[:, 1:].mean(axis=0), artists)
+            seeds_low, seeds_high = mean_interval(by_seed[:, 0].tolist()) or (None, None)
+            row: Row = {"descriptor": name, "space": space, "r2": float(by_seed[:, 0].mean())}
+            row |= {"low": low, "high": high, "seeds_low": seeds_low, "seeds_high": seeds_high}
+            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(versions), "videos": len(y)}
+            rows.append(row | {"artists": artists})
     return rows
 
 

@@ -137,7 +137,7 @@ def test_descriptors_go_with_nothing(tmp_path: Path, names: tuple[str, ...]) -> 
     answer = relations.answer(config)
     check(answer, relation_plots, tmp_path)
     assert not any(row["significant"] for row in answer.tables["descriptors"])
-    assert "no more alike than chance" in answer.findings[-1].claim
+    assert "not shown to be more alike than chance" in answer.findings[-1].claim
 
 
 def test_a_single_class_is_not_probed(tmp_path: Path) -> None:

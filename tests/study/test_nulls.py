@@ -172,7 +172,8 @@ def test_claims_are_made_no_more_often_than_they_say(what: str) -> None:
     Of MRR at chance, whose distribution is skewed, an interval is too short: nothing is claimed by it alone.
     """
     claim, level = CLAIMS[what]
-    runs = 8 if what.startswith(("length", "correlation")) else 30  # these take a tenth of a second each
+    slow = ("length", "correlation", "relations: descriptor")  # a tenth of a second each
+    runs = 8 if what.startswith(slow) else 30
     claimed = sum(claim(Artists(sizes, 0.5, seed)) for seed in range(runs) for sizes in (EQUAL, FEW))
     assert claimed <= (binom.ppf(0.999, 2 * runs, 0.15 if what in SKEWED else level))
 

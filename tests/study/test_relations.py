@@ -146,8 +146,8 @@ def test_at_correlation_0_nothing_goes_together(tmp_path):
     answer = relations.answer(described_cache(tmp_path, 0.0))
     assert not any(row["significant"] for row in answer.tables["descriptors"])
     assert answer.findings[0].claim.startswith("0 of 70 pairs of descriptors go together, 0 also within genres.")
-    assert "no more than by chance" in answer.findings[2].claim
-    assert "no more alike than chance" in answer.findings[-1].claim
+    assert "more than by chance is not shown" in answer.findings[2].claim
+    assert "not shown to be more alike than chance" in answer.findings[-1].claim
 
 
 def test_a_videos_descriptors_are_means_and_mean_directions(tmp_path):

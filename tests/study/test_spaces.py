@@ -6,12 +6,14 @@ import torch
 
 from config.model import load
 from pipeline.features import open_features
+from study.answer import Row
 from study.groups import folds
 from study.relations import sign_test as signs
 from study.relations import similarity as spaces
 from study.relations import space_tables as between
 from study.relations.ridge_tables import read_from
-from study.ridge import FOLDS, predictions, r2
+from study.relations.text import predicts
+from study.ridge import FOLDS, predictions, resampled_r2
 from tests.support.simulate import simulate
 
 
@@ -110,9 +112,10 @@ def test_ridge_predicts_what_is_there_and_nothing_else():
     x[:, :5] *= 10
     y = np.column_stack([x[:, 0] + 2 * rng.standard_normal(300), rng.standard_normal(300), np.ones(300)])
     fold = folds(np.arange(300), FOLDS, seed=0)
-    scores = r2(y, predictions(x, y, fold), np.arange(300), resamples=200, seed=0)
-    assert 0.3 < scores[1, 0] < scores[0, 0] < scores[2, 0] < 1
-    assert scores[0, 1] < 0.02 and scores[1, 1] < 0 and (scores[:, 2] == 0).all()
+    scores = resampled_r2(y, predictions(x, y, fold), np.arange(300), resamples=200, seed=0)
+    low, high = np.quantile(scores[1:], [0.025, 0.975], axis=0)
+    assert 0.3 < low[0] < scores[0, 0] < high[0] < 1
+    assert scores[0, 1] < 0.02 and low[1] < 0 and (scores[:, 2] == 0).all()
     plain = 1 - ((y - predictions(x, y, fold)) ** 2).sum(axis=0)[0] / ((y[:, 0] - y[:, 0].mean()) ** 2).sum()
     assert scores[0, 0] == pytest.approx(plain)
 
@@ -124,6 +127,26 @@ def test_r2_by_chance_is_that_of_whole_artists():
     y += 0.01 * np.random.default_rng(2).standard_normal(y.shape)
     rows = read_from(load({"results": "r", "videos": "v"}), {"x": [x]}, {"y": y[:, 0]}, groups)
     assert rows[0]["r2"] < -0.5 and rows[0]["chance"] < -0.5
+
+
+def test_r2_of_heads_has_an_interval_over_artists_and_one_over_seeds():
+    """Heads that keep the audio features have the same R² with every seed: that says nothing about other videos."""
+    config = load({"results": "r", "videos": "v"})
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 4)
+    x, y = rng.standard_normal((48, 3)), rng.standard_normal(48)
+    angle = rng.standard_normal(48)
+    described = {"y": y, "hue": np.column_stack([np.cos(angle), np.sin(angle)])}
+    ones = read_from(config, {"backbone": [x]}, described, groups)
+    for one, equal in zip(ones, read_from(config, {"head": [x] * 3}, described, groups), strict=True):
+        assert (equal["low"], equal["r2"], equal["high"]) == pytest.approx((one["low"], one["r2"], one["high"]))
+        assert one["seeds_low"] is None and equal["seeds_low"] == pytest.approx(equal["seeds_high"])
+        assert equal["low"] < equal["r2"] < equal["high"]
+    others = read_from(config, {"head": [x, -x + 0.5 * rng.standard_normal(x.shape)]}, described, groups)[0]
+    assert others["seeds_low"] < others["r2"] < others["seeds_high"]
+    row: Row = {"low": 0.1, "seeds_low": -0.1}
+    assert not predicts(row) and predicts(row | {"seeds_low": None}) and predicts(row | {"seeds_low": 0.1})
+    assert not predicts({"low": -0.1, "seeds_low": 0.1})
 
 
 def test_what_is_held_out_has_no_part_in_its_prediction_and_artists_stay_together():
