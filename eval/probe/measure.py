@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.bootstrap import percentile_interval
 from eval.probe.metrics import f1, macro, ranking, top_class
-from eval.seeds import excludes_zero, mean_interval
+from eval.seeds import difference_interval, excludes_zero, mean_interval
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def interval(values: np.ndarray, groups: int) -> tuple[float | None, float | None]:
-    """Return the 95 % percentile interval over the resamples in which a value is defined; None if it is in none."""
-    low, high = percentile_interval(values, groups)
+def interval(values: np.ndarray, groups: int, level: float = 0.95) -> tuple[float | None, float | None]:
+    """Return the percentile interval over the resamples in which a value is defined; None if it is in none."""
+    low, high = percentile_interval(values, groups, level)
     return number(low), number(high)
 
 
@@ -116,12 +116,19 @@ def confusion(scores: np.ndarray, right: np.ndarray, classes: list[str]) -> dict
     return {"classes": classes, "counts": counts.round(6).tolist()}
 
 
-def compare(a: MeasuredProbe, b: MeasuredProbe, metric: str) -> dict[str, Any]:
-    """Return the difference a - b of a metric's macro values and its interval over the same resamples of the groups.
+def compare(a: MeasuredProbe, b: MeasuredProbe, metric: str, level: float = 0.95) -> dict[str, Any]:
+    """Return the difference a - b of a metric's macro values, with its interval over the same resamples of the groups.
 
-    `differs` is false where the interval contains 0: then nothing says that one is better.
+    `level` is the coverage of that; `seeds_low` and `seeds_high` are Welch's 95 % interval over the seeds, None of
+    single ones. `differs` is false where either contains 0: then nothing says that one is better.
     """
-    value, base = (probe.entry["metrics"][metric]["value"] for probe in (a, b))
-    low, high = interval(a.resampled[metric] - b.resampled[metric], a.groups)
-    differs = low is not None and high is not None and excludes_zero((low, high))
-    return {"difference": None if value is None else value - base, "low": low, "high": high, "differs": differs}
+    of_a, of_b = (probe.entry["metrics"][metric] for probe in (a, b))
+    defined = of_a["value"] is not None and of_b["value"] is not None
+    low, high = interval(a.resampled[metric] - b.resampled[metric], a.groups, level)
+    seeds = difference_interval(of_a["seeds"], of_b["seeds"]) if defined else None
+    differs = (
+        low is not None and high is not None and excludes_zero((low, high)) and excludes_zero(seeds or (low, high))
+    )
+    seeds_low, seeds_high = seeds or (None, None)
+    line = {"difference": of_a["value"] - of_b["value"] if defined else None, "low": low, "high": high}
+    return line | {"seeds_low": seeds_low, "seeds_high": seeds_high, "differs": differs}

@@ -15,10 +15,9 @@ import numpy as np
 from config.cli import UserError, parser, run
 from config.model import Config, read
 from data.labels import read_labels
-from eval.bootstrap import few_groups, percentile_interval
-from eval.probe.measure import MeasuredProbe, Scores, measure
+from eval.bootstrap import few_groups
+from eval.probe.measure import MeasuredProbe, Scores, compare, measure
 from eval.probe.metrics import best_thresholds, resamples
-from eval.seeds import difference_interval, excludes_zero
 from study.answer import Answer, Row, sentences, write_answer
 from study.fusion.networks import FUSIONS
 from study.fusion.text import findings, limits, method
@@ -102,16 +101,8 @@ def _identity(task: str, kind: Kind) -> Row:
 
 
 def gap(a: MeasuredProbe, b: MeasuredProbe, metric: str, comparisons: int) -> Row:
-    """Return a - b of one metric; `differs` where neither the interval over groups nor the seeds' contains 0."""
-    of_a, of_b = (probe.entry["metrics"][metric] for probe in (a, b))
-    values = a.resampled[metric] - b.resampled[metric]
-    if of_a["value"] is None or of_b["value"] is None or np.isnan(values).all():
-        return {"metric": metric} | dict.fromkeys(("difference", *ENDS, "differs"))
-    low, high = percentile_interval(values, a.groups, 1 - 0.05 / comparisons)
-    seeds = difference_interval(of_a["seeds"], of_b["seeds"])
-    differs = excludes_zero((low, high)) and excludes_zero(seeds or (low, high))
-    ends = dict(zip(ENDS, (low, high, *(seeds or (None, None))), strict=True))
-    return {"metric": metric, "difference": of_a["value"] - of_b["value"], **ends, "differs": differs}
+    """Return a - b of one metric; its interval over groups holds for all `comparisons` at once (Bonferroni)."""
+    return {"metric": metric} | compare(a, b, metric, 1 - 0.05 / comparisons)
 
 
 def differences(task: str, probes: dict[Kind, MeasuredProbe]) -> list[Row]:

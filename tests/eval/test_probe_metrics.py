@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, p
 from config.cli import UserError
 from config.labels import Probes
 from eval.probe.fit import ProbeSplit, epoch_of, fit, standardiser
-from eval.probe.measure import Scores, compare, confusion, measure, over_seeds
+from eval.probe.measure import MeasuredProbe, Scores, compare, confusion, measure, over_seeds
 from eval.probe.metrics import best_thresholds, f1, macro, ranking, resamples, top_class
 from pipeline.features import segment_mean
 
@@ -244,8 +244,26 @@ def test_what_is_not_defined_is_none_in_json() -> None:
     json.dumps(result.entry, allow_nan=False)
     f1s = result.entry["metrics"]["f1"]
     assert [f1s[key] for key in ("value", "low", "high", "seeds_low")] == [None] * 4 and f1s["seeds"] == [None, None]
-    assert compare(result, result, "f1") == {"difference": None, "low": None, "high": None, "differs": False}
-    assert compare(result, result, "auc") == {"difference": 0.0, "low": 0.0, "high": 0.0, "differs": False}
+    assert compare(result, result, "f1") == {
+        **dict.fromkeys(("difference", "low", "high", "seeds_low", "seeds_high")),
+        "differs": False,
+    }
+    equal = compare(result, result, "auc")
+    assert (equal["difference"], equal["low"], equal["high"], equal["differs"]) == (0, 0, 0, False)
+
+
+def test_representations_differ_only_if_new_trainings_would_show_it_too() -> None:
+    """Test videos that all prefer one of two representations say nothing of trainings that disagree."""
+
+    def probe(seeds: list[float]) -> MeasuredProbe:
+        entry = {"metrics": {"auc": {"value": float(np.mean(seeds)), "seeds": seeds}}}
+        return MeasuredProbe(entry, {"auc": np.full(100, np.mean(seeds))}, 20)
+
+    base = probe([0.5, 0.5, 0.5])
+    agree, disagree = compare(probe([0.6, 0.61, 0.59]), base, "auc"), compare(probe([0.9, 0.5, 0.4]), base, "auc")
+    assert agree["differs"] and agree["seeds_low"] > 0
+    assert not disagree["differs"] and disagree["low"] > 0 > disagree["seeds_low"]
+    assert compare(probe([0.6]), probe([0.5]), "auc")["differs"]  # one seed has no interval
 
 
 def test_confusion_rows_are_the_truth() -> None:

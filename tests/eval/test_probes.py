@@ -85,7 +85,8 @@ def test_what_the_json_says(ready: Config, task: str) -> None:
     pairs = {(c["a"], c["b"]) for c in heads["comparisons"]}
     assert pairs == {(a, b) for a in ("cl_audio", "cl_video", "cl_aggregated") for b in AGAINST[a]}
     for c in heads["comparisons"] + features["comparisons"]:
-        assert c["low"] <= c["difference"] <= c["high"] and c["differs"] == (c["low"] > 0 or c["high"] < 0)
+        assert c["low"] <= c["difference"] <= c["high"] and c["seeds_low"] is c["seeds_high"] is None
+        assert c["differs"] == (c["low"] > 0 or c["high"] < 0)
     assert any(c["differs"] for c in heads["comparisons"])
 
 
