@@ -213,20 +213,30 @@ def with_bar(runs: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A test a line, the kinds of artists in columns: the rates by how alike an artist's videos are."""
+    """A test a line, the kinds of artists in columns: the rates by how alike an artist's videos are.
+
+    The last column has the rate of all runs with as many artists as an interval needs.
+    """
     columns = [column for column in dict.fromkeys(row["artists"] for row in result["rows"]) if column]
-    lines = [f"| found, nominal rate | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    lines = [f"| found, nominal rate | {' | '.join(columns)} | together, without {FEWEST.split(' with')[0]} |"]
+    lines.append("|---|" + "---|" * (len(columns) + 1))
     for what in dict.fromkeys(row["what"] for row in result["rows"]):
         of_test = [row for row in result["rows"] if row["what"] == what]
-        cells = []
-        for column in columns if any(row["artists"] for row in of_test) else [""]:
-            rates = [
-                f"{100 * row['rate']:.1f}{'' if row['kept'] else '!'}" for row in of_test if row["artists"] == column
-            ]
-            cells.append(" / ".join(rates) + " %" if rates else "")
-        cells += [""] * (len(columns) - len(cells))
+        cells = [_rates([row for row in of_test if row["artists"] == column]) for column in columns]
+        if any(row["artists"] for row in of_test):
+            enough = [row for row in of_test if row["artists"] != FEWEST]
+            found, of = (sum(row[key] for row in enough) for key in ("found", "of"))
+            cells.append(_rates([line(what, "", 0.0, found, of, of_test[0]["level"])]))
+        else:
+            cells = [_rates(of_test), *[""] * len(columns)]
         lines.append(f"| {what}, {100 * of_test[0]['level']:g} % | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _rates(rows: list[dict[str, Any]]) -> str:
+    """Return rates in percent, with a mark where they are too high; nothing without rows."""
+    rates = " / ".join(f"{100 * row['rate']:.1f}{'' if row['kept'] else '!'}" for row in rows)
+    return f"{rates} %" if rows else ""
 
 
 def main() -> None:
