@@ -64,8 +64,10 @@ def lead(result: dict[str, Any]) -> str:
     return (
         f"The table is from rendered videos. On {primary['videos']} real clips, with whole sources held out, the "
         f"positive's mean rank is {primary['rank_percent']:.0f} % of the\n"
-        f"gallery (chance 50 %; p = {primary['p']:.2g}, permutations within sources). For the clips that share a "
-        f"source with others, {100 * identity['share_of_source']:.0f} % of a\n"
+        f"gallery (95 % interval over sources {primary['rank_percent_low']:.0f} to "
+        f"{primary['rank_percent_high']:.0f} %; chance 50 %; p = {primary['p']:.2g}, permutations within sources). For "
+        "the clips that share a\n"
+        f"source with others, {100 * identity['share_of_source']:.0f} % of a "
         "naive split's gain over chance is due to the source "
         f"(95 % interval {low:.0f} to {high:.0f} %). More, and the paper's open questions: "
         "[docs/study.md](docs/study.md)."

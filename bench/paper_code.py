@@ -84,7 +84,7 @@ def table(result: dict[str, Any]) -> str:
         for name in names:
             (row,) = (row for row in of(curves, "simulated", name) if row["correlation"] == rho)
             low, high = (_rank(row, f"theirs_percent_{end}") for end in ("least", "most"))
-            line += [f"{low:.0f}–{high:.0f}", _number(_rank(row, "true_percent")), f"{row['best_validation_loss']:.2f}"]
+            line += [f"{low:.0f}–{high:.0f}", _true(row, "true_percent"), _loss(row)]
         lines.append(line)
     rank, loss = _rank(curves[0], "chance_percent"), curves[0]["chance_loss"]
     lines.append(["*chance*", *([f"*{rank:g}*", f"*{rank:g}*", f"*{loss:.2f}*"] * len(names))])
@@ -96,12 +96,10 @@ def cache_table(result: dict[str, Any]) -> str:
     lines = []
     for row in of(result["tables"]["curves"], "cache"):
         low, high = (_rank(row, f"theirs_percent_{end}") for end in ("least", "most"))
-        true, loss = _number(_rank(row, "true_percent")), row["best_validation_loss"]
-        best = _number(_rank(row, "true_percent_best"))
         model, chance = row["model"].replace("_", " "), _rank(row, "chance_percent")
         lines.append(
-            [model, f"{low:.0f}–{high:.0f}", true, best, f"{chance:g} of {row['gallery']}", f"{loss:.2f}"]
-            + [f"{row['chance_loss']:.2f}"]
+            [model, f"{low:.0f}–{high:.0f}", _true(row, "true_percent"), _true(row, "true_percent_best")]
+            + [f"{chance:g} of {row['gallery']}", _loss(row), f"{row['chance_loss']:.2f}"]
         )
     header = ["model", "logged “median rank”", "true median rank", "of the best epoch", "chance", "validation loss"]
     return measure.markdown([*header, "chance"], lines)
@@ -110,6 +108,18 @@ def cache_table(result: dict[str, Any]) -> str:
 def _rank(row: Row, column: str) -> float:
     """Return a rank that a table has in percent of the gallery."""
     return float(row[column] * row["gallery"] / 100)
+
+
+def _true(row: Row, column: str) -> str:
+    """Return a rank with its 95 % interval over the seeds, cut where the gallery ends."""
+    low, high = max(_rank(row, f"{column}_low"), 1.0), min(_rank(row, f"{column}_high"), row["gallery"])
+    return f"{_number(_rank(row, column))} [{_number(low)}, {_number(high)}]"
+
+
+def _loss(row: Row) -> str:
+    """Return the validation loss with its 95 % interval over the seeds."""
+    low, high = (row[f"best_validation_loss_{end}"] for end in ("low", "high"))
+    return f"{row['best_validation_loss']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _number(value: float) -> str:
@@ -150,8 +160,8 @@ def lead(result: dict[str, Any]) -> str:
     lines = [
         f"The authors' published code ({result['code']}), run unmodified, logs median ranks of {min(logged):.0f} to "
         f"{max(logged):.0f} of {curves[0]['gallery']:,} at every",
-        "correlation ρ of simulated features. The true median ranks of the same models fall with ρ from "
-        f"{' and from '.join(falls)}:",
+        f"correlation ρ of simulated features. The true median ranks of the same models (means of {curves[0]['seeds']} "
+        f"seeds) fall with ρ from {' and from '.join(falls)}:",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The study's answers in short, as a table in the README, and its bars.
+"""The study's answers in short, as a table in docs/study.md, and its bars.
 
     make study
     python -m bench.study results/study
@@ -21,7 +21,7 @@ from study import QUESTIONS
 from study.answer import Answer, read_answer
 
 SHOWN = 2
-"""Findings of each part in the README; the page has them all."""
+"""Findings of each part in the table; the page has them all."""
 
 
 def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, Any]]:
@@ -72,11 +72,12 @@ def measure_all(results: Path, busy: bool) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A part a line, with its first findings."""
-    lines = ["| question | what came out |", "|---|---|"]
+    """A part a line, with its first findings and how sure they are."""
+    lines = ["| question | what came out | how sure |", "|---|---|---|"]
     for part in result["parts"]:
-        claims = " ".join(f["claim"].replace("|", "\\|") for f in part["findings"][:SHOWN])
-        lines.append(f"| {part['title']} | {claims} |")
+        shown = part["findings"][:SHOWN]
+        claims, sure = (" ".join(f[key].replace("|", "\\|") for f in shown) for key in ("claim", "sure"))
+        lines.append(f"| {part['title']} | {claims} | {sure[0].upper()}{sure[1:]} |")
     random = sorted({name for part in result["parts"] for name in part["random_weights"]})
     note = f"\n\nWith random weights: {', '.join(random)}." if random else ""
     return "\n".join(lines) + note

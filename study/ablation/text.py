@@ -8,6 +8,8 @@ from config.model import Config
 from study.answer import Finding, Row
 
 LEVEL = 0.05
+GAINS = "MRR. "
+"""Begins what lists the gains of single rows, which the tables have as well."""
 KINDS = {
     "simulated": "simulated features, ρ = ",
     "rendered": "rendered videos, ρ = ",
@@ -92,9 +94,7 @@ def _steps(chains: dict[str, list[Row]]) -> Finding:
         helpful = ", ".join(better) or "none is shown to help"
         parts.append(f"{source_words(source)}: {helpful}" + (f" (worse: {', '.join(worse)})" if worse else ""))
         sure.append(f"{source_words(source)}: " + ", ".join(f"{r['step']} {_gap(r, 'before')}" for r in rows[2:]))
-    return Finding(
-        f"Steps that help, each against the one before: {'; '.join(parts)}.", "MRR. " + "; ".join(sure) + "."
-    )
+    return Finding(f"Steps that help, each against the one before: {'; '.join(parts)}.", GAINS + "; ".join(sure) + ".")
 
 
 def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
@@ -106,7 +106,7 @@ def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
         sure.append(f"{source_words(source)}: " + ", ".join(f"{r['step']} {_gap(r, 'first')}" for r in rows))
     return Finding(
         f"The single change to `{config.study.ablation.first}` with the largest gain: {'; '.join(parts)}.",
-        "MRR. " + "; ".join(sure) + ".",
+        GAINS + "; ".join(sure) + ".",
     )
 
 

@@ -21,9 +21,9 @@ lowest validation loss is kept. An epoch over segments has more steps than one o
 video; training on segments is therefore also shown with as few steps. Inconsistency is the mean squared distance of two
 segments of one video divided by that of two videos' (features standardised over the training split); it is varied by
 replacing video segments by other videos' segments in every split. Metrics are those of whole test videos, means over
-seeds and both directions, with 95 % intervals by {bootstrap} resamples of the test videos’ groups (artists). A
-difference to the mean counts if its interval over the same resamples, widened for the number of poolings (Bonferroni),
-and Welch's interval over the seeds both exclude 0.
+seeds and both directions, with 95 % intervals by {bootstrap} resamples of the test videos’ groups (artists). Findings
+rest on the mean reciprocal rank: a difference to the mean counts if its interval over the same resamples, widened for
+the number of poolings (Bonferroni), and Welch's interval over the seeds both exclude 0.
 """
 
 

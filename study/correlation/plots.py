@@ -87,7 +87,7 @@ def _kinds(rows: list[Row], folder: Path) -> Plot:
 
 
 def _map(rows: list[Row], recipe: str, folder: Path) -> Plot:
-    """Draw median ranks by correlation and number of training videos; those no better than chance in brackets."""
+    """Draw median ranks by correlation and number of training videos; those not shown to beat chance in brackets."""
     sizes, grid = (sorted({row[key] for row in rows}) for key in ("train_videos", "correlation"))
     values = np.full((len(grid), len(sizes)), math.nan)
     with styled():
@@ -105,7 +105,9 @@ def _map(rows: list[Row], recipe: str, folder: Path) -> Plot:
         axis.set_yticks(range(len(grid)), [f"{rho:g}" for rho in grid])
         axis.grid(False)
         axis.set(
-            xlabel="training videos (in brackets: no better than chance)", ylabel="correlation ρ", title=short(recipe)
+            xlabel="training videos (in brackets: not better than chance at 5 %)",
+            ylabel="correlation ρ",
+            title=short(recipe),
         )
         listed = "; ".join(
             f"ρ {row['correlation']:g}, {row['train_videos']} videos: {row[MEDIAN]:.3g} %" for row in rows

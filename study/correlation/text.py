@@ -127,7 +127,7 @@ def _kinds(tables: dict[str, list[Row]]) -> Finding:
         rows = whole(tables["curves"], "rendered", kind)
         top = max(row["correlation"] for row in rows)
         best = min((row for row in rows if row["correlation"] == top), key=lambda row: row[MEDIAN])
-        carried = "" if best["significant"] else ", which is no better than chance"
+        carried = "" if best["significant"] else ", which is not shown to be better than chance"
         claims.append(f"{kind} {best[MEDIAN]:.2g} %{carried}")
         reached = next(
             row for row in tables["achieved"] if (row["kind"], row["correlation"], row["split"]) == (kind, top, "test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.ablation import table
+from bench.ablation import findings, table
 
 
 def row(source: str, step: str, gain: float | None, p: float | None, prefix: str = "before") -> dict[str, Any]:
@@ -27,3 +27,12 @@ def test_a_source_without_a_step_leaves_its_cell_empty() -> None:
     steps = [row("rendered_0.5", "evaluation mode", 0.0, 1.0), row("simulated_0.5", "true rank", None, None)]
     *_, last = table({"steps": steps, "single": []}).splitlines()
     assert last == "| evaluation mode | 25.0 %, +0.000 [-0.010, +0.010] |  |"
+
+
+def test_findings_say_how_sure_they_are_where_the_table_does_not() -> None:
+    whole = {"claim": "With all changes: better.", "sure": "MRR +0.009 [+0.004, +0.014], p 0.0033."}
+    steps = {"claim": "Steps that help: temperature.", "sure": "MRR. temperature +0.050 [+0.040, +0.060], p 0.01."}
+    assert findings({"findings": [whole, steps]}).splitlines() == [
+        "- With all changes: better. (MRR +0.009 [+0.004, +0.014], p 0.0033.)",
+        "- Steps that help: temperature.",
+    ]
