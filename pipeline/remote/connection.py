@@ -52,7 +52,8 @@ def refusal(text: str, private: bool) -> str | None:
         return "an address of this network's own translation to IPv4, which may lead to such services"
     if address.is_multicast or address.is_unspecified or address == ipaddress.ip_address("255.255.255.255"):
         return "not the address of one host"
-    if not private and not address.is_global:
+    # Site-local ones (fec0::/10) are the private addresses of old IPv6, which Python calls global.
+    if not private and (not address.is_global or (address.version == 6 and address.is_site_local)):
         return "a private address, and decoding.remote.private_addresses is false"
     return None
 

@@ -122,13 +122,14 @@ class Server:
         headers += [("Connection", "close"), *extra.items()]
         wire = connect(host, port, self._tls if secure else None, self.settings.private_addresses, deadline)
         try:
-            yield _sent(wire, host, target, headers, server(address))
+            yield _sent(wire, target, headers, server(address))
         finally:
             wire.socket.close()
 
 
-def _sent(wire: object, host: str, target: str, headers: list[tuple[str, str]], place: str) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(host)
+def _sent(wire: object, target: str, headers: list[tuple[str, str]], place: str) -> http.client.HTTPResponse:
+    # The connection is there and the headers have the host: of a name, the end of an IPv6 address would be a port.
+    connection = http.client.HTTPConnection("")
     connection.auto_open = 0
     connection.response_class = _Final
     connection.sock = wire

@@ -3,9 +3,11 @@
 import os
 from collections import defaultdict
 from datetime import UTC, datetime
+from socket import AF_INET, SOCK_STREAM
 
 import pytest
 
+import pipeline.remote.connection as connection
 import pipeline.remote.fetching as fetching
 from bench.fault_server import Request
 from bench.remote_servers import ACCESS, KEYS, SECRET, TOKEN, allowing, authority, bucket, server, verify
@@ -134,3 +136,17 @@ def test_plain_http_only_where_the_endpoint_says_so(certificates, monkeypatch):
     with server(os.devnull, None, faults=defaultdict(list), authorise=verify) as running:
         running.content = {"/clips/a.mp4": DATA}.get
         assert get(running, certificates, endpoint=f"http://localhost:{running.port}") == DATA
+
+
+def test_an_ipv6_address_that_ends_in_letters(certificates, monkeypatch):
+    """Its end was taken for a port, which ended the job."""
+    monkeypatch.setattr(fetching, "PAUSE", 0.01)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(
+        connection.socket, "getaddrinfo", lambda host, port, type: [(AF_INET, SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    )
+    with server(os.devnull, None, faults=defaultdict(list), authorise=verify) as running:
+        running.content = {"/clips/a.mp4": DATA}.get
+        assert get(running, certificates, endpoint=f"http://[fd00::a]:{running.port}") == DATA
+    assert running.requests[-1].headers["host"] == f"[fd00::a]:{running.port}"
