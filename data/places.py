@@ -23,6 +23,7 @@ INSIDE = ".tar::"
 SCHEMES = ("https", "http", "s3")
 ADDRESSES = tuple(f"{scheme}://" for scheme in SCHEMES)
 """How the text of an address begins, as the manifest has it."""
+_INSIDE = re.compile(re.escape(INSIDE), re.IGNORECASE)  # `lower` would move places: it makes two letters of `İ`
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ESCAPES = re.compile(r"([^%]|%[0-9A-Fa-f]{2})*")
 
@@ -101,11 +102,10 @@ def parse(text: str, exists: Callable[[str], bool] = os.path.lexists) -> Place:
     """
     if (match := _SCHEME.match(text)) is not None:
         return _remote(match[1].lower(), text[match.end() :])
-    position = text.lower().find(INSIDE)
-    if position < 0 or exists(text):
+    inside = _INSIDE.search(text)
+    if inside is None or exists(text):
         return File(text)
-    shard, name = text[: position + len(INSIDE) - 2], text[position + len(INSIDE) :]
-    return Member(shard, stripped(name))
+    return Member(text[: inside.end() - len("::")], stripped(text[inside.end() :]))
 
 
 def shown(text: str) -> str:

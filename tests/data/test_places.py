@@ -18,6 +18,7 @@ GOOD = {
     "/x/a.tar.gz::b.mp4": File("/x/a.tar.gz::b.mp4"),
     "/x/000.tar::b.mp4": Member("/x/000.tar", "b.mp4"),
     "/x/000.TAR::./b/c.mp4": Member("/x/000.TAR", "b/c.mp4"),
+    "/İİ/000.tar::b.mp4": Member("/İİ/000.tar", "b.mp4"),
     "x.tar::a.tar::b.mp4": Member("x.tar", "a.tar::b.mp4"),
     "https://Host.org/A%20b.mp4?x=1&y": Remote("https", "host.org", None, "/A%20b.mp4?x=1&y"),
     "HTTP://127.0.0.1:8080/a": Remote("http", "127.0.0.1", 8080, "/a"),
