@@ -37,22 +37,27 @@ def staging(setting: str | None, results: Path) -> Iterator[str | None]:
         raise UserError(f"decoding.staging: there is no folder {base} on this machine; create it, or remove the key")
     if base.resolve().is_relative_to(results.resolve()):
         raise UserError(f"decoding.staging: {base} lies in the results; give a folder on a disk of the node itself")
-    _clear(base)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=base) as folder, open(Path(folder, "new"), "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        Path(folder, "new").rename(Path(folder, LOCK))  # under this name it is never there unlocked
+    with own_folder(base, PREFIX) as folder:
         yield folder
 
 
-def _clear(base: Path) -> None:
-    """Delete the folders of jobs that were killed: those whose lock nobody holds. A killed process holds none."""
-    for folder in base.glob(f"{PREFIX}*"):
+@contextmanager
+def own_folder(base: Path, prefix: str) -> Iterator[str]:
+    """Yield a new folder in `base`, whose name begins with `prefix`; it is gone at the end of the block.
+
+    First deletes such folders of processes that were killed: those whose lock nobody holds. A killed one holds none.
+    """
+    for folder in base.glob(f"{prefix}*"):
         try:
-            with open(folder / LOCK, "rb") as lock:
+            with open(folder / LOCK, "r+b") as lock:  # some file systems lock only what may be written
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # another job works there, or it is somebody else's
+        except OSError:  # another process works there, or it is somebody else's
             continue
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as name, open(Path(name, "new"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(name, "new").rename(Path(name, LOCK))  # under this name it is never there unlocked
+        yield name
 
 
 @contextmanager

@@ -24,7 +24,6 @@ had: replace the column by it.
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from pipeline.duplicates.search import search
 from pipeline.duplicates.space import Stored, fit
 from pipeline.duplicates.units import join, refuse_existing, write_groups
 from pipeline.features import open_features
+from pipeline.staging import own_folder
 
 log = logging.getLogger("duplicates")
 
@@ -62,7 +62,7 @@ def duplicates(
         )
     work = paths.results / "work"
     work.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="duplicates.", dir=work) as folder:
+    with own_folder(work, "duplicates.") as folder:
         spaces = [Stored.write(Path(folder), features, fit(features, name, rows), rows) for name in backbones.values()]
         firsts, alike_means = search(spaces, threshold, threads)
         groups = groups_of(firsts)

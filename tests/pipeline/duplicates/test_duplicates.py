@@ -265,10 +265,14 @@ def test_a_space_is_centred_and_leaves_out_what_never_changes(cache):
 def test_command_line(cache, tmp_path):
     command = [sys.executable, "-m", "pipeline.duplicates", str(cache), "--threshold", "0.8"]
     file = tmp_path / "groups.csv"
+    killed = cache / "work" / "duplicates.killed"
+    killed.mkdir(parents=True)
+    (killed / "lock").touch()
     done = execute([*command, "--on", "audio", "--write-groups", str(file), "--threads", "1"])
     assert done.returncode == 0, done.stderr
     assert "3 groups of near-duplicates, 7 videos in all" in done.stderr and "by audio," in done.stderr
     assert len(file.read_text().splitlines()) == 8
+    assert not list((cache / "work").glob("duplicates.*")), "what a killed search has left takes a gigabyte"
     for more, words in (
         (["--write-groups", str(file)], "groups.csv: the file exists"),
         (["--audio", "r2plus1d"], "backbones of audio are ['musicnn']"),
