@@ -8,6 +8,7 @@ and a broken file harms none but the decoder's. What would differ from the cache
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -34,7 +35,10 @@ from pipeline.shards import Shards
 from pipeline.store import DURATION, START
 from pipeline.weights import digest
 
+log = logging.getLogger("files")
 ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 10.0
+"""Between two lines that show how far the processes are."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def read_files(config: Config, backbones: Sequence[str], files: Sequence[File]) 
     if not networks:
         return [_unread(config.segments.count, elsewhere, row, file) for row, file in enumerate(files)]
     check_weights(config, networks)
+    log.info("files to read: %d", len(files))
     with tempfile.TemporaryDirectory(prefix="outside-") as folder:
         own = own_config(config, networks, len(files), Path(folder))
         plan = make_plan(own, len(files), {name: _record(config, name) for name in networks})
@@ -180,13 +185,13 @@ def _run(own: Config, modules: list[list[str]]) -> None:
     try:
         for number, (module, *arguments) in enumerate(modules):
             command = [sys.executable, "-m", module, "--config", str(own.paths.config), "--shard", "0", *arguments]
-            log = folder / f"{module}.{number}.log"
-            with open(log, "wb") as file:
+            output = folder / f"{module}.{number}.log"
+            with open(output, "wb") as file:
                 process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-            started.append((process, module, log))
-        for process, module, log in started:
-            if process.wait():
-                printed = log.read_text(encoding="utf-8", errors="replace")
+            started.append((process, module, output))
+        for process, module, output in started:
+            if _ended(process, output):
+                printed = _text(output)
                 _, mark, message = f"\n{printed}".rpartition("\nerror: ")
                 if process.returncode == 2 and mark:
                     raise UserError(message.strip())
@@ -195,6 +200,20 @@ def _run(own: Config, modules: list[list[str]]) -> None:
         for process, _, _ in started:
             process.kill()
             process.wait()
+
+
+def _ended(process: subprocess.Popen[bytes], output: Path) -> int:
+    """Wait for a process and return its exit status; every SECONDS, log the last line of its output."""
+    while True:
+        try:
+            return process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            if lines := _text(output).splitlines():
+                log.info("%s", lines[-1].partition(" ")[2])  # without the time
+
+
+def _text(output: Path) -> str:
+    return output.read_text(encoding="utf-8", errors="replace")
 
 
 def _collect(own: Config, plan: Plan, elsewhere: Sequence[str], files: Sequence[File]) -> list[FileFeatures]:

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import logging
 import os
 from argparse import ArgumentParser
 from pathlib import Path
 
-from config.cli import UserError, parser, positive, run
+from config.cli import UserError, parser, positive, printable, run
 from config.files import replacing
 from config.model import read
 from eval.query.query import Answer, Query
 from eval.query.scan import LEVELS
-from eval.query.text import COLUMNS, as_json, as_rows, as_text
+from eval.query.text import COLUMNS, as_json, as_rows, as_text, why_not
 
 log = logging.getLogger("query")
 SPLITS = ("all", "train", "validation", "test")
@@ -54,7 +53,7 @@ def arguments() -> ArgumentParser:
 def main() -> None:
     """Command line."""
     given = arguments().parse_args()
-    refuse_same_targets({f"--{name}": getattr(given, name) for name in ("json", "csv", "html")})
+    check_targets({name: getattr(given, name) for name in ("json", "csv", "html")})
     query = Query(read(given.config), given.experiment, given.seed, given.threads)
     if any(query.record["random_weights"].values()):
         names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)
@@ -76,6 +75,10 @@ def main() -> None:
             write_text(Path(target), text)
     if "-" not in texts:
         print(as_text(answers))
+    else:  # rows of CSV do not say what is missing among them
+        for answer in answers:
+            for reason, modalities in why_not(answer).items():
+                log.warning("%s is not searched by its %s: %s", answer.query, modalities, printable(reason, 300))
     if given.html:
         from eval.query.page import page  # only here: it needs the report's modules
 
@@ -83,17 +86,18 @@ def main() -> None:
     refuse_nothing(answers)
 
 
-def refuse_same_targets(targets: dict[str, str | None]) -> None:
-    """Raise UserError if two options name one file, however it is spelled, or if --html names the standard output.
+def check_targets(targets: dict[str, str | None]) -> None:
+    """Raise UserError for a file whose name ends otherwise, for a page on the standard output, and for two texts there.
 
-    targets: {option: its value, None if it was not given}.
+    `--csv song.mp3 other.mp3` would overwrite the song. targets: {`json`, `csv`, `html`: the value, None without one}.
     """
-    if targets["--html"] == "-":
+    for option, target in targets.items():
+        if target is not None and target != "-" and not target.lower().endswith(f".{option}"):
+            raise UserError(f"--{option} {target}: the name of the file to write ends in .{option}")
+    if targets["html"] == "-":
         raise UserError("--html -: a page is not printed; give it a file, such as answers.html")
-    chosen = {option: target for option, target in targets.items() if target is not None}
-    for (a, first), (b, second) in itertools.combinations(chosen.items(), 2):
-        if first == second or (os.path.realpath(first) == os.path.realpath(second) and "-" not in (first, second)):
-            raise UserError(f"{a} and {b}: both are {second}; give one of them another file")
+    if targets["json"] == targets["csv"] == "-":
+        raise UserError("--json and --csv: both are -; give one of them a file")
 
 
 def write_text(path: Path, text: str) -> None:

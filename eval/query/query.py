@@ -52,10 +52,13 @@ NO_DIRECTION = "the projection head gives no segment of it a direction"
 
 @dataclass(frozen=True)
 class Moment:
-    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine."""
+    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine.
 
-    query_start: float
-    start: float
+    None is the second of a video that was not opened: features that exist already (`kind: precomputed`) need no file.
+    """
+
+    query_start: float | None
+    start: float | None
     cosine: float
 
 
@@ -210,7 +213,7 @@ class Query:
         matches = []
         for number, (row, line) in enumerate(zip(result.rows.tolist(), lines, strict=True)):
             theirs, ours, cosine = best_moment(blocks[number], asked.segments[source])
-            moment = Moment(float(asked.starts[ours]), float(self._starts[row, theirs]), cosine)
+            moment = Moment(_known(asked.starts[ours]), _known(self._starts[row, theirs]), cosine)
             about = {name: line[name] for name in ("video_id", "title", "artist", "path")}
             own, similar = row == asked.row, float(result.cosines[number])
             matches.append(Match(rank=number + 1, row=row, cosine=similar, own=own, moment=moment, **about))
@@ -291,10 +294,15 @@ class Query:
                         one.failures[modality] = [self._without_direction(one)]
 
     def _id_of(self, asked: _Asked) -> str:
-        """Return the id that a file's segments are drawn by: its own in the collection, or its name without suffix."""
+        """Return the id that a file's segments are drawn by: its own in the collection, or its name without suffix (of
+        a member, the member's)."""
         if asked.row is not None:
             return str(self._table["video_id"][asked.row].as_py())
-        return _utf8(Path(asked.path).stem)
+        return _utf8(Path(parse(asked.path).name).stem)
+
+
+def _known(seconds: np.floating[Any]) -> float | None:
+    return float(seconds) if np.isfinite(seconds) else None
 
 
 def _embed(head: nn.Module, result: FileFeatures, names: Sequence[str]) -> np.ndarray:

@@ -46,10 +46,12 @@ def as_rows(answers: Sequence[Answer]) -> Iterator[list[Any]]:
     for answer in answers:
         for search in answer.searches:
             for match in search.matches:
+                moment = match.moment
+                starts = ["" if start is None else f"{start:.2f}" for start in (moment.query_start, moment.start)]
                 yield [
                     *(answer.query, search.source, search.target, match.rank, match.video_id, match.title),
-                    *(match.artist, match.path, f"{match.cosine:.6f}", match.own, f"{match.moment.query_start:.2f}"),
-                    *(f"{match.moment.start:.2f}", f"{match.moment.cosine:.6f}", search.gallery),
+                    *(match.artist, match.path, f"{match.cosine:.6f}", match.own, *starts),
+                    *(f"{moment.cosine:.6f}", search.gallery),
                 ]
 
 
@@ -60,7 +62,7 @@ def as_text(answers: Sequence[Answer]) -> str:
 
 def _lines(answer: Answer) -> Iterator[str]:
     known = f" ({printable(answer.video_id)} of the collection)" if answer.video_id not in (None, answer.query) else ""
-    yield f"{printable(answer.query)}{known}"
+    yield f"{printable(answer.query, 300)}{known}"
     for reason, modalities in why_not(answer).items():
         yield f"  not searched by its {modalities}: {printable(reason, 300)}"
     for search in answer.searches:
@@ -109,7 +111,9 @@ def _table(search: Search) -> Iterator[str]:
         yield "  * the query itself"
 
 
-def minutes(seconds: float) -> str:
-    """Format seconds as a player shows them: `1:02.5`."""
+def minutes(seconds: float | None) -> str:
+    """Format seconds as a player shows them: `1:02.5`; `–` where they are not known."""
+    if seconds is None:
+        return "–"
     tenths = round(seconds * 10)
     return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -21,8 +22,9 @@ from config.heads import ModalityHead
 from config.model import Config
 from data.manifest import read_manifest, write_manifest
 from eval.query import __main__ as command
+from eval.query.page import page
 from eval.query.query import NO_DIRECTION, Query, Search
-from eval.query.text import COLUMNS, heading, minutes
+from eval.query.text import COLUMNS, as_json, as_rows, as_text, heading, minutes
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from heads.embed import embed
@@ -120,6 +122,19 @@ def test_a_video_without_direction_says_why(config: Config, monkeypatch: pytest.
     assert [f.reason for f in query._asked("v0002").failures["video"]] == ["no_video_stream"]
 
 
+def test_videos_that_were_never_opened_have_no_seconds(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that exist already have no starts where the video's file is gone; the table ended in a traceback."""
+    query = Query(config, "baseline")
+    monkeypatch.setattr(query, "_starts", np.full_like(query._starts, np.nan))
+    answer = query.search("v0001", top=2)
+    moments = [match.moment for search in answer.searches for match in search.matches]
+    assert [(moment.query_start, moment.start) for moment in moments] == [(None, None)] * 4
+    assert as_text([answer]).count("  –  ") == 8 and answer.starts == []
+    assert [row[10:12] for row in as_rows([answer])] == [["", ""]] * 4
+    json.dumps(as_json(query, [answer], None, "video"), allow_nan=False)
+    assert "data:video" not in page(query, [answer])
+
+
 def test_the_level_of_segments_is_another_ranking(config: Config) -> None:
     query = Query(config, "baseline")
     whole, moments = (query.search("v0001", level=level).searches[0] for level in ("video", "segment"))
@@ -163,9 +178,14 @@ def test_embeddings_of_another_cache_are_refused(config: Config) -> None:
 
 
 def test_the_outputs_say_the_same(
-    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    written, lines = tmp_path / "answers.json", tmp_path / "answers.csv"
+    written, lines, song = tmp_path / "answers.json", tmp_path / "answers.csv", tmp_path / "song.mp3"
+    song.write_bytes(b"mine")
     ran(config, monkeypatch, "v0000", "v0002", "--top", "3", "--json", str(written), "--csv", str(lines))
     printed = capsys.readouterr().out
     content = json.loads(written.read_text())
@@ -185,14 +205,18 @@ def test_the_outputs_say_the_same(
 
     for targets, words in (
         ("--json - --csv -", "--json and --csv: both are -"),
-        (f"--json {tmp_path}/x --html {tmp_path}/./x", r"--json and --html: both are .*/\./x; give one of them"),
-        (f"--csv {tmp_path}/x --html {tmp_path}/x", "--csv and --html: both are"),
+        (f"--csv {song} --json {tmp_path}/x.json", r"--csv .*song\.mp3: the name of the file to write ends in \.csv"),
+        (f"--html {lines}", r"ends in \.html"),
         ("--html -", "--html -: a page is not printed; give it a file"),
     ):
         with pytest.raises(UserError, match=words):
             ran(config, monkeypatch, "v0000", *targets.split())
+    assert song.read_bytes() == b"mine"
     ran(config, monkeypatch, "v0000", "--json", "-")
     check_schema(json.loads(capsys.readouterr().out))
+    with caplog.at_level(logging.WARNING, "query"):
+        ran(config, monkeypatch, "v0002", "--csv", "-")
+    assert "v0002 is not searched by its video: no_video_stream: planted" in caplog.text
 
 
 def check_schema(content: dict[str, Any]) -> None:
@@ -224,9 +248,9 @@ def check_types(content: dict[str, Any], types: dict[str, Any]) -> None:
 def test_the_page_escapes_titles_and_has_everything_inside(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    page = tmp_path / "answers.html"
-    ran(config, monkeypatch, "v0001", "--top", "3", "--html", str(page))
-    text = page.read_text()
+    written = tmp_path / "answers.html"
+    ran(config, monkeypatch, "v0001", "--top", "3", "--html", str(written))
+    text = written.read_text()
     tags = Tags(text).tags
     assert "onerror" in text and not any("onerror" in attributes for _, attributes in tags)
     assert not {tag for tag, _ in tags} & {"script", "iframe", "object", "embed", "base", "form"}
@@ -237,7 +261,7 @@ def test_the_page_escapes_titles_and_has_everything_inside(
     blanks = text.count('class="blank"')
     assert len(players) + blanks == 12 and text.count("there is no such file") == blanks
     if CHROMIUM is not None:
-        assert_quiet(tmp_path, page.name)
+        assert_quiet(tmp_path, written.name)
 
 
 def test_a_failure_of_two_backbones_is_said_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,11 +178,11 @@ def test_clips_of_audio_and_of_silent_video_can_be_played(folder: Path, tmp_path
 
 
 def test_a_member_of_a_shard_is_a_query(folder: Path, config: Config, tmp_path: Path) -> None:
-    shard = write_shard(tmp_path / "0.tar", {"a/v2.mp4": (folder / "v2.mp4").read_bytes()})
+    shard = write_shard(tmp_path / "0.tar", {"v2.mp4": (folder / "v2.mp4").read_bytes()})
     plain = tmp_path / "v2.mp4"
     shutil.copy(folder / "v2.mp4", plain)
-    member, file = asked(config, f"{shard}::a/v2.mp4", plain)
-    assert member.path == f"{shard}::a/v2.mp4" and member.video_id is None and not member.failures
+    member, file = asked(config, f"{shard}::v2.mp4", plain)
+    assert member.path == f"{shard}::v2.mp4" and member.video_id is None and not member.failures
     assert member.starts == file.starts and member.searches == file.searches
     (missing,) = asked(config, f"{shard}::none.mp4")
     assert {failure.reason for failures in missing.failures.values() for failure in failures} == {"missing"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from config.cli import UserError
 from config.files import write_json
 from config.model import Config, load
-from pipeline.outside import File, check_plan, own_config, read_files
+from pipeline.outside import File, _ended, check_plan, own_config, read_files
 from pipeline.plan import make_plan
 from pipeline.records import write_plan
 
@@ -62,3 +65,19 @@ def test_what_differs_from_the_cache_is_named(tmp_path: Path) -> None:
     unknown = own.model_copy(update={"backbones": {"pictures": renamed}, "heads": heads})
     with pytest.raises(UserError, match=r"plan\.json has no backbone 'pictures'; run `snakemake extract"):
         check_plan(config, make_plan(unknown, 3, {"pictures": RECORD}))
+
+
+def test_how_far_it_is_is_said_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / "extract.log"
+
+    class Process:
+        def wait(self, seconds: float) -> int:
+            if output.exists():
+                return 3
+            output.write_text("12:00:01 extract: begin\n12:00:11 extract: 7/48 videos\n")
+            raise TimeoutExpired("extract", seconds)
+
+    process: Any = Process()
+    with caplog.at_level(logging.INFO, "files"):
+        assert _ended(process, output) == 3
+    assert caplog.messages == ["extract: 7/48 videos"]
