@@ -54,7 +54,7 @@ def _shown(query: Query, answer: Answer) -> dict[str, Any]:
     return {"answer": answer, "why_not": why_not(answer), "searches": searches}
 
 
-def _of_query(query: Query, answer: Answer, start: float) -> dict[str, Any]:
+def _of_query(query: Query, answer: Answer, start: float | None) -> dict[str, Any]:
     """Return what the query's own clip is cut from."""
     clip = {"video_id": f"\0{answer.path}", "path": answer.path, "start": start}  # no id has a NUL
     return clip | query.beside_path(answer.video_id)
