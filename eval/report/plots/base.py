@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from config.files import replacing
 
@@ -58,15 +59,21 @@ def figure(height: float = 3.1, width: float = WIDTH) -> Figure:
 
 
 def save(drawn: Figure, folder: Path, name: str, alt: str) -> Plot:
-    """Write `folder`/`name`.png and .svg; `alt` describes it for those who cannot see it."""
+    """Write `folder`/`name`.png and .svg; `alt` describes it for those who cannot see it.
+
+    The picture is as large as the figure, and larger where a text would be cut off: the layout moves axes so that
+    their ticks have room, but a title or an axis label may be wider than its axes.
+    """
+    drawn.draw_without_rendering()  # now every text has its place
+    area = Bbox.union([drawn.bbox_inches, drawn.get_tightbbox().padded(0.04)])
     png = io.BytesIO()
     # Without versions and dates in the files, equal data give equal bytes.
-    drawn.savefig(png, format="png", metadata={"Software": None})
+    drawn.savefig(png, format="png", bbox_inches=area, metadata={"Software": None})
     with replacing(folder / f"{name}.png") as temporary:
         temporary.write_bytes(png.getvalue())
     with replacing(folder / f"{name}.svg") as temporary:
-        drawn.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
-    width, height = (round(inches * DPI) for inches in drawn.get_size_inches())
+        drawn.savefig(temporary, format="svg", bbox_inches=area, metadata={"Date": None, "Creator": None})
+    width, height = (int(inches * DPI) for inches in area.size)  # as Matplotlib rounds
     uri = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
     return Plot(name, uri, width, height, alt)
 
