@@ -106,8 +106,8 @@ def environment_stays() -> Iterator[None]:
     assert environment() == before
 
 
-OF_THE_PROCESS = {"PYTEST_CURRENT_TEST", "CUBLAS_WORKSPACE_CONFIG", "PATH"}
-"""Variables that pytest, a training and the import of decord set for the whole process."""
+OF_THE_PROCESS = {"PYTEST_CURRENT_TEST", "CUBLAS_WORKSPACE_CONFIG", "PATH", "TORCHINDUCTOR_CACHE_DIR"}
+"""Variables that pytest, a training and the imports of decord and transformers set for the whole process."""
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOCAL = (
-    "a folder with config.json, the processor's preprocessor_config.json and .safetensors, as `save_pretrained` writes"
+    "a folder with config.json, the processor's preprocessor_config.json and model.safetensors, as `save_pretrained` "
+    "writes, or pytorch_model.bin"
 )
 MISSING = (
     "kind: transformers, but the package transformers is not installed. Install it with "
@@ -41,7 +43,9 @@ INPUTS = {
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 FILES = (CONFIG, *PROCESSORS)
-DOWNLOADS = [*FILES, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json"]
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+"""Where the weights are, unless they are in parts. Many older models of the hub, such as HuBERT, have the pickle alone;
+it is read with `weights_only`, so that it runs no code."""
 UNUSED = (
     *("text_model.", "text_projection.", "logit_scale", "logit_bias", "prompts_generator."),
     *("decoder.", "model.decoder.", "proj_out.", "lm_head."),
@@ -115,7 +119,7 @@ def loaded(folder: Path, config: dict[str, Any], seed: int | None, key: str) -> 
             net, info = kind.from_pretrained(
                 folder,
                 local_files_only=True,
-                use_safetensors=True,
+                weights_only=True,
                 dtype=torch.float32,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # reported below, with the others
@@ -182,27 +186,45 @@ def processor_of(folder: Path) -> tuple[Any, bool]:
     return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False), video
 
 
-def _complete(folder: Path) -> bool:
+def _complete(folder: Path, weights: str) -> bool:
     """Return whether a folder has all files of its weights, which an interrupted download has not."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / f"{weights}.index.json"
     if not index.is_file():
-        return (folder / "model.safetensors").is_file()
+        return (folder / weights).is_file()
     return all((folder / name).is_file() for name in set(json.loads(index.read_text())["weight_map"].values()))
 
 
+def _patterns(weights: str) -> list[str]:
+    """Return the patterns of the files of the hub that are downloaded."""
+    stem, _, suffix = weights.partition(".")
+    return [*FILES, weights, f"{stem}-*.{suffix}", f"{weights}.index.json"]
+
+
 def from_hub(model: str, source: Source, weights: bool) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had."""
+    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had.
+
+    Without `weights`, only its configuration.
+    """
     hub: Any = importlib.import_module("huggingface_hub")
-    revision, wanted = source.options["revision"], DOWNLOADS if weights else list(FILES)
+    snapshot = partial(hub.snapshot_download, model, revision=source.options["revision"])
+    wanted = _patterns(SAFETENSORS) if weights else list(FILES)
     try:
-        cached = Path(hub.snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
-        if _complete(cached) or not weights:
+        cached = Path(snapshot(allow_patterns=wanted, local_files_only=True))
+        if not weights or any(_complete(cached, name) for name in (SAFETENSORS, PICKLE)):
             return cached
     except Exception:  # it is not there, which is no error yet
         log.info("%s is not in the hub's cache", model)
     refuse_in_a_job(source.key, f"{source.name} ({model})")
     try:
-        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=wanted))
+        folder = Path(snapshot(allow_patterns=wanted))
+        if not weights or _complete(folder, SAFETENSORS):
+            return folder
+        return Path(snapshot(allow_patterns=_patterns(PICKLE)))
     except Exception as error:  # of the network, the hub, the name: the library's own kinds change between versions
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise unavailable(source.key, f"hub ({model})", f"downloading failed: {reason[0]}", LOCAL) from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if weights:
+            raise unavailable(source.key, f"hub ({model})", f"downloading failed: {reason}", LOCAL) from None
+        raise UserError(
+            f"{source.key.removesuffix('weights')}options.model: the configuration of '{model}' cannot be had: "
+            f"downloading failed: {reason}\nGive the path of a folder with its {CONFIG} and {PROCESSORS[0]} instead."
+        ) from None

@@ -119,6 +119,13 @@ class TransformersModel(Backbone):
             )
         elif source.name == "random" and Path(model).exists():
             where, origin = Path(model), f"random numbers, seed {source.seed}, for {Path(model).name}"
+        elif Path(model).exists() or model.startswith(("/", ".", "~")) or model.count("/") > 1:
+            wrong = (
+                "there is no such folder"
+                if source.name == "random"
+                else f"it is a path, and no name on the hub. Give the path in {key}"
+            )
+            raise UserError(f"{section}options.model: '{model}': {wrong}. It should be {LOCAL}.")
         else:
             where = from_hub(model, source, weights=source.name == "hub")
             origin = f"{model} of the Hugging Face hub, {where.name}"
@@ -146,12 +153,12 @@ class TransformersModel(Backbone):
             extractor = extractor_of(folder) if about["input"] == "audio" else None
         try:
             vectors = _try(net.eval(), about, extractor, source.options["layer"])
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            if source.options["layer"] < 0:
-                raise
-            raise UserError(
-                f"{section}options.layer: {source.options['layer']} cannot be had of {about['class']}: {error}"
-            ) from None
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            layer = source.options["layer"]
+            message = f"options.model: {about['class']} cannot look at what its own processor makes: {error}"
+            if layer >= 0:
+                message = f"options.layer: {layer} cannot be had of {about['class']}: {error}"
+            raise UserError(f"{section}{message}") from None
         return about | {"dim": vectors.shape[-1]}
 
     @staticmethod

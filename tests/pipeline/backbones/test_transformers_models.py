@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -245,6 +246,16 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     assert "of another architecture" in refused(tmp_path / "r", "net", deeper, **keys)
 
 
+def test_a_processor_of_another_model_is_named(tmp_path: Path) -> None:
+    source, *_ = save(tmp_path, "VideoMAEModel")
+    settings = json.loads((source / "preprocessor_config.json").read_text())
+    larger = settings | {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}
+    (source / "preprocessor_config.json").write_text(json.dumps(larger))
+    config = config_of(tmp_path / "r", "net", source, kind=KIND, options={"modality": "video"})
+    with pytest.raises(UserError, match=r"^backbones\.net\.options\.model: VideoMAEModel cannot look at what its own"):
+        prepare(config, "net")
+
+
 def test_sources_that_are_no_model_are_refused(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"kind": KIND, "options": {"modality": "video"}}
     message = refused(tmp_path / "r", "net", tmp_path / "none", **keys)
@@ -255,8 +266,60 @@ def test_sources_that_are_no_model_are_refused(tmp_path: Path) -> None:
     (source / "preprocessor_config.json").rename(tmp_path / "kept.json")
     assert "has no preprocessor_config.json" in refused(tmp_path / "r", "net", source, **keys)
     (tmp_path / "kept.json").rename(source / "preprocessor_config.json")
-    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
     assert "cannot be loaded" in refused(tmp_path / "r", "net", source, **keys)
+
+
+def pickled(folder: Path, net: Any) -> Path:
+    """Replace a folder's safetensors by the file that older repositories of the hub have; return its path."""
+    (folder / "model.safetensors").unlink()
+    older = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    state = {}
+    for name, value in net.state_dict().items():
+        for ours, theirs in older.items():
+            name = name.replace(ours, theirs)
+        state[name] = value
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+@pytest.mark.parametrize("name", ["HubertModel", "CLIPModel"])
+def test_older_weights_are_a_pickle_that_runs_no_code(name: str, tmp_path: Path) -> None:
+    source, net, _ = save(tmp_path, name)
+    keys: dict[str, Any] = {"kind": KIND, "options": {"modality": modality(name)}}
+    record = get(tmp_path / "r", "net", source, **keys)
+    file = pickled(source, net)
+    assert get(tmp_path / "p", "net", source, **keys)["sha256"] == record["sha256"]
+    trace = tmp_path / "it ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.mkdir, (str(trace),)
+
+    torch.save({"weight": Bomb()}, file)
+    assert "cannot be loaded" in refused(tmp_path / "q", "net", source, **keys) and not trace.exists()
+
+
+def test_a_pickle_is_downloaded_where_the_hub_has_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    source, net, _ = save(tmp_path, "HubertModel")
+    file = pickled(source, net)
+    on_the_hub, asked = file.rename(tmp_path / "there.bin"), []
+
+    def snapshot(model: str, *, allow_patterns: list[str], local_files_only: bool = False, **more: Any) -> str:
+        asked.append((file.name in allow_patterns, local_files_only))
+        if file.name in allow_patterns:
+            on_the_hub.rename(file)
+        return str(source)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    keys: dict[str, Any] = {"kind": KIND, "options": {"modality": "audio", "model": "facebook/hubert-base-ls960"}}
+    record = get(tmp_path / "r", "net", "hub", **keys)
+    assert asked == [(False, True), (False, False), (True, False)]
+    assert record["source"] == "facebook/hubert-base-ls960 of the Hugging Face hub, HubertModel"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert get(tmp_path / "j", "net", "hub", **keys)["sha256"] == record["sha256"], "it is in the cache now"
 
 
 def configured(folder: Path, **config: Any) -> Path:
@@ -328,6 +391,33 @@ def test_a_model_without_a_name_is_asked_for(tmp_path: Path) -> None:
     config = config_of(tmp_path, "net", "hub", kind=KIND, options={"modality": "video"})
     check(config)
     with pytest.raises(UserError, match=r"^backbones\.net\.options\.model: missing.*openai/clip-vit-base-patch32"):
+        prepare(config, "net")
+
+
+@pytest.mark.parametrize(
+    ("weights", "model", "message"),
+    [
+        ("hub", "models/clip/", r"'models/clip/': it is a path.*Give the path in backbones\.net\.weights"),
+        ("hub", "./clip", "it is a path"),
+        ("random", "./clip", "there is no such folder"),
+        (
+            "random",
+            "openai/clip",
+            r"the configuration of 'openai/clip' cannot be had: .*no network\n.*of a folder with",
+        ),
+    ],
+)
+def test_a_name_that_is_none_of_the_hub_is_an_error(
+    weights: str, model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def offline(*arguments: Any, **more: Any) -> str:
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    config = config_of(tmp_path, "net", weights, kind=KIND, options={"modality": "video", "model": model})
+    with pytest.raises(UserError, match=rf"^backbones\.net\.options\.model: .*{message}"):
         prepare(config, "net")
 
 
