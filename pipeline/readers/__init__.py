@@ -48,7 +48,9 @@ REASONS = {
     "network": Reason("the file could not be fetched: no connection, a cut one, or an error of the server"),
     "crashed": Reason("the decoder crashed its process twice"),
     "no_features": Reason("the source of precomputed features has none of this video, or none near its segments"),
-    "bad_features": Reason("the precomputed features are not finite, or beyond what float16 holds (65504)"),
+    "bad_features": Reason(
+        "the precomputed features are missing, not finite, or beyond what float16 holds (6e-8 to 65504)"
+    ),
     "out_of_memory": Reason(
         "decoding needed more memory than decoding.memory_mb allows, or the network more than there is"
     ),

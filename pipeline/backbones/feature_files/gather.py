@@ -57,7 +57,8 @@ def gather(
         low, high = np.searchsorted(rows, some[0]), np.searchsorted(rows, some[-1], side="right")
         np.add.at(sums, owners[low:high], values[np.searchsorted(some, rows[low:high])])
     counts = np.bincount(owners, minlength=len(sums))
-    means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite, which the caller reports
+        means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
     return means.reshape(len(ids), slots, -1), (counts > 0).reshape(len(ids), slots)
 
 

@@ -58,7 +58,7 @@ class Table(FeatureFile):
         if self.columns.start:
             return  # `gather` compares the times of each video's rows
         for block, _ in self.blocks():
-            for video_id in block.to_pylist():
+            for video_id in block.drop_null().to_pylist():
                 if video_id in seen:
                     raise self.wrong(
                         f"'{video_id}' has two rows. Delete one, or name the {self.what} with the rows' start times "
@@ -91,7 +91,8 @@ class Parquet(Table):
                 raise self.wrong(f"has no column '{name}'; it has {', '.join(sorted(fields))}", option)
         id_type = fields[columns.id]
         id_type = id_type.value_type if pa.types.is_dictionary(id_type) else id_type
-        if not (pa.types.is_string(id_type) or pa.types.is_large_string(id_type)):
+        texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        if not any(is_text(id_type) for is_text in texts):
             raise self.wrong(f"column '{columns.id}' is {id_type}, not text", "id")
         kind = fields[columns.features]
         fixed = pa.types.is_fixed_size_list(kind)
@@ -125,11 +126,14 @@ class Parquet(Table):
                     mine = within(rows, offset, len(batch))
                     if len(mine):
                         lists = batch.column(0).take(pa.array(mine - offset))
-                        lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy()
+                        lengths = pc.fill_null(pc.list_value_length(lists), dim).to_numpy()
                         if (lengths != dim).any():
                             row = mine[np.flatnonzero(lengths != dim)[0]]
                             raise self.wrong(f"row {row} is not a list of {dim} numbers", "features")
-                        yield mine, lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+                        vectors = np.full((len(mine), dim), np.nan)  # a row may have none
+                        there = lists.is_valid().to_numpy(zero_copy_only=False)
+                        vectors[there] = lists.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+                        yield mine, vectors
                     offset += len(batch)
             first += size
 
@@ -185,7 +189,11 @@ class HDF5(Table):
         for first in range(0, len(self.ids), BLOCK):
             part = slice(first, first + BLOCK)
             seconds = None if self.starts is None else np.asarray(self.starts[part], np.float64)
-            yield pa.array(list(self.ids.asstr()[part]), pa.string()), seconds
+            try:  # h5py takes ids of a fixed length for ASCII, whatever they are
+                ids = list(self.ids.asstr("utf-8")[part])
+            except UnicodeDecodeError as error:
+                raise self.wrong(f"an id of '{self.columns.id}' is not UTF-8: {error}", "id") from None
+            yield pa.array(ids, pa.string()), seconds
 
     def read(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):

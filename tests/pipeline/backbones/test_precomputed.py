@@ -144,6 +144,41 @@ def test_numbers_that_the_store_cannot_hold_cost_their_video_only(write: Writer,
 
 
 @WRITERS
+def test_features_that_would_be_stored_as_zeros_are_none(write: Writer, tmp_path: Path) -> None:
+    features = np.array([[1e-9] * DIM, [0] * DIM, [1e-9, 0, 1]], np.float32)
+    source = opened(tmp_path, write(tmp_path, ["a", "b", "c"], features, None), **OPTIONS)
+    small, zero, good = source.outcomes(["a", "b", "c"], None, 1, 3.0)
+    assert isinstance(small, MediaError) and small.reason == "bad_features"
+    assert "'a' has nothing above 1e-09" in str(small) and "scale the features up" in str(small)
+    assert isinstance(zero, np.ndarray) and isinstance(good, np.ndarray)
+
+
+@pytest.mark.parametrize("vectors", [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), DIM)])
+def test_an_id_without_a_vector_costs_its_video_only(vectors: pa.DataType, tmp_path: Path) -> None:
+    features = numbers(3)
+    rows = pa.array([None, list(features[1]), None], vectors)
+    ids = pa.array(["a", "b", None], pa.string_view() if vectors == pa.large_list(pa.float64()) else pa.string())
+    pq.write_table(pa.table({"video_id": ids, "features": rows}), tmp_path / "f.parquet")
+    source = opened(tmp_path, tmp_path / "f.parquet", **OPTIONS)
+    empty, good, missing = source.outcomes(["a", "b", "c"], None, 1, 3.0)
+    assert isinstance(empty, MediaError) and empty.reason == "bad_features" and "missing or not finite" in str(empty)
+    np.testing.assert_array_equal(good, [features[1].astype(np.float16)])
+    assert isinstance(missing, MediaError) and missing.reason == "no_features"
+
+
+def test_ids_of_a_fixed_length_are_utf8(tmp_path: Path) -> None:
+    features = numbers(2)
+    for name, ids in (("good", ["ä".encode(), b"b"]), ("bad", ["ä".encode("latin-1"), b"b"])):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["video_id"], file["features"] = np.array(ids), features
+    source = opened(tmp_path, tmp_path / "good.h5", **OPTIONS)
+    (found,) = source.outcomes(["ä"], None, 1, 3.0)
+    np.testing.assert_array_equal(found, [features[0].astype(np.float16)])
+    message = fetch_error(tmp_path / "other", tmp_path / "bad.h5")
+    assert message.startswith("backbones.clip.options.id: bad.h5") and "not UTF-8" in message
+
+
+@WRITERS
 def test_the_digest_is_that_of_the_features(write: Writer, tmp_path: Path) -> None:
     keys = {"kind": "precomputed", "options": OPTIONS}
     source = write(tmp_path, IDS, numbers(5), None)
