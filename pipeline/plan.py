@@ -19,8 +19,9 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
-from pipeline.backbones import check_widths, chosen
+from pipeline.backbones import Chosen, check_widths, chosen
 from pipeline.passes import passes
+from pipeline.readers import VideoRequest
 from pipeline.records import Plan, PlannedBackbone, read_plan, write_plan
 from pipeline.store import FORMAT, create_store
 
@@ -43,6 +44,7 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]], p
         backbone = chosen(config, name).described(weights[name])
         kind = backbone.load_kind()
         backbone.check_segments(config.segments.seconds)
+        _check_memory(config, backbone)
         preprocessing = kind.preprocessing(backbone.options)
         backbones[name] = PlannedBackbone(
             key=key_of(
@@ -72,6 +74,22 @@ def make_plan(config: Config, videos: int, weights: dict[str, dict[str, Any]], p
         backbones=backbones,
         passes=passes(config, planned),
     )
+
+
+def _check_memory(config: Config, backbone: Chosen) -> None:
+    """Raise UserError if no decoding process can hold the frames of one video twice: as an array, and as it is sent."""
+    request = None if backbone.engine == "files" else backbone.load().request(backbone.options)
+    if not isinstance(request, VideoRequest):
+        return
+    segments, (height, width) = config.segments, request.crop
+    frames = segments.count * round(segments.seconds * request.fps)
+    megabytes = 2 * frames * height * width * 3 / 2**20
+    if megabytes > config.decoding.memory_mb:
+        raise UserError(
+            f"{backbone.key}.options.fps: {request.fps:g} frames a second make {frames:,} frames of {height}×{width} a "
+            f"video, for which decoding needs {megabytes:,.0f} MB; decoding.memory_mb is {config.decoding.memory_mb}: "
+            "set a lower `fps`, or fewer or shorter segments"
+        )
 
 
 def save_plan(paths: Paths, plan: Plan) -> None:

@@ -8,15 +8,15 @@ import yaml
 
 from config.cli import UserError
 from config.model import Config, load
+from config.pipeline import Segments
 from pipeline.backbones import check, chosen
 from pipeline.plan import make_plan
 from tests.support.commands import ROOT
 
 
 def configured(**backbones: dict[str, Any]) -> Config:
-    """Return a configuration with these backbones; the first two are the sides of the heads."""
-    audio, video = list(backbones)[:2]
-    heads = {"audio": audio, "video": video}
+    """Return a configuration with these backbones; both sides of the heads are the first one."""
+    heads = dict.fromkeys(("audio", "video"), next(iter(backbones)))
     return load({"results": "r", "videos": "v.csv", "backbones": backbones, "heads": heads})
 
 
@@ -63,6 +63,16 @@ def test_a_mistake_is_named_by_its_key(backbones: dict[str, Any], message: str) 
         check(configured(musicnn={"weights": "wheel"}, r2plus1d={"weights": "random"}, **backbones))
 
 
+def test_more_frames_than_a_decoding_process_can_hold_are_refused_before_any_video_is_opened() -> None:
+    many = {"r2plus1d": {"weights": "random", "options": {"fps": 240}}}
+    keys(configured(**many))
+    longer = configured(**many).model_copy(update={"segments": Segments(seconds=60, window=60)})
+    with pytest.raises(
+        UserError, match=r"^backbones\.r2plus1d\.options\.fps: 240 .* 86,400 frames .*memory_mb is 4096"
+    ):
+        keys(longer)
+
+
 def test_every_network_of_the_documentation_is_a_configuration() -> None:
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition("### ")[0]
     lines = re.findall(r"^\| .* \| `(\w+: \{.*\})` \| .* \|$", page, re.M)
@@ -70,4 +80,4 @@ def test_every_network_of_the_documentation_is_a_configuration() -> None:
     for line in lines:
         backbones = yaml.safe_load(line)
         (name,) = backbones
-        assert check(configured(**{name: backbones[name], "r2plus1d": {"weights": "random"}}))[name], line
+        assert check(configured(**backbones))[name], line
