@@ -20,6 +20,8 @@ SegmentPolicy = Literal["one", "first", "all", "mean"]
 
 Modality = Literal["audio", "video"]
 
+ALONE = "to extract one modality alone, name the same backbone for `heads.audio` and `heads.video`"
+"""What to do with a collection that is not for heads; for messages."""
 LEAST_VIDEOS = {"train": 10, "validation": 2, "test": 2}
 """Fewest videos of each split with features of both modalities that training and ranking need."""
 
@@ -255,7 +257,8 @@ class Heads(Section):
     """Projection heads trained on the cached features."""
 
     audio: str = "musicnn"
-    """Backbone of the audio features, a name in `backbones`, of all experiments that name no other."""
+    """Backbone of the audio features, a name in `backbones`, of all experiments that name no other. To extract one
+    modality alone (`snakemake extract`), give the same name here and in `video`."""
     video: str = "r2plus1d"
     """Backbone of the video features, a name in `backbones`, of all experiments that name no other."""
     experiments: dict[str, Experiment] = {"baseline": Experiment()}

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from config.cli import UserError
 from config.evaluation import Evaluation
-from config.heads import Experiment, Heads, Sides
+from config.heads import ALONE, Experiment, Heads, Sides
 from config.labels import FEATURES, Labels, Probes
-from config.paths import Paths
+from config.paths import Paths, short
 from config.pipeline import SHARD, TAKEN, Backbone, Dask, Decoding, Duplicates, Render, Segments, Splits
 from config.place import placed
 from config.section import PathText, Section
@@ -81,7 +81,8 @@ class Config(Section):
         for modality, name in (("audio", self.heads.audio), ("video", self.heads.video)):
             if name not in self.backbones:
                 raise ValueError(
-                    f"heads.{modality}: the backbone '{name}' is not one of backbones: {sorted(self.backbones)}"
+                    f"heads.{modality}: the backbone '{name}' is not one of backbones: {sorted(self.backbones)}. Name "
+                    f"one of them; {ALONE}"
                 )
         for experiment, settings in self.heads.experiments.items():
             for modality, head in (("audio", settings.audio), ("video", settings.video)):
@@ -213,7 +214,7 @@ class Config(Section):
 
     def space(self, sides: Sides) -> str:
         """Return the name of the folder in eval/ for what is measured on the features of these sides themselves."""
-        return FEATURES if sides == self.sides() else "-".join([FEATURES, *sides.audio, *sides.video])
+        return FEATURES if sides == self.sides() else short("-".join([FEATURES, *sides.audio, *sides.video]))
 
     @property
     def used_backbones(self) -> list[str]:

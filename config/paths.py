@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+
+LONGEST = 200
+"""Characters of a name that is put together from names of the configuration: a file's name has 255 at most."""
+
+
+def short(name: str) -> str:
+    """Return a name as it is or, where no file can have it, its beginning with a digest of the whole."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from config.paths import short
 from pipeline import resources as asked
 from pipeline.passes import passes
 
@@ -168,7 +169,7 @@ class Together:
 
     def __init__(self, names):
         self.names, self.threads = names, asked.threads(CONFIG, names)
-        self.title = "_with_".join(names)
+        self.title = short("_with_".join(names))
 
     def keys(self, wildcards):
         return [key_of(name) for name in self.names]

@@ -136,6 +136,24 @@ WHOLE = {
         )
         for name in ("musicnn_valid", START, DURATION, PROBE)
     },
+    "sides mixed up": (
+        GOOD | {"heads": {"audio": "r2plus1d", "video": "musicnn"}},
+        "heads.audio: r2plus1d reads the video; give it under `video`, or, to extract one modality alone,",
+    ),
+    "two networks of one modality": (
+        GOOD
+        | {"backbones": backbones()["backbones"] | {"slow": {"kind": "r2plus1d", "weights": "random"}}}
+        | {"heads": {"audio": "slow", "video": "r2plus1d"}},
+        "heads.audio: slow reads the video; give it under `video`",
+    ),
+    "a pair the wrong way round": (
+        GOOD | nested("study.sources.others", [["r2plus1d", "musicnn"]]),
+        "study.sources.others.audio: r2plus1d reads the video",
+    ),
+    "a network in training mode of the other modality": (
+        GOOD | nested("study.ablation.train_mode", {"video": "musicnn"}),
+        "study.ablation.train_mode.video: musicnn reads the audio",
+    ),
     "identity of another width": (
         GOOD | nested("heads.experiments.x", {"audio": {"identity": True}, "embedding": 512}),
         "heads.experiments.x.embedding",

@@ -55,6 +55,16 @@ def test_a_name_a_list_and_a_section_say_the_same() -> None:
     assert load(config.model_dump(mode="json")) == config
 
 
+def test_so_many_backbones_have_a_folder_whose_name_a_file_system_takes() -> None:
+    raw = configured(e={}, f={})
+    many = {f"vit_small_patch14_dinov2_{i}": {"kind": "r2plus1d", "weights": "random"} for i in range(20)}
+    raw["backbones"] |= many
+    raw["heads"]["experiments"] = {"e": {"video": list(many)}, "f": {"video": list(many)[::-1]}}
+    default, *others = load(raw).spaces
+    assert default == "features" and len(others) == 2
+    assert all(len(name) < 240 and name.startswith("features-musicnn-vit_small") for name in others)
+
+
 def test_an_experiment_that_chooses_nothing_is_written_as_before() -> None:
     written = load(configured(e={})).heads.experiments["e"].model_dump()
     assert "standardise" not in written and "backbones" not in written["audio"]
