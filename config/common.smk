@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 # Rules run `python -m …` with the Python that runs Snakemake, and find the packages wherever they are started from.
@@ -30,9 +31,10 @@ from config.files import read_json, write_json
 from config.heads import trainable
 from config.labels import FEATURES
 from config.model import load, read
+from config.outcome import stamps, words
 from config.paths import Paths
 from config.pipeline import SHARD, TABLES
-from config.place import absolute, check_not_a_copy
+from config.place import absolute, check_not_a_copy, unnoticed
 from config.scheduler import cancel_leftovers, job_prefix
 from config.sources import refuse_duplicates, written
 from config.threads import wait_briefly
@@ -80,6 +82,7 @@ PATHS = CONFIG.paths
 FLAGS = f"--config {shlex.quote(str(PATHS.config))}"
 LOGS = PATHS.results / "logs"
 BENCHMARKS = PATHS.results / "benchmarks"
+BEFORE = stamps(PATHS)
 
 
 def cores(at_most):
@@ -105,11 +108,23 @@ onstart:
             cancel_leftovers(prefix)
         except UserError as error:
             raise WorkflowError(str(error))
-    write_json(PATHS.config, absolute(CONFIG.model_dump(mode="json")))
+    resolved = absolute(CONFIG.model_dump(mode="json"))
+    before = None
+    with suppress(UserError):  # a damaged one is replaced
+        before = read_json(PATHS.config)
     try:
+        if warning := unnoticed(PATHS.started_in, before, resolved):
+            print(warning, file=sys.stderr)
+        write_json(PATHS.config, resolved)
         update_configs(read(PATHS.config))
     except UserError as error:
         raise WorkflowError(str(error))
+
+
+onsuccess:
+    # Snakemake's own last lines name only its log.
+    for line in words(PATHS, BEFORE):
+        print(line, file=sys.stderr)
 
 
 wildcard_constraints:

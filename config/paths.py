@@ -126,6 +126,11 @@ class Paths:
         return self.results / "logs" / "hung" / part / f"{shard:05d}.txt"
 
     @property
+    def started_in(self) -> Path:
+        """Where Snakemake was started for these results the last time."""
+        return self.results / "work" / "started_in.json"
+
+    @property
     def digests(self) -> Path:
         """Cache of the digests of the user's large files."""
         return self.results / "work" / "digests.json"

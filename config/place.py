@@ -1,6 +1,6 @@
 """Results folders that were copied or moved: the place of their `config.json` decides, not the path that it names.
 
-Reads the folder of the file; writes nothing.
+Reads the folder of the file; writes nothing but the note of `unnoticed`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from config.cli import UserError
+from config.files import read_json, write_json
 
 PATH_KEYS = (
     "videos",
@@ -59,6 +60,28 @@ def check_not_a_copy(path: Path, raw: dict[str, Any], results: str) -> None:
             f"{path} lies in a results folder, but says `results: {results}`, which is another one. Add "
             f"`--config results={path.parent}` to work on this one, or give the configuration file of the other."
         )
+
+
+def unnoticed(note: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
+    """Return a warning of settings that have changed without Snakemake's knowing it, and write down this start.
+
+    `note`: file with the folder and the name of the results of the last start; `before`, `now`: the resolved
+    configurations of the last start and of this one. Snakemake keeps what its jobs ran with in the folder in which it
+    is started, under the paths of their outputs.
+    """
+    start = {"folder": os.getcwd(), "results": now["results"]}
+    last = read_json(note)
+    if last != start:
+        write_json(note, start)
+    changed = [key for key in now if before is not None and key != "results" and before.get(key) != now[key]]
+    if last in (None, start) or not changed:
+        return None
+    return (
+        f"WARNING: the last run on these results was started in {last['folder']} with `results: {last['results']}`, "
+        f"and since then {', '.join(changed)} changed. Snakemake remembers only there with which settings it made "
+        "what: from here it finds new videos and backbones, but keeps what is finished with other settings. Start it "
+        "there, or force what is to be made again (docs/cluster.md, Run one stage again)"
+    )
 
 
 def absolute(raw: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Plan the extraction: how many shards there are and under which cache keys.
 
-Reads the manifest's record, the weights' records and the plan that is there; creates or grows `features.zarr`; writes
-`plan.json`, last.
+Reads the manifest's record, the weights' records and the plan that is there; creates or grows `features.zarr`; deletes
+the done records of shards that are not as planned any more; writes `plan.json`, last.
 
 Snakemake learns everything about 550,000 videos from `plan.json`, which it can read again for every job. The cache key
 of a backbone is the sha256 of its weights' digest, its preprocessing, the segment spec and the store format: whatever
@@ -22,7 +22,7 @@ from config.paths import Paths
 from pipeline.backbones import Chosen, check_widths, chosen
 from pipeline.passes import passes
 from pipeline.readers import VideoRequest
-from pipeline.records import Plan, PlannedBackbone, read_plan, write_plan
+from pipeline.records import Plan, PlannedBackbone, forget_done, read_plan, read_record, write_plan
 from pipeline.store import FORMAT, create_store
 
 log = logging.getLogger("plan")
@@ -113,9 +113,23 @@ def update(config: Config) -> Plan:
         if record["random"]:
             log.warning("%s has RANDOM weights: its features mean nothing beyond random projections", name)
     plan = make_plan(config, manifest["rows"], weights, read_plan(paths) if paths.plan.exists() else None)
+    _forget_unplanned(paths, plan)
     save_plan(paths, plan)
     log.info("%d videos in %d shards of %d", plan.videos, plan.shards, plan.shard_videos)
     return plan
+
+
+def _forget_unplanned(paths: Paths, plan: Plan) -> None:
+    """Delete the done records of shards that have other rows or keys than planned; their features stay.
+
+    Snakemake knows only in the folder where it ran what its jobs ran with. Started elsewhere, it would take the record
+    of a shard that has gained videos for finished.
+    """
+    for part in plan.parts:
+        for shard in range(plan.shards):
+            record = read_record(paths.done(part, shard))
+            if record is not None and (record.key, record.rows) != (plan.key(part), len(plan.rows(shard))):
+                forget_done(paths, part, shard)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from config.cli import UserError
 from config.files import write_json
 from config.model import Config, load, read
 from config.paths import Paths
-from config.place import PATH_KEYS, absolute, check_not_a_copy
+from config.place import PATH_KEYS, absolute, check_not_a_copy, unnoticed
 from config.section import Section, _expanded
 from tests.support.commands import ROOT, execute
 from tests.support.simulate import simulate
@@ -166,3 +166,19 @@ def test_modules_in_the_working_directory_are_not_imported(tmp_path, program):
     done = execute([*command, "--configfile", "config.yaml"], cwd=hostile, env=free)
     assert done.returncode == 0 and "theirs" not in done.stdout + done.stderr, done.stderr[-3000:]
     assert json.loads((hostile / "results" / "manifest.json").read_text())["rows"] == 1
+
+
+def test_settings_that_snakemake_does_not_notice_elsewhere_are_warned_of(tmp_path, monkeypatch):
+    """Snakemake has its memory in the folder of its start, by the paths of the outputs."""
+    note, now = tmp_path / "work" / "started_in.json", {"results": "r", "segments": {"count": 3}}
+    other, here, there = now | {"segments": {"count": 2}}, tmp_path / "here", tmp_path / "there"
+    for folder in (note.parent, here, there):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    assert unnoticed(note, None, now) is None and unnoticed(note, now, other) is None
+    monkeypatch.chdir(there)
+    assert unnoticed(note, now, now) is None
+    monkeypatch.chdir(here)
+    warning = unnoticed(note, now, other)
+    assert warning and str(there) in warning and "then segments changed" in warning
+    assert unnoticed(note, now, other | {"results": str(here / "r")}), "another name of the results"

@@ -52,9 +52,9 @@ def planned_rules(printed: str) -> set[str]:
 
 
 def leftovers(results: Path) -> list[str]:
-    """Files that unfinished jobs have left in `work/`; notes about the user's files stay there for good."""
+    """Files that unfinished jobs have left in `work/`; notes on the user's files and the last start stay for good."""
     files = (path.name for path in (results / "work").rglob("*") if path.is_file())
-    return [name for name in files if name != "digests.json" and not name.endswith(".sha256")]
+    return [name for name in files if name not in ("digests.json", "started_in.json") and not name.endswith(".sha256")]
 
 
 def module(config: dict[str, Any], name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
