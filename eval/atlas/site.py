@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from config.cli import UserError, parser, run
+from config.cli import UserError, parser, results_folder, run
 from config.files import read_json
 from config.paths import Paths
 from eval.atlas.layout import CHARTS, VERSION, metadata
@@ -124,7 +124,7 @@ def videos(paths: Paths) -> Mapping[int, str]:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "eval.atlas.site", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="a results folder with report/atlas.parquet")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="a results folder with report/atlas.parquet")
     p.add_argument("--port", type=int, default=0, metavar="N", help="port to serve on (default: any that is free)")
     p.add_argument("--export-only", action="store_true", help="write the site and do not serve it")
     args = p.parse_args()

@@ -86,7 +86,7 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
         }
         difference, differs = compared["difference"], compared["differs"]
         verdict = ("better" if difference > 0 else "worse") if differs else "not distinguishable"
-        interval = f"difference {difference:+.2f} [{compared['low']:+.2f}, {compared['high']:+.2f}]"
+        interval = f"difference {difference:+z.2f} [{compared['low']:+z.2f}, {compared['high']:+z.2f}]"
         sentences.append(
             f"For {task}, “{lead.name}” (mean of audio and video) has ROC-AUC {values['cl_aggregated']:.2f}, the "
             f"backbones’ concatenated features {values['audio_video']:.2f}: {verdict}, {interval}."

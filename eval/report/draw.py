@@ -35,7 +35,8 @@ def draw(run: Run, folder: Path) -> Drawn:
                 plot = neighbours.map_of(space.name, projected, modality, space.neighbours["genres"], folder)
                 drawn[f"map-{space.name}-{projected['method']}"].append(plot)
     for label in ("genre", "tags", "artist"):
-        lines = [(s.name, _agreement(s, label, "video")) for s in _few(run)]
+        # One space of features at most is here: without its backbones' names it fits on a line.
+        lines = [("features" if s is not run.lead else s.name, _agreement(s, label, "video")) for s in _few(run)]
         if any(measured for _, measured in lines):
             drawn["agreement"].append(neighbours.agreement(label, "video", lines, folder))
     for e in run.experiments:

@@ -44,6 +44,11 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
 
 
+def signed(value: float) -> str:
+    """Format a difference with its sign and one digit after the point; what rounds to zero is +0.0."""
+    return f"{value:+z.1f}"
+
+
 def shown(value: float, metric: Metric) -> str:
     """Format a metric's value by its unit."""
     return f"{number(100 * value)}%" if metric.shown == "percent" else number(value)
@@ -104,7 +109,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     percent = "{:.0%}".format
-    environment.filters.update(number=number, shown=shown, clock=clock, percent=percent, code=code)
+    environment.filters.update(number=number, signed=signed, shown=shown, clock=clock, percent=percent, code=code)
     return environment
 
 

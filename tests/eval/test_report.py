@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -27,7 +28,8 @@ from eval.report.clip import HEIGHT, WIDTH, clip
 from eval.report.draw import Drawn, draw
 from eval.report.duplicates import Duplicates, duplicates
 from eval.report.gather import Run
-from eval.report.page import code, number
+from eval.report.page import code, number, signed
+from eval.report.plots.base import figure, save, styled
 from eval.retrieval import retrieval
 from heads.embed import embed
 from heads.metrics import METRICS, Metric
@@ -431,6 +433,43 @@ def test_few_videos_make_a_report_without_heads(tmp_path: Path) -> None:
 )
 def test_numbers_are_written_for_readers(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_what_rounds_to_zero_is_not_negative() -> None:
+    assert [signed(value) for value in (-0.01, 0.0, -0.06, 2.5)] == ["+0.0", "+0.0", "-0.1", "+2.5"]
+
+
+@pytest.mark.parametrize(
+    ("random", "lead"),
+    [
+        ({"baseline": False, "mine": False, "on_random": True}, "mine"),
+        ({"recommended": True, "mine": False}, "mine"),
+        ({"recommended_lite": False, "mine": False, "recommended": True}, "recommended_lite"),
+        ({"baseline": True, "mine": True}, "mine"),
+        ({}, None),
+    ],
+)
+def test_an_experiment_on_random_weights_leads_only_where_there_is_no_other(
+    random: dict[str, bool], lead: str | None
+) -> None:
+    """The summary's details, maps and gallery are of one experiment."""
+    run = Mock(experiments=[Mock(random_backbones=["net"] if is_random else []) for is_random in random.values()])
+    for experiment, name in zip(run.experiments, random, strict=True):
+        experiment.name = name
+    chosen = Run.lead.fget(run)  # type: ignore[attr-defined]
+    assert (chosen.name if chosen else None) == lead
+
+
+def test_no_text_sticks_out_of_a_plot(tmp_path: Path) -> None:
+    """The longest names beside the longest label of an axis."""
+    with styled():
+        drawn = figure()
+        axis = drawn.subplots()
+        axis.set_yticks([0], ["n" * 22 + "…: video → audio"])
+        axis.set(xlabel="mean rank of the positive, % of the gallery (left is better)")
+        save(drawn, tmp_path, "plot", "A plot.")
+        box, whole = drawn.get_tightbbox(), drawn.get_size_inches()
+    assert box.x0 >= 0 and box.x1 <= whole[0] and box.y0 >= 0 and box.y1 <= whole[1]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
