@@ -51,7 +51,7 @@ def parser(doc: str | None, module: str, threads: str | None = None, config: boo
             "--config",
             required=True,
             metavar="FILE",
-            help="the run's resolved configuration, RESULTS/config.json (the workflow writes it)",
+            help="the run's resolved configuration, RESULTS/config.json (the workflow writes it), or its folder",
         )
     if threads is not None:
         p.add_argument("--threads", type=positive, default=1, metavar="N", help=f"{threads} (default 1)")
@@ -64,6 +64,12 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def results_folder(text: str) -> Path:
+    """Parse an argument that is a results folder; its `config.json`, which other commands take, means the folder."""
+    path = Path(text)
+    return path.parent if path.name == "config.json" else path
 
 
 def experiment_parser(doc: str | None, module: str, several: bool = False) -> argparse.ArgumentParser:

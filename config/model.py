@@ -268,10 +268,12 @@ def _with_texts(raw: dict[str, Any], texts: dict[tuple[str, ...], str]) -> dict[
 def read(path: str | Path) -> Config:
     """Read the resolved `config.json` that the workflow writes into the results folder and return the configuration.
 
-    `results` becomes the folder of the file, if a results folder was copied or moved. UserError if the file is missing,
-    damaged, or outside of a results folder.
+    `path` is the file or its folder. `results` becomes that folder, if a results folder was copied or moved. UserError
+    if the file is missing, damaged, or outside of a results folder.
     """
     path = Path(path)
+    if path.is_dir():
+        path /= "config.json"
     try:
         return load(placed(path, json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
@@ -291,10 +293,27 @@ def _explain(error: Any) -> str:
             f"  {key}: should be text, but was read as {type(value).__name__} {value!r}; "
             f"put it in quotes ('\"…\"' on a command line)"
         )
+    if error["type"] == "model_type":
+        given = "there is nothing" if error["input"] is None else f"it is {error['input']!r}"
+        return f"  {key}: should be a section, its keys indented below it; {given}"
     if error["type"] != "extra_forbidden":
-        return f"  {key or 'configuration'}: {error['msg'].removeprefix('Value error, ')}"
-    suggestions = difflib.get_close_matches(key.rsplit(".", 1)[-1], _all_keys(), n=1)
-    return f"  {key}: unknown key" + (f"; did you mean '{suggestions[0]}'?" if suggestions else "")
+        problem = error["msg"].removeprefix("Value error, ")
+        if error["type"] != "value_error" and isinstance(error["input"], str | int | float):
+            problem += f"; it is {error['input']!r}"
+        return f"  {problem}" if problem.startswith(key) else f"  {key}: {problem}"
+    name = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(name, _all_keys(), n=1)
+    if near == [name]:
+        return f"  {key}: unknown key in this place; did you mean {_places(name)}?"
+    return f"  {key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _places(name: str) -> str:
+    """Return where a key of this name may stand: the first three dotted paths."""
+    from config.reference import sections
+
+    paths = [f"{path}.{name}".lstrip(".") for path, model in sections(Config) if name in model.model_fields]
+    return " or ".join(f"'{path}'" for path in paths[:3])
 
 
 def _all_keys() -> set[str]:

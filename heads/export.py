@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from config.cli import UserError, parser, progress, run
+from config.cli import UserError, parser, progress, results_folder, run
 from config.files import replacing
 from config.model import read
 from config.paths import Paths
@@ -111,7 +111,7 @@ def export(results: Path, path: Path, experiment: str, modality: str, level: str
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "heads.export", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     p.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
     p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
     p.add_argument("--modality", required=True, choices=("audio", "video"), help="whose embeddings")

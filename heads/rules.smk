@@ -22,7 +22,7 @@ rule train_heads:
     resources:
         mem_mb=lambda wc, attempt: asked.training_megabytes(cache_bytes(), attempt),
     message:
-        "fitting the projection heads '{wildcards.experiment}'"
+        "fitting the projection heads '{wildcards.experiment}' (epochs: {log})"
     shell:
         "python -m heads.train {FLAGS} --experiment {wildcards.experiment} --threads {threads} > {log:q} 2>&1"
 

@@ -25,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from config.cli import UserError, parser, run
+from config.cli import Progress, UserError, parser, run
 from config.files import replacing, write_json
 from config.heads import Sides
 from config.model import Config, load, read
@@ -110,21 +110,24 @@ def search(config: Config, grid: Path, experiments: list[str]) -> list[Candidate
     device = best_device()
     opened: dict[Sides, tuple[PairedFeatures, dict[str, Data]]] = {}
     results = []
-    for number, (name, keys) in enumerate({**configured, **candidates(grid)}.items()):
-        plain = config.model_dump(mode="json")
-        plain["heads"]["experiments"] = {"candidate": keys}
-        candidate = load(plain)
-        sides = candidate.sides("candidate")
-        if sides not in opened:
-            features = load_features(config, sides)
-            features.check_enough()
-            opened[sides] = features, open_data(features, device, config.heads.memory_gb, config.paths.manifest)
-        with kernels(config.heads.matmul, device):
-            reached = validate(*opened[sides], candidate, "candidate", folder / f"{number}.safetensors")
-        results.append(Candidate(name, keys, *reached))
-        log.info("%s: %s, gallery of %d", name, deciding(results[-1]), results[-1].gallery)
-        results.sort(key=order)
-        write_tables(folder, config.heads.seeds, results)  # each time, so that a killed search leaves a table
+    recipes = {**configured, **candidates(grid)}
+    with Progress(len(recipes), "search", "candidates") as shown:
+        for number, (name, keys) in enumerate(recipes.items()):
+            plain = config.model_dump(mode="json")
+            plain["heads"]["experiments"] = {"candidate": keys}
+            candidate = load(plain)
+            sides = candidate.sides("candidate")
+            if sides not in opened:
+                features = load_features(config, sides)
+                features.check_enough()
+                opened[sides] = features, open_data(features, device, config.heads.memory_gb, config.paths.manifest)
+            with kernels(config.heads.matmul, device):
+                reached = validate(*opened[sides], candidate, "candidate", folder / f"{number}.safetensors")
+            results.append(Candidate(name, keys, *reached))
+            log.info("%s: %s, gallery of %d", name, deciding(results[-1]), results[-1].gallery)
+            results.sort(key=order)
+            write_tables(folder, config.heads.seeds, results)  # each time, so that a killed search leaves a table
+            shown.step()
     return results
 
 
@@ -157,8 +160,10 @@ def main() -> None:
     p.add_argument("--experiments", nargs="*", default=[], metavar="NAME", help="of the configuration, to compare with")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    best = search(read(args.config), args.grid, args.experiments)[0]
+    config = read(args.config)
+    best = search(config, args.grid, args.experiments)[0]
     log.info("best: %s, %s, gallery of %d", best.name, deciding(best), best.gallery)
+    log.info("all candidates: %s", config.paths.results / "search" / "search.csv")
 
 
 if __name__ == "__main__":

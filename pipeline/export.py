@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.cli import UserError, parser, run
+from config.cli import UserError, parser, results_folder, run
 from config.files import replacing
 from pipeline.exports.croissant import write_card
 from pipeline.exports.folders import to_hf, to_npy, to_webdataset
@@ -131,7 +131,7 @@ def _write_folder(path: Path, chosen: Format, selection: Selection) -> None:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.export", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     p.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
     p.add_argument("--format", metavar="NAME", help=f"{', '.join(FORMATS)} (default: by the ending of FILE)")
     p.add_argument("--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)")

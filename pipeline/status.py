@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.cli import clock, parser, run
+from config.cli import clock, parser, results_folder, run
 from config.paths import Paths
 from pipeline.heartbeat import last, last_dump
 from pipeline.lifeless import Lifeless, earlier, lifeless
@@ -158,7 +158,7 @@ def words(parts: dict[str, Part]) -> str:
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.status", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     p.add_argument("--quiet", type=float, default=QUIET, metavar="MINUTES", help=f"default {QUIET}")
     p.add_argument("--json", action="store_true", help="for machines")
     arguments = p.parse_args()

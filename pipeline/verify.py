@@ -13,11 +13,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from config.cli import UserError, parser, progress, run
+from config.cli import UserError, parser, progress, results_folder, run
 from config.paths import Paths
 from pipeline.records import PROBE, Plan, forget_done, read_plan, read_record
 from pipeline.shards import Shards
@@ -83,7 +82,7 @@ def check_shards(
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.verify", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     p.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
     p.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: the cores there are"

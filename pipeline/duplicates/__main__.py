@@ -27,7 +27,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from config.cli import UserError, parser, run
+from config.cli import UserError, parser, results_folder, run
 from config.model import read
 from config.paths import Paths
 from pipeline.duplicates.report import digests, groups_of, words, write
@@ -90,7 +90,7 @@ def duplicates(
 def main() -> None:
     """Command line."""
     p = parser(__doc__, "pipeline.duplicates", "cores to use", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     p.add_argument("--audio", metavar="NAME", help="backbone of the audio (default: heads.audio)")
     p.add_argument("--video", metavar="NAME", help="backbone of the video (default: heads.video)")
     p.add_argument(

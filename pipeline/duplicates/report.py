@@ -155,6 +155,8 @@ def words(written: dict[str, Any], table: Path) -> list[str]:
             f"{splits['groups']} groups are in several splits; {trained} test videos have a duplicate in the train "
             "split. --write-groups FILE writes groups for the column `group` of your table, which keeps them together"
         )
+    if written["groups"] > SHOWN:
+        lines.append(f"the {SHOWN} largest groups; all are in {table}:")
     for example in written["examples"][:SHOWN]:
         more = ", …" if example["videos"] > len(example["ids"]) else ""
         lines.append(f"  {example['videos']}: {', '.join(map(printable, example['ids']))}{more}")

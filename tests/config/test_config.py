@@ -9,7 +9,8 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
-from config.cli import UserError, clock
+from config.cli import UserError, clock, results_folder
+from config.files import write_json
 from config.model import SCHEMA, Config, load, read, schema_text
 from config.section import Section
 from tests.support.commands import ROOT
@@ -59,9 +60,14 @@ def test_the_study_at_full_size_is_the_defaults():
     [
         ({"segmnts": {}}, ["segmnts", "did you mean 'segments'"]),
         ({"segments": {"secnds": 3}}, ["segments.secnds", "did you mean 'seconds'"]),
-        ({"segments": {"count": "six"}}, ["segments.count", "integer"]),
+        ({"count": 3}, ["count: unknown key in this place; did you mean 'segments.count'?"]),
+        (
+            {"segments": None, "count": 3},
+            ["segments: should be a section, its keys indented below it"],
+        ),
+        ({"segments": {"count": "six"}}, ["segments.count", "integer", "it is 'six'"]),
         ({"segments": {"seconds": 6.0}}, ["segments.window (5.0)"]),
-        ({"splits": {"train": 0.9}}, ["must be 1"]),
+        ({"splits": {"train": 0.9}}, ["\n  splits.train + splits.validation", "must be 1"]),
         ({"heads": {"audio": "clap"}}, ["clap", "musicnn"]),
         ({"heads": {"experiments": {"a b": {}}}}, ["heads.experiments", "a b"]),
         ({"heads": {"experiments": {"x": {"temprature": 1}}}}, ["heads.experiments.x.temprature", "temperature"]),
@@ -156,3 +162,9 @@ def test_what_is_imported_is_required():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+def test_a_results_folder_and_its_configuration_stand_for_each_other(tmp_path):
+    write_json(tmp_path / "config.json", load(GOOD | {"results": str(tmp_path)}).model_dump(mode="json"))
+    assert read(tmp_path) == read(tmp_path / "config.json")
+    assert results_folder(str(tmp_path)) == results_folder(str(tmp_path / "config.json")) == tmp_path
