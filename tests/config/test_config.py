@@ -13,6 +13,7 @@ from config.cli import UserError, clock, results_folder
 from config.files import write_json
 from config.model import SCHEMA, Config, load, read, schema_text
 from config.section import Section
+from pipeline.backbones import check
 from tests.support.commands import ROOT
 
 GOOD = {"results": "r", "videos": "v.csv"}
@@ -168,3 +169,9 @@ def test_a_results_folder_and_its_configuration_stand_for_each_other(tmp_path):
     write_json(tmp_path / "config.json", load(GOOD | {"results": str(tmp_path)}).model_dump(mode="json"))
     assert read(tmp_path) == read(tmp_path / "config.json")
     assert results_folder(str(tmp_path)) == results_folder(str(tmp_path / "config.json")) == tmp_path
+
+
+def test_the_small_configuration_of_the_documentation_is_one():
+    page = (ROOT / "docs" / "videos.md").read_text(encoding="utf-8").partition("### A small configuration")[2]
+    config = load(yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0]))
+    assert check(config) and {"hub", "kinetics400"}.isdisjoint(b.weights for b in config.backbones.values())
