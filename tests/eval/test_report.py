@@ -29,7 +29,6 @@ from eval.report.draw import Drawn, draw
 from eval.report.duplicates import Duplicates, duplicates
 from eval.report.gather import Run
 from eval.report.page import code, number, signed
-from eval.report.plots.base import figure, save, styled
 from eval.retrieval import retrieval
 from heads.embed import embed
 from heads.metrics import METRICS, Metric
@@ -458,18 +457,6 @@ def test_an_experiment_on_random_weights_leads_only_where_there_is_no_other(
         experiment.name = name
     chosen = Run.lead.fget(run)  # type: ignore[attr-defined]
     assert (chosen.name if chosen else None) == lead
-
-
-def test_no_text_sticks_out_of_a_plot(tmp_path: Path) -> None:
-    """The longest names beside the longest label of an axis."""
-    with styled():
-        drawn = figure()
-        axis = drawn.subplots()
-        axis.set_yticks([0], ["n" * 22 + "…: video → audio"])
-        axis.set(xlabel="mean rank of the positive, % of the gallery (left is better)")
-        save(drawn, tmp_path, "plot", "A plot.")
-        box, whole = drawn.get_tightbbox(), drawn.get_size_inches()
-    assert box.x0 >= 0 and box.x1 <= whole[0] and box.y0 >= 0 and box.y1 <= whole[1]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
