@@ -78,7 +78,8 @@ def main() -> None:
     else:  # rows of CSV do not say what is missing among them
         for answer in answers:
             for reason, modalities in why_not(answer).items():
-                log.warning("%s is not searched by its %s: %s", answer.query, modalities, printable(reason, 300))
+                shown = printable(answer.query, 300), modalities, printable(reason, 300)
+                log.warning("%s is not searched by its %s: %s", *shown)
     if given.html:
         from eval.query.page import page  # only here: it needs the report's modules
 
