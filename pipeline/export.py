@@ -139,7 +139,7 @@ def main() -> None:
     p.add_argument("--all", action="store_true", help="videos without features too, as NaN")
     arguments = p.parse_args()
     features = open_features(arguments.results)
-    backbones = arguments.backbone or features.backbones
+    backbones = list(dict.fromkeys(arguments.backbone or features.backbones))
     count = export(features, arguments.file, backbones, arguments.split, arguments.all, arguments.format)
     print(f"wrote {count} videos to {arguments.file}")
 

@@ -81,6 +81,7 @@ def test_nothing_is_overwritten_and_mistakes_are_named(features, tmp_path):
 def test_command_line(features, tmp_path):
     file = tmp_path / "audio.parquet"
     command = [sys.executable, "-m", "pipeline.export", str(features.folder.parent), str(file), "--backbone", "musicnn"]
+    command.append("musicnn")  # twice is once
     done = execute(command)
     assert done.returncode == 0, done.stderr
     assert pq.read_metadata(file).num_rows == len(features.rows(valid=["musicnn"]))
