@@ -111,9 +111,13 @@ def _rank(row: Row, column: str) -> float:
 
 
 def _true(row: Row, column: str) -> str:
-    """Return a rank with its 95 % interval over the seeds, cut where the gallery ends."""
+    """Return a rank with its 95 % intervals over groups, if any, and over seeds, cut where the gallery ends."""
     low, high = max(_rank(row, f"{column}_low"), 1.0), min(_rank(row, f"{column}_high"), row["gallery"])
-    return f"{_number(_rank(row, column))} [{_number(low)}, {_number(high)}]"
+    rank, over_seeds = _number(_rank(row, column)), f"[{_number(low)}, {_number(high)}]"
+    if "groups" not in row:
+        return f"{rank} {over_seeds}"
+    low, high = (_rank(row, f"{column}_groups_{end}") for end in ("low", "high"))
+    return f"{rank} [{_number(low)}, {_number(high)}], seeds {over_seeds}"
 
 
 def _loss(row: Row) -> str:

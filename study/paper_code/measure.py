@@ -18,12 +18,16 @@ from pathlib import Path
 from config.cli import UserError, parser, run
 from config.model import Config, read
 from heads.checkpoint import read_tensors
+from heads.features import load_features
 from pipeline.features import open_features
 from study.answer import Answer, Row, write_answer
+from study.groups import groups_of_rows
 from study.paper_code import tables as made
 from study.paper_code import text
 from study.paper_code.checkpoints import alternatives, description
-from study.paper_code.train import PART
+from study.paper_code.data import chosen
+from study.paper_code.data import runs as every_run
+from study.paper_code.train import PART, digest
 from study.trainings import TRAINED, Trained
 
 
@@ -42,6 +46,23 @@ def read_runs(config: Config) -> Trained:
     return Trained(tensors, metadata["facts"], same)
 
 
+def on_cache(config: Config, trained: Trained, model: str) -> Row:
+    """Return what a curve on the cache has besides: intervals over the test videos' groups.
+
+    Raises UserError if the cache has other videos than the runs had.
+    """
+    rows = chosen(config, load_features(config))
+    if digest(rows) != trained.same["rows"]:
+        raise UserError(
+            f"{config.paths.study_work(PART) / TRAINED} is of other videos than the cache has now; run `python -m "
+            f"study.{PART}.train`"
+        )
+    names = [run.name for run in every_run(config) if (run.source, run.model) == ("cache", model)]
+    ranks = {epoch: [trained.tensors[f"{name}/{epoch}"].numpy() for name in names] for epoch in ("last", "best")}
+    groups = groups_of_rows(config.paths, rows[1])
+    return made.over_groups(ranks, groups, config.eval.bootstrap, config.eval.seed)
+
+
 def answer(config: Config) -> Answer:
     """Put the answer together."""
     trained = read_runs(config)
@@ -52,8 +73,12 @@ def answer(config: Config) -> Answer:
         epochs += made.epoch_rows(facts)
     checkpoints = [description(Path(path)) for path in config.study.paper_code.checkpoints]
     code = trained.same["code"]
+    curves = made.curves(runs)
+    for line in curves:
+        if line["source"] == "cache":
+            line |= on_cache(config, trained, line["model"])
     tables: dict[str, list[Row]] = {
-        "curves": made.curves(runs),
+        "curves": curves,
         "table1": made.table1(),
         "checkpoints": checkpoints,
         "alternatives": [line for row in checkpoints for line in alternatives(row)],

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import beta
 from torch import Tensor
 
+from eval.bootstrap import metric_intervals, resampled_metrics
 from eval.paper import GALLERY, MEDIAN_RANKS
 from eval.seeds import mean_interval
 from study.answer import Row
@@ -70,7 +71,8 @@ def epoch_rows(facts: Mapping[str, Any]) -> list[Row]:
 def curves(runs: list[Row]) -> list[Row]:
     """Return means over the seeds, a line a source, model and correlation; ranks in percent of the gallery.
 
-    `their_…_least` and `…_most` are the extremes over seeds; intervals (95 %) are Student's t over seeds.
+    `their_…_least` and `…_most` are the extremes over seeds; intervals (95 %) are Student's t over seeds. On the cache,
+    whose videos are the same with every seed, `over_groups` has others.
     """
     lines = []
     for key in dict.fromkeys((row["source"], row["model"], row["correlation"]) for row in runs):
@@ -91,6 +93,22 @@ def curves(runs: list[Row]) -> list[Row]:
             line | {"chance_percent": rows[0]["chance_rank"] * 100 / gallery, "chance_loss": rows[0]["chance_loss"]}
         )
     return lines
+
+
+def over_groups(ranks: Mapping[str, list[np.ndarray]], groups: np.ndarray, resamples: int, seed: int) -> Row:
+    """Return the 95 % intervals of true median ranks, in percent of the videos, over whole groups of videos.
+
+    `ranks`: for the model of the `last` and of the `best` epoch, [2, videos] of each seed; `groups` int64 [videos]. The
+    columns are `true_percent_groups_low`, `true_percent_best_groups_low`, … and `groups`, their number; the medians are
+    of all galleries together.
+    """
+    units, videos = len(np.unique(groups)), len(groups)
+    row: Row = {"groups": units}
+    for epoch, column in (("last", "true_percent"), ("best", "true_percent_best")):
+        drawn = [resampled_metrics(rank, groups, resamples, seed) for of_seed in ranks[epoch] for rank in of_seed]
+        low, high = metric_intervals(np.mean(drawn, axis=0), units)["median"]
+        row |= {f"{column}_groups_low": low * 100 / videos, f"{column}_groups_high": high * 100 / videos}
+    return row
 
 
 def _mean(column: str, values: list[Any]) -> Row:

@@ -154,12 +154,23 @@ def _cache(rows: list[Row]) -> Finding:
         f"`{row['model']}` {row['theirs_percent']:.0f} % by their code, {row['true_percent']:.2g} % truly"
         for row in rows
     ]
+    intervals = "; ".join(
+        f"`{row['model']}` {_ends(row, 'true_percent_groups')}, over the seeds {_ends(row, 'true_percent')}"
+        for row in rows
+    )
     return Finding(
         f"On the cache the median rank is: {'; '.join(parts)} (chance: {rows[0]['chance_percent']:.0f} % of "
         f"{rows[0]['gallery']:,}).",
-        f"{rows[0]['train_videos']:,} training videos, {rows[0]['seeds']} seeds. Early stopping and ranks use the same "
-        "videos, as in the authors' code.",
+        f"{rows[0]['train_videos']:,} training videos, {rows[0]['seeds']} seeds. 95 % intervals of the true ranks over "
+        f"{rows[0]['groups']} groups of videos: {intervals}. Early stopping and ranks use the same videos, as in the "
+        "authors' code.",
     )
+
+
+def _ends(row: Row, column: str) -> str:
+    """Return an interval in percent of the gallery; over few seeds it can reach beyond it."""
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return "unknown" if low is None else f"[{max(low, 0):.2g}, {min(high, 100):.2g}]"
 
 
 def method(config: Config, same: dict[str, Any]) -> str:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from config.cli import parser, run
@@ -32,6 +33,11 @@ from study.trainings import Outcome, work_off
 PART = "paper_code"
 TRAINED_BY = ("grid", "models", "videos", "gallery", "galleries", "batch", "max_epochs", "cache")
 """Settings on which the runs depend."""
+
+
+def digest(rows: Iterable[np.ndarray]) -> str:
+    """Return the sha256 of the rows of the training and of the test videos."""
+    return hashlib.sha256(b"|".join(of_split.tobytes() for of_split in rows)).hexdigest()
 
 
 def basis(config: Config) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def basis(config: Config) -> dict[str, Any]:
         depends |= {
             "keys": features.keys,
             "features": features.contents,
-            "rows": hashlib.sha256(b"|".join(rows.tobytes() for rows in data.chosen(config, features))).hexdigest(),
+            "rows": digest(data.chosen(config, features)),
             "fitted": {"+".join(names): data.how_fitted(dim, width) for names, dim, width in sides},
             "random_weights": sorted(name for name, random in features.random_weights.items() if random),
         }

@@ -39,7 +39,7 @@ def test_tables_and_figure_come_from_the_result_file(tmp_path: Path, monkeypatch
     assert len(paper_code.cache_table(result).splitlines()) == 2 + 2
     # What three trainings on one cache say has an interval, which may contain chance.
     (cached,) = (line for line in paper_code.cache_table(result).splitlines() if line.startswith("| baseline |"))
-    assert "| 27 [1, 60] |" in cached and "| 9.20 [8.57, 9.82] |" in cached
+    assert "| 27 [23, 32], seeds [1, 60] |" in cached and "| 9.20 [8.57, 9.82] |" in cached
     assert "| baseline | 507 / 502 | 489 to 510 | no |" in paper_code.table1(result)
     assert paper_code.checkpoint(result).startswith("The published checkpoint `Single_proj_head.tar`")
     monkeypatch.setattr(paper_code, "FIGURE", tmp_path / "figure.png")

@@ -130,10 +130,30 @@ def test_the_cache_alone_is_fitted_to_the_widths_and_cut_to_whole_galleries(tmp_
         ("cache", 1, None),
     ]
     assert all(row["gallery"] == 10 and row["train_videos"] > 50 for row in answer["runs"])
+    (line,) = answer["curves"]
+    assert line["true_percent_groups_low"] <= line["true_percent"] <= line["true_percent_groups_high"]
+    assert (
+        line["groups"] > 5
+        and f"{line['groups']} groups of videos" in read_answer(config.paths, "paper_code").findings[0].sure
+    )
     written = read_answer(config.paths, "paper_code")
     assert "as they are (1506)" in written.method and "projected at random from 600 to 512" in written.method
     assert "no simulated features" in written.method and written.findings[0].claim.startswith("On the cache")
     assert plots.plots(written, tmp_path) == []
+
+
+def test_true_ranks_on_one_cache_have_intervals_over_whole_groups() -> None:
+    groups = np.repeat(np.arange(12), 5)
+    ranks = np.repeat(np.random.default_rng(0).permutation(12) * 5.0 + 1, 5)
+    by_group, by_video = (
+        tables.over_groups({"last": [np.stack([ranks, ranks])] * 2, "best": [np.full((2, 60), 6.0)]}, units, 500, 0)
+        for units in (groups, np.arange(60))
+    )
+    assert by_group["groups"] == 12 and by_group["true_percent_best_groups_low"] == 10
+    width = [row["true_percent_groups_high"] - row["true_percent_groups_low"] for row in (by_group, by_video)]
+    assert (
+        width[0] > 1.3 * width[1] and by_group["true_percent_groups_low"] < 46.7 < by_group["true_percent_groups_high"]
+    )
 
 
 def test_fitting_keeps_inner_products_or_nearly() -> None:
