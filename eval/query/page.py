@@ -41,7 +41,10 @@ def page(query: Query, answers: Sequence[Answer]) -> str:
 
 
 def _shown(query: Query, answer: Answer) -> dict[str, Any]:
-    """Return an answer with the heading of each search and, of every moment, what its clip is cut from."""
+    """Return an answer with the heading of each search and, of every moment, what its clip is cut from.
+
+    Of a query without pictures the sound alone is played: a black frame looks as if something were missing.
+    """
     searches: list[dict[str, Any]] = []
     for search in answer.searches:
         matches = []
@@ -51,7 +54,8 @@ def _shown(query: Query, answer: Answer) -> dict[str, Any]:
             asked = _of_query(query, answer, match.moment.query_start)
             matches.append({"match": match, "clip": theirs, "asked": asked})
         searches.append({"heading": heading(search), "matches": matches})
-    return {"answer": answer, "why_not": why_not(answer), "searches": searches}
+    sound_alone = any(failure.reason == "no_video_stream" for failure in answer.failures.get("video", []))
+    return {"answer": answer, "why_not": why_not(answer), "searches": searches, "sound_alone": sound_alone}
 
 
 def _of_query(query: Query, answer: Answer, start: float | None) -> dict[str, Any]:

@@ -192,3 +192,11 @@ def test_a_member_of_a_shard_is_a_query(folder: Path, config: Config, tmp_path: 
         asked(config, "ftp://host/v2.mp4")
     drawn = page(Query(config, "untrained"), [member])
     assert drawn.count("data:video/mp4") > 0 and "cannot be read" not in drawn
+    assert "<audio" not in drawn
+
+
+def test_the_page_plays_a_song_without_a_black_picture(folder: Path, config: Config, tmp_path: Path) -> None:
+    (song,) = asked(config, audio_alone(str(folder / "v1.mp4"), tmp_path / "song.mp3"))
+    drawn = page(Query(config, "untrained"), [song])
+    matches = sum(len(search.matches) for search in song.searches)
+    assert drawn.count("<audio") == matches == drawn.count("<video")
