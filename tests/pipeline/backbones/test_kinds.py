@@ -56,6 +56,20 @@ def test_several_backbones_of_one_kind_stand_side_by_side() -> None:
             r"backbones\.mine\.options\.frames: unknown option; r2plus1d has",
         ),
         ({"mine": {"kind": "r2plus1d", "weights": "kinetics"}}, r"backbones\.mine\.weights: 'kinetics'"),
+        (
+            {"mine": {"kind": "r2plus1d", "weights": "random", "options": {"fps": "3"}}},
+            r"backbones\.mine\.options\.fps: should be a number, without quotes; got '3'",
+        ),
+        (
+            {
+                "mine": {
+                    "kind": "transformers",
+                    "weights": "hub",
+                    "options": {"modality": "video", "model": "a/b", "revision": 4321567},
+                }
+            },
+            r"backbones\.mine\.options\.revision: should be text, in quotes if it looks like a number; got 4321567",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_key(backbones: dict[str, Any], message: str) -> None:
