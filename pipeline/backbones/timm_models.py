@@ -90,11 +90,15 @@ def frames_of(name: str, crop: str) -> Input:
     if channels != 3:
         raise UserError(f"options.model: '{name}' takes {channels} channels, frames have 3")
     resize = tuple(math.floor(side / settings["crop_pct"]) for side in (height, width))
-    if mode == "border" or (mode == "center" and height != width):
+    smaller = settings["crop_pct"] > 1  # VOLO's: timm puts a border around the scaled frame
+    if mode == "border" or (mode == "center" and (height != width or smaller)):
+        border = ", smaller ones with a border" if smaller else ""
         raise UserError(
-            f"options.crop: '{name}' was trained on frames of {height}×{width} with crop mode '{mode}', which the "
-            "readers do not make; set `crop: squash` to scale whole frames to that size"
+            f"options.crop: '{name}' was trained on frames of {height}×{width} with crop mode '{mode}'{border}, which "
+            "the readers do not make; set `crop: squash` to scale whole frames to that size"
         )
+    if smaller:
+        resize = (height, width)
     if settings["interpolation"] not in ("bilinear", "bicubic"):
         raise UserError(f"options.model: '{name}' wants frames scaled by '{settings['interpolation']}'")
     google = architecture.startswith(GOOGLES)

@@ -76,6 +76,9 @@ def test_frames_with_borders_need_another_crop() -> None:
     with pytest.raises(UserError, match=r"^options\.crop: .*546×546.*'border'.*set `crop: squash`"):
         frames_of("deepseek_vit_412m_align", "model")
     assert frames_of("deepseek_vit_412m_align", "squash").resize == (546, 546)
+    with pytest.raises(UserError, match=r"^options\.crop: .*448×448.*smaller ones with a border.*set `crop: squash`"):
+        frames_of("volo_d4_448.sail_in1k", "model")
+    assert TimmImages.request(resolve_options("timm", {"model": "volo_d4_448", "crop": "squash"})).resize == (448, 448)
     with pytest.raises(UserError, match=r"^options\.crop: .*1024×768"):
         frames_of("vit_base_patch16_sapiens2", "center")
     assert frames_of("vit_base_patch16_sapiens2", "model").crop == (1024, 768)
