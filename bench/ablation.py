@@ -79,9 +79,9 @@ def _gain(row: Row | None, prefix: str) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.ablation", config=False)
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.ablation", config=False)
+    command_line.add_argument(
         "results",
         type=Path,
         nargs="+",
@@ -91,7 +91,7 @@ def main() -> None:
     measure.save(
         "ablation",
         command,
-        measure_all([read_answer(Paths(results), "ablation") for results in p.parse_args().results]),
+        measure_all([read_answer(Paths(results), "ablation") for results in command_line.parse_args().results]),
     )
 
 

@@ -197,22 +197,22 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.atlas", config=False)
-    p.add_argument("folder", type=Path, help="a folder to write")
-    p.add_argument("--videos", type=int, default=VIDEOS)
-    p.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
-    args = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.atlas", config=False)
+    command_line.add_argument("folder", type=Path, help="a folder to write")
+    command_line.add_argument("--videos", type=int, default=VIDEOS)
+    command_line.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
+    arguments = command_line.parse_args()
     if not PYTHON.exists():
         raise UserError("there is no environment for the site; run `make .venv-explore/ready`")
-    paths = Paths(args.folder)
-    if not (args.folder / "heads").exists():
-        plant(args.folder, args.videos, len(os.sched_getaffinity(0)), DIMS)
+    paths = Paths(arguments.folder)
+    if not (arguments.folder / "heads").exists():
+        plant(arguments.folder, arguments.videos, len(os.sched_getaffinity(0)), DIMS)
     if not (paths.heads(EXPERIMENT) / "embeddings.json").exists():
-        raise UserError(f"{args.folder} was left unfinished; delete it")
-    result: dict[str, Any] = {"threads": args.threads}
-    result["floor"] = measure.child("bench.atlas", "floor", str(args.folder), str(args.threads))
-    result["atlas"] = measure.child("bench.atlas", "atlas", str(args.folder), str(args.threads))
+        raise UserError(f"{arguments.folder} was left unfinished; delete it")
+    result: dict[str, Any] = {"threads": arguments.threads}
+    result["floor"] = measure.child("bench.atlas", "floor", str(arguments.folder), str(arguments.threads))
+    result["atlas"] = measure.child("bench.atlas", "atlas", str(arguments.folder), str(arguments.threads))
     result["site"] = shown(paths)
     result["bars"] = [
         measure.bar("atlas of 550,000 videos: largest memory (GB)", result["atlas"]["memory_gb"], at_most=3),

@@ -75,12 +75,14 @@ def lead(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.clips", config=False)
-    p.add_argument("results", type=Path, help="results folder of a finished study with config/clips.yaml")
-    a = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.clips", config=False)
+    command_line.add_argument("results", type=Path, help="results folder of a finished study with config/clips.yaml")
+    arguments = command_line.parse_args()
     measure.save(
-        "clips", "snakemake study --configfile config/clips.yaml && python -m bench.clips", measure_all(a.results)
+        "clips",
+        "snakemake study --configfile config/clips.yaml && python -m bench.clips",
+        measure_all(arguments.results),
     )
 
 

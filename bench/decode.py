@@ -93,14 +93,14 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.decode", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
-    args = p.parse_args()
-    result = bench(args.folder, args.seconds, args.repeats)
-    save("decode", f"python -m bench.decode FOLDER --repeats {args.repeats}", result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.decode", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=3)
+    command_line.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder, arguments.seconds, arguments.repeats)
+    save("decode", f"python -m bench.decode FOLDER --repeats {arguments.repeats}", result)
     print(table(result))
 
 

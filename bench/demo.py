@@ -72,11 +72,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.demo", config=False)
-    p.add_argument("results", type=Path, nargs="+", help="results folders of finished demos")
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.demo", config=False)
+    command_line.add_argument("results", type=Path, nargs="+", help="results folders of finished demos")
     measure.save(
-        "demo", f"make demo && make demo CORRELATION=0 && {COMMAND}", {"rows": rows_of(p.parse_args().results)}
+        "demo",
+        f"make demo && make demo CORRELATION=0 && {COMMAND}",
+        {"rows": rows_of(command_line.parse_args().results)},
     )
 
 

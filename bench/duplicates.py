@@ -330,12 +330,12 @@ def _peak(videos: int, what: str) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.duplicates", config=False)
-    p.add_argument("folder", type=Path, metavar="FOLDER", help="where the videos are kept")
-    p.add_argument("demo", type=Path, metavar="DEMO", help="the results folder of `make demo`")
-    p.add_argument("--cache", metavar="CACHE", help="a results folder that bench.fill made")
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.duplicates", config=False)
+    command_line.add_argument("folder", type=Path, metavar="FOLDER", help="where the videos are kept")
+    command_line.add_argument("demo", type=Path, metavar="DEMO", help="the results folder of `make demo`")
+    command_line.add_argument("--cache", metavar="CACHE", help="a results folder that bench.fill made")
+    arguments = command_line.parse_args()
     demo = open_features(arguments.demo)
     sets = {chosen.name: Measured.read(prepare(arguments.folder, chosen), chosen) for chosen in SETS}
     result: dict[str, Any] = {

@@ -256,17 +256,20 @@ def baseline_table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.extract", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=2)
-    p.add_argument("--copies", type=int, default=2, help="videos of each file")
-    p.add_argument("--files", type=int, default=4, help="how many of the four files")
-    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
-    a = p.parse_args()
-    result = bench(a.folder.resolve(), a.seconds, a.repeats, a.copies, a.files)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.extract", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=2)
+    command_line.add_argument("--copies", type=int, default=2, help="videos of each file")
+    command_line.add_argument("--files", type=int, default=4, help="how many of the four files")
+    command_line.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder.resolve(), arguments.seconds, arguments.repeats, arguments.copies, arguments.files)
     save(
-        "extract", f"python -m bench.extract FOLDER --repeats {a.repeats} --copies {a.copies} --files {a.files}", result
+        "extract",
+        f"python -m bench.extract FOLDER --repeats {arguments.repeats} --copies {arguments.copies} "
+        f"--files {arguments.files}",
+        result,
     )
     print(table(result), baseline_table(result), sep="\n\n")
 

@@ -231,21 +231,23 @@ def musicnn_weights(folder: Path) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.faults", config=False)
-    p.add_argument("--damaged", type=int, default=1100)
-    p.add_argument("--good", type=int, default=12, help="rendered videos; five more containers are made from them")
-    p.add_argument("--shard", type=int, default=400, help="videos a shard")
-    p.add_argument("--seed", type=int, default=SEED)
-    p.add_argument("--musicnn", help="MusicNN's weights as a local file")
-    p.add_argument("--folder", type=Path, help="keep the files and results here")
-    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
-    a = p.parse_args()
-    with working_folder(a.folder) as folder:
-        weights = a.musicnn or musicnn_weights(folder / "weights")
-        result = campaign(folder, a.damaged, a.good, weights, a.shard, a.seed)
-    command = f"python -m bench.faults --damaged {a.damaged} --good {a.good} --seed {a.seed}"
-    finish("faults", command, result, keep=not a.no_result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.faults", config=False)
+    command_line.add_argument("--damaged", type=int, default=1100)
+    command_line.add_argument(
+        "--good", type=int, default=12, help="rendered videos; five more containers are made from them"
+    )
+    command_line.add_argument("--shard", type=int, default=400, help="videos a shard")
+    command_line.add_argument("--seed", type=int, default=SEED)
+    command_line.add_argument("--musicnn", help="MusicNN's weights as a local file")
+    command_line.add_argument("--folder", type=Path, help="keep the files and results here")
+    command_line.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    arguments = command_line.parse_args()
+    with working_folder(arguments.folder) as folder:
+        weights = arguments.musicnn or musicnn_weights(folder / "weights")
+        result = campaign(folder, arguments.damaged, arguments.good, weights, arguments.shard, arguments.seed)
+    command = f"python -m bench.faults --damaged {arguments.damaged} --good {arguments.good} --seed {arguments.seed}"
+    finish("faults", command, result, keep=not arguments.no_result)
 
 
 if __name__ == "__main__":

@@ -227,23 +227,25 @@ def _shard(shard: int) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.fill", config=False)
-    p.add_argument("folder", type=Path, help="the results folder to write")
-    p.add_argument("--videos", type=int, default=550_000)
-    p.add_argument("--segments", type=int, default=6)
-    p.add_argument("--shard-videos", type=int, default=1000)
-    p.add_argument("--correlation", type=float, default=0.5)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores there are")
-    args = p.parse_args()
-    if not 0 <= args.correlation <= 1:
-        raise UserError(f"--correlation {args.correlation} is not between 0 and 1")
-    settings = {"shard_videos": args.shard_videos, "segments": {"count": args.segments}}
-    config = load({"results": str(args.folder), "videos": "videos.csv", **settings})
-    spec = {"seed": args.seed, "correlation": args.correlation, "segments": args.segments}
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.fill", config=False)
+    command_line.add_argument("folder", type=Path, help="the results folder to write")
+    command_line.add_argument("--videos", type=int, default=550_000)
+    command_line.add_argument("--segments", type=int, default=6)
+    command_line.add_argument("--shard-videos", type=int, default=1000)
+    command_line.add_argument("--correlation", type=float, default=0.5)
+    command_line.add_argument("--seed", type=int, default=0)
+    command_line.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="default: the cores there are"
+    )
+    arguments = command_line.parse_args()
+    if not 0 <= arguments.correlation <= 1:
+        raise UserError(f"--correlation {arguments.correlation} is not between 0 and 1")
+    settings = {"shard_videos": arguments.shard_videos, "segments": {"count": arguments.segments}}
+    config = load({"results": str(arguments.folder), "videos": "videos.csv", **settings})
+    spec = {"seed": arguments.seed, "correlation": arguments.correlation, "segments": arguments.segments}
     keys = {name: key_of({"backbone": name, **spec}) for name in DIMS}
-    fill(config, Planted(DIMS, keys, args.correlation, seed=args.seed), args.videos, args.processes)
+    fill(config, Planted(DIMS, keys, arguments.correlation, seed=arguments.seed), arguments.videos, arguments.processes)
 
 
 if __name__ == "__main__":

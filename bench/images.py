@@ -221,13 +221,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.images", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=20)
-    args = p.parse_args()
-    result = bench(args.folder, args.repeats)
-    save("images", f"python -m bench.images FOLDER --repeats {args.repeats}", result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.images", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=20)
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder, arguments.repeats)
+    save("images", f"python -m bench.images FOLDER --repeats {arguments.repeats}", result)
     print(table(result))
 
 

@@ -200,34 +200,35 @@ class Campaign:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.kills", config=False)
-    p.add_argument("--kills", type=int, default=200, help="kills of jobs run by hand")
-    p.add_argument("--workflow-kills", type=int, default=9, help="kills of whole workflows")
-    p.add_argument("--seed", type=int, default=3)
-    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
-    a = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.kills", config=False)
+    command_line.add_argument("--kills", type=int, default=200, help="kills of jobs run by hand")
+    command_line.add_argument("--workflow-kills", type=int, default=9, help="kills of whole workflows")
+    command_line.add_argument("--seed", type=int, default=3)
+    command_line.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    arguments = command_line.parse_args()
     began = time.monotonic()
     with working_folder() as folder:
-        campaign = Campaign(folder, a.seed)
-        while campaign.kills["workflow"] < a.workflow_kills:
+        campaign = Campaign(folder, arguments.seed)
+        while campaign.kills["workflow"] < arguments.workflow_kills:
             campaign.by_workflow()
-        while (by_hand := campaign.kills.total() - campaign.kills["workflow"]) < a.kills:
-            campaign.by_hand(lambda: campaign.kills.total() - campaign.kills["workflow"] >= a.kills)
+        while (by_hand := campaign.kills.total() - campaign.kills["workflow"]) < arguments.kills:
+            campaign.by_hand(lambda: campaign.kills.total() - campaign.kills["workflow"] >= arguments.kills)
             print(f"{by_hand} kills by hand, {len(campaign.problems)} problems", file=sys.stderr)
     result = {
-        "seed": a.seed,
+        "seed": arguments.seed,
         "kills": campaign.kills.total(),
         "by_moment": dict(sorted(campaign.kills.items())),
         "extractions_compared": campaign.rounds,
         "seconds": round(time.monotonic() - began),
-        "torn": sum(p.startswith("torn") for p in campaign.problems),
-        "lost": sum(p.startswith("lost") for p in campaign.problems),
-        "different": sum(p.startswith("different") for p in campaign.problems),
+        "torn": sum(problem.startswith("torn") for problem in campaign.problems),
+        "lost": sum(problem.startswith("lost") for problem in campaign.problems),
+        "different": sum(problem.startswith("different") for problem in campaign.problems),
         "problems": campaign.problems,
     }
-    command = f"python -m bench.kills --kills {a.kills} --workflow-kills {a.workflow_kills} --seed {a.seed}"
-    finish("kills", command, result, keep=not a.no_result)
+    kills = f"--kills {arguments.kills} --workflow-kills {arguments.workflow_kills}"
+    command = f"python -m bench.kills {kills} --seed {arguments.seed}"
+    finish("kills", command, result, keep=not arguments.no_result)
 
 
 if __name__ == "__main__":

@@ -172,20 +172,24 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print and save."""
-    p = parser(__doc__, "bench.load", config=False)
-    p.add_argument("--repeats", type=int, default=5, help="trainings of each policy on the idle machine; default 5")
-    p.add_argument("--videos", type=int, default=240, help="size of the planted cache; default: the demo's")
-    p.add_argument("--demo", type=Path, metavar="FOLDER", help="run the demo, too, with its results in FOLDER")
-    p.add_argument("--dry", action="store_true", help="print the table and write no result")
-    args = p.parse_args()
+    command_line = parser(__doc__, "bench.load", config=False)
+    command_line.add_argument(
+        "--repeats", type=int, default=5, help="trainings of each policy on the idle machine; default 5"
+    )
+    command_line.add_argument("--videos", type=int, default=240, help="size of the planted cache; default: the demo's")
+    command_line.add_argument(
+        "--demo", type=Path, metavar="FOLDER", help="run the demo, too, with its results in FOLDER"
+    )
+    command_line.add_argument("--dry", action="store_true", help="print the table and write no result")
+    arguments = command_line.parse_args()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        planted(Path(folder), args.videos)
-        result = trainings(Path(folder), cores, args.repeats)
-    result["demo_minutes"] = demo(args.demo, cores) if args.demo else (load("load") or {}).get("demo_minutes")
+        planted(Path(folder), arguments.videos)
+        result = trainings(Path(folder), cores, arguments.repeats)
+    result["demo_minutes"] = demo(arguments.demo, cores) if arguments.demo else (load("load") or {}).get("demo_minutes")
     result["bars"] = bars(result)
     print(table(result))
-    if args.dry:
+    if arguments.dry:
         print(json.dumps(result["bars"], indent=1, ensure_ascii=False))
     else:
         save("load", "python -m bench.load --demo FOLDER", result)

@@ -203,11 +203,13 @@ def _audio(stream: Any, file: File, seconds: float) -> Iterator[Any]:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.media", config=False)
-    p.add_argument("folder", type=Path, help="where the files are kept")
-    p.add_argument("--seconds", type=float, default=SECONDS, help="length of each file, a multiple of 40 s if longer")
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.media", config=False)
+    command_line.add_argument("folder", type=Path, help="where the files are kept")
+    command_line.add_argument(
+        "--seconds", type=float, default=SECONDS, help="length of each file, a multiple of 40 s if longer"
+    )
+    arguments = command_line.parse_args()
     for file in render(arguments.folder, arguments.seconds):
         path = path_of(arguments.folder, file)
         print(f"{path}  {file.words}  {path.stat().st_size / 1e6:.1f} MB")

@@ -82,12 +82,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.media_table", config=False)
-    p.add_argument("folder", type=Path, help="a folder of media files")
-    p.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
-    a = p.parse_args()
-    save("media_table", "python -m bench.media_table FOLDER", measure(a.folder, a.musicnn))
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.media_table", config=False)
+    command_line.add_argument("folder", type=Path, help="a folder of media files")
+    command_line.add_argument("--musicnn", default="random", help="MusicNN's weights as a local file")
+    arguments = command_line.parse_args()
+    save("media_table", "python -m bench.media_table FOLDER", measure(arguments.folder, arguments.musicnn))
 
 
 if __name__ == "__main__":

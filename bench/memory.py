@@ -70,31 +70,33 @@ def measure(run: Run, part: str, videos: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.memory", config=False)
-    p.add_argument("--videos", type=int, default=2000)
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.memory", config=False)
+    command_line.add_argument("--videos", type=int, default=2000)
+    command_line.add_argument(
         "--recycle", type=int, default=500, help="decoding.recycle; as many as --videos shows decoders' leaks"
     )
-    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
-    a = p.parse_args()
+    command_line.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    arguments = command_line.parse_args()
     stages = {}
     with working_folder() as folder:
         render = Render(videos=8, seconds=(4.0, 6.0), seed=2)
         media = [render_video(render, i, folder) for i in (0, 1, 2, 3, 7)]
-        table = write_table(folder / "v.parquet", [(f"v{i}", media[i % len(media)]) for i in range(a.videos)])
+        table = write_table(folder / "v.parquet", [(f"v{i}", media[i % len(media)]) for i in range(arguments.videos)])
         for backbone, decoder in STAGES:
-            decoding = {"video": decoder, "recycle": a.recycle}
+            decoding = {"video": decoder, "recycle": arguments.recycle}
             results = folder / f"{backbone}-{decoder}"
-            run = Run(results, table, {backbone: {"weights": "none"}}, shard_videos=a.videos, decoding=decoding)
+            run = Run(results, table, {backbone: {"weights": "none"}}, shard_videos=arguments.videos, decoding=decoding)
             run.prepare()
             if "probe" not in stages:
-                stages["probe"] = measure(run, "probe", a.videos)
+                stages["probe"] = measure(run, "probe", arguments.videos)
             else:
                 subprocess.run(run.job("probe", 0), cwd=ROOT, check=True, capture_output=True)
-            stages[f"{backbone}/{decoder}"] = measure(run, backbone, a.videos)
-    result = {"videos": a.videos, "recycle": a.recycle, "stages": stages}
-    show(result) if a.no_result else save("memory", f"python -m bench.memory --videos {a.videos}", result)
+            stages[f"{backbone}/{decoder}"] = measure(run, backbone, arguments.videos)
+    result = {"videos": arguments.videos, "recycle": arguments.recycle, "stages": stages}
+    show(result) if arguments.no_result else save(
+        "memory", f"python -m bench.memory --videos {arguments.videos}", result
+    )
 
 
 if __name__ == "__main__":

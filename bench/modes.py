@@ -123,15 +123,15 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.modes", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
-    p.add_argument("--weights", type=Path, help="safetensors of r2plus1d; default: random ones")
-    args = p.parse_args()
-    result = bench(args.folder, args.seconds, args.repeats, args.weights)
-    save("modes", f"python -m bench.modes FOLDER --repeats {args.repeats}", result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.modes", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=3)
+    command_line.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    command_line.add_argument("--weights", type=Path, help="safetensors of r2plus1d; default: random ones")
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder, arguments.seconds, arguments.repeats, arguments.weights)
+    save("modes", f"python -m bench.modes FOLDER --repeats {arguments.repeats}", result)
     print(table(result))
 
 

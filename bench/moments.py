@@ -86,10 +86,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.moments", config=False)
-    p.add_argument("folder", help="a results folder that bench.fill made")
-    measure.save("moments", "python -m bench.moments FOLDER", measure_all(p.parse_args().folder))
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.moments", config=False)
+    command_line.add_argument("folder", help="a results folder that bench.fill made")
+    measure.save("moments", "python -m bench.moments FOLDER", measure_all(command_line.parse_args().folder))
 
 
 if __name__ == "__main__":

@@ -240,23 +240,23 @@ def _rates(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.nulls", "processes", config=False)
-    p.add_argument("--runs", type=int, default=200, help="simulated collections of each kind")
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.nulls", "processes", config=False)
+    command_line.add_argument("--runs", type=int, default=200, help="simulated collections of each kind")
+    command_line.add_argument(
         "--only", nargs="+", choices=[*CLAIMS, RELATIONS], metavar="CLAIM",
         help="measure these alone and keep the result file's other rows; of: " + "; ".join([*CLAIMS, RELATIONS]),
     )  # fmt: skip
-    args = p.parse_args()
+    arguments = command_line.parse_args()
     before = measure.load("nulls")
-    if args.only and before is None:
+    if arguments.only and before is None:
         raise UserError("--only keeps the rows of bench/results/nulls.json, which is not there; measure everything")
     torch.set_num_threads(1)
     with threadpool_limits(1):  # matrices this small are not worth a second thread
-        if args.only and before:
-            result = measured_again(before, args.only, args.threads)
+        if arguments.only and before:
+            result = measured_again(before, arguments.only, arguments.threads)
         else:
-            result = measure_all(args.runs, args.threads)
+            result = measure_all(arguments.runs, arguments.threads)
     measure.save("nulls", f"python -m bench.nulls --runs {result['runs']}", result)
 
 

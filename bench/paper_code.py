@@ -171,10 +171,12 @@ def lead(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.paper_code", config=False)
-    p.add_argument("results", type=Path, nargs="*", help="results folders: with simulated features, with a cache")
-    results = p.parse_args().results
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.paper_code", config=False)
+    command_line.add_argument(
+        "results", type=Path, nargs="*", help="results folders: with simulated features, with a cache"
+    )
+    results = command_line.parse_args().results
     if len(results) == 2:
         measure.save("paper_code", COMMAND, measure_all(*results))
     elif results:

@@ -279,14 +279,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.passes", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=2)
-    p.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
-    a = p.parse_args()
-    result = bench(a.folder.resolve(), a.seconds, a.repeats)
-    save("passes", f"python -m bench.passes FOLDER --repeats {a.repeats}", result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.passes", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=2)
+    command_line.add_argument("--seconds", type=float, default=DURATION, help="length of each file")
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder.resolve(), arguments.seconds, arguments.repeats)
+    save("passes", f"python -m bench.passes FOLDER --repeats {arguments.repeats}", result)
     print(reads_table(result), table(result), sep="\n\n")
 
 

@@ -105,31 +105,40 @@ def readme_table(result: dict[str, Any], videos: int = 550_000) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.plan", config=False)
-    p.add_argument("--videos", type=int, default=550_000, help="how many videos the collection has (default: 550,000)")
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.plan", config=False)
+    command_line.add_argument(
+        "--videos", type=int, default=550_000, help="how many videos the collection has (default: 550,000)"
+    )
+    command_line.add_argument(
         "--sample",
         type=Path,
         help="table or folder of some of your videos: MusicNN and R(2+1)D, with default settings, are measured, "
         "on this machine, which should be idle",
     )
-    p.add_argument("--limit", type=int, default=8, help="videos of the sample that are measured (default: 8)")
-    p.add_argument(
+    command_line.add_argument(
+        "--limit", type=int, default=8, help="videos of the sample that are measured (default: 8)"
+    )
+    command_line.add_argument(
         "--cores",
         type=int,
         default=os.cpu_count() or 1,
         help="cores that will work at a time (default: those of this machine)",
     )
-    a = p.parse_args()
+    arguments = command_line.parse_args()
     result = load("extract")
-    if a.sample is not None:
-        seconds, source = from_sample(a.sample, a.limit), f"measured here on {a.sample}"
+    if arguments.sample is not None:
+        seconds, source = from_sample(arguments.sample, arguments.limit), f"measured here on {arguments.sample}"
     elif result is not None:
         seconds, source = from_results(result), f"from bench/results/extract.json ({result['processor']})"
     else:
         raise UserError("there is no bench/results/extract.json; run `make bench`, or give --sample")
-    print(source, words(seconds, a.videos, a.cores), gpu_words(load("extract_gpu"), a.videos), sep="\n")
+    print(
+        source,
+        words(seconds, arguments.videos, arguments.cores),
+        gpu_words(load("extract_gpu"), arguments.videos),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

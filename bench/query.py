@@ -239,24 +239,24 @@ def bars(costs: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.query", config=False)
-    p.add_argument("part", choices=("size", "audio"))
-    p.add_argument("folder", type=Path, help="size: a folder to write; audio: a finished demo")
-    p.add_argument("experiments", nargs="*", help="audio: of these experiments (default: the first)")
-    p.add_argument("--videos", type=int, default=VIDEOS)
-    p.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
-    args = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.query", config=False)
+    command_line.add_argument("part", choices=("size", "audio"))
+    command_line.add_argument("folder", type=Path, help="size: a folder to write; audio: a finished demo")
+    command_line.add_argument("experiments", nargs="*", help="audio: of these experiments (default: the first)")
+    command_line.add_argument("--videos", type=int, default=VIDEOS)
+    command_line.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
+    arguments = command_line.parse_args()
     result = {name: value for name, value in (measure.load("query") or {}).items() if name in PARTS}
-    if args.part == "audio":
-        result["audio"] = by_audio(args.folder, args.experiments)
+    if arguments.part == "audio":
+        result["audio"] = by_audio(arguments.folder, arguments.experiments)
     else:
-        if not (args.folder / "heads").exists():
-            plant(args.folder, args.videos, len(os.sched_getaffinity(0)), dict.fromkeys(KEYS, NARROW))
-        if not (args.folder / "heads" / EXPERIMENT / "embeddings.json").exists():
-            raise UserError(f"{args.folder} was left unfinished; delete it")
-        result["floor"] = measure.child("bench.query", "floor", str(args.folder), str(args.threads))
-        result["size"] = measure.child("bench.query", "size", str(args.folder), str(args.threads))
+        if not (arguments.folder / "heads").exists():
+            plant(arguments.folder, arguments.videos, len(os.sched_getaffinity(0)), dict.fromkeys(KEYS, NARROW))
+        if not (arguments.folder / "heads" / EXPERIMENT / "embeddings.json").exists():
+            raise UserError(f"{arguments.folder} was left unfinished; delete it")
+        result["floor"] = measure.child("bench.query", "floor", str(arguments.folder), str(arguments.threads))
+        result["size"] = measure.child("bench.query", "size", str(arguments.folder), str(arguments.threads))
         result["bars"] = bars(result["size"])
     measure.save("query", "python -m bench.query size FOLDER && python -m bench.query audio results/demo", result)
 

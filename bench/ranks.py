@@ -192,10 +192,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.ranks", config=False)
-    p.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
-    threads = p.parse_args().threads
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.ranks", config=False)
+    command_line.add_argument("--threads", type=int, default=2, metavar="N", help="cores (default 2)")
+    threads = command_line.parse_args().threads
     measure.save("ranks", f"python -m bench.ranks --threads {threads}", measure_all(threads))
 
 

@@ -307,17 +307,17 @@ def larger(config: Config, recipes: dict[str, dict[str, Any]]) -> list[dict[str,
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.recipe", "trainings at a time, one core each")
-    p.add_argument("--work", type=Path, required=True, help="folder of finished trainings")
-    p.add_argument("--candidates", type=int, default=30)
-    args = p.parse_args()
-    config = read(args.config)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.recipe", "trainings at a time, one core each")
+    command_line.add_argument("--work", type=Path, required=True, help="folder of finished trainings")
+    command_line.add_argument("--candidates", type=int, default=30)
+    arguments = command_line.parse_args()
+    config = read(arguments.config)
     settings = config.study.ablation.model_copy(
         update={"videos": VIDEOS, "gallery": GALLERY, "checks": CHECKS, "dims": None, "train_mode": None}
     )
     config = config.model_copy(update={"study": config.study.model_copy(update={"ablation": settings})})
-    result = search(config, args.work, args.candidates, args.threads)
+    result = search(config, arguments.work, arguments.candidates, arguments.threads)
     command = "python -m bench.recipe --config results/study/config.json --work FOLDER"
     measure.save("recipe", command, result)
 

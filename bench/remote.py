@@ -278,16 +278,16 @@ def _fetched(address: Address, settings: Remote, folder: Path, sha256: str | Non
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.remote", config=False)
-    p.add_argument("--faults", type=int, default=200)
-    p.add_argument("--folder", type=Path, help="keep the files and results here")
-    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
-    a = p.parse_args()
-    with working_folder(a.folder) as folder:
-        result = campaign(folder, a.faults)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.remote", config=False)
+    command_line.add_argument("--faults", type=int, default=200)
+    command_line.add_argument("--folder", type=Path, help="keep the files and results here")
+    command_line.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    arguments = command_line.parse_args()
+    with working_folder(arguments.folder) as folder:
+        result = campaign(folder, arguments.faults)
         result["throughput"] = throughput(folder)
-    finish("remote", f"python -m bench.remote --faults {a.faults}", result, keep=not a.no_result)
+    finish("remote", f"python -m bench.remote --faults {arguments.faults}", result, keep=not arguments.no_result)
 
 
 if __name__ == "__main__":

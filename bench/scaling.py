@@ -105,10 +105,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.scaling", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    result = bench(p.parse_args().folder)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.scaling", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    result = bench(command_line.parse_args().folder)
     save("scaling", "python -m bench.scaling FOLDER", result)
     print(table(result))
 

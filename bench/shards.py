@@ -171,15 +171,15 @@ def index_words(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.shards", config=False)
-    p.add_argument("folder", type=Path, help="where the bench's files are kept")
-    p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--seconds", type=float, default=DURATION, help="length of the file")
-    p.add_argument("--members", type=int, default=1000, help="videos in the shard for the index")
-    args = p.parse_args()
-    result = bench(args.folder, args.seconds, args.repeats, args.members)
-    save("shards", f"python -m bench.shards FOLDER --repeats {args.repeats}", result)
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.shards", config=False)
+    command_line.add_argument("folder", type=Path, help="where the bench's files are kept")
+    command_line.add_argument("--repeats", type=int, default=5)
+    command_line.add_argument("--seconds", type=float, default=DURATION, help="length of the file")
+    command_line.add_argument("--members", type=int, default=1000, help="videos in the shard for the index")
+    arguments = command_line.parse_args()
+    result = bench(arguments.folder, arguments.seconds, arguments.repeats, arguments.members)
+    save("shards", f"python -m bench.shards FOLDER --repeats {arguments.repeats}", result)
     print(table(result))
     print(index_words(result))
 

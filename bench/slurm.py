@@ -238,25 +238,27 @@ def _kills(part: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.slurm", config=False)
-    p.add_argument("--videos", type=int, default=550_000, help="of the collection whose jobs are submitted")
-    p.add_argument("--jobs", type=int, default=60, help="that are executed")
-    p.add_argument("--kills", type=int, default=6, help="of running jobs")
-    p.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others")
-    p.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
-    a = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.slurm", config=False)
+    command_line.add_argument("--videos", type=int, default=550_000, help="of the collection whose jobs are submitted")
+    command_line.add_argument("--jobs", type=int, default=60, help="that are executed")
+    command_line.add_argument("--kills", type=int, default=6, help="of running jobs")
+    command_line.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others"
+    )
+    command_line.add_argument("--no-result", action="store_true", help="print the result instead of writing it")
+    arguments = command_line.parse_args()
     if reason := missing():
         raise UserError(reason)
     result = {part: (load("slurm") or {}).get(part) for part in PARTS}
     with tempfile.TemporaryDirectory() as temporary, Cluster() as cluster:
         os.environ.update(cluster.env)
-        if "submitted" in a.parts:
-            result["submitted"] = submitting(cluster, Path(temporary) / "submitted", a.videos)
-        if "executed" in a.parts:
-            result["executed"] = executing(cluster, Path(temporary) / "executed", a.jobs, a.kills)
+        if "submitted" in arguments.parts:
+            result["submitted"] = submitting(cluster, Path(temporary) / "submitted", arguments.videos)
+        if "executed" in arguments.parts:
+            result["executed"] = executing(cluster, Path(temporary) / "executed", arguments.jobs, arguments.kills)
     result["bars"] = bars(result)
-    show(result) if a.no_result else save("slurm", "python -m bench.slurm", result)
+    show(result) if arguments.no_result else save("slurm", "python -m bench.slurm", result)
 
 
 if __name__ == "__main__":

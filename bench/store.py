@@ -181,30 +181,30 @@ def growth_words(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.store", config=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="a finished cache")
-    p.add_argument("work", type=Path, metavar="WORK", help="a folder for copies, on the same disk")
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.store", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="a finished cache")
+    command_line.add_argument("work", type=Path, metavar="WORK", help="a folder for copies, on the same disk")
     audio, video = BACKBONES
-    p.add_argument("--backbone", default=video, help=f"whose array is read; default: {video}")
-    p.add_argument("--real", type=Path, help="a cache of a real network's features")
-    args = p.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    features = open_features(args.results)
+    command_line.add_argument("--backbone", default=video, help=f"whose array is read; default: {video}")
+    command_line.add_argument("--real", type=Path, help="a cache of a real network's features")
+    arguments = command_line.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    features = open_features(arguments.results)
     start = time.perf_counter()
-    open_features(args.results)
+    open_features(arguments.results)
     opening = time.perf_counter() - start
-    array = Shards.open(features.folder / args.backbone)
+    array = Shards.open(features.folder / arguments.backbone)
     block = array[: SAMPLE * array.shard_rows]
-    measured = whole(features, args.backbone, args.work)
-    chunks = chunk_sizes(args.work, block, array.shard_rows)
-    packed = {"planted": codecs(args.work, block, array.shard_rows)}
-    if args.real:
-        real = open_features(args.real)
-        packed[f"real {audio}"] = codecs(args.work, real.numpy(audio, real.rows(valid=[audio])), 50)
+    measured = whole(features, arguments.backbone, arguments.work)
+    chunks = chunk_sizes(arguments.work, block, array.shard_rows)
+    packed = {"planted": codecs(arguments.work, block, array.shard_rows)}
+    if arguments.real:
+        real = open_features(arguments.real)
+        packed[f"real {audio}"] = codecs(arguments.work, real.numpy(audio, real.rows(valid=[audio])), 50)
     for name in ("chunks", "codecs"):
-        shutil.rmtree(args.work / name)
-    checked = checking(Paths(args.results), CHECKED)
+        shutil.rmtree(arguments.work / name)
+    checked = checking(Paths(arguments.results), CHECKED)
     load, gather, disk = measured["load"], measured["gather"], checked["raw"] / checked["verify"]
     times = {where: gather["ours"][where] / gather["memmap"][where] for where in ("disk", "cached")}
     save(

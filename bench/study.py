@@ -84,13 +84,15 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.study", config=False)
-    p.add_argument("results", type=Path, help="results folder of a finished `make study`, not interrupted")
-    p.add_argument("--busy", action="store_true", help="other work ran beside it: leave out how long it took")
-    a = p.parse_args()
-    command = "make study && python -m bench.study results/study" + (" --busy" if a.busy else "")
-    measure.save("study", command, measure_all(a.results, a.busy))
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.study", config=False)
+    command_line.add_argument("results", type=Path, help="results folder of a finished `make study`, not interrupted")
+    command_line.add_argument(
+        "--busy", action="store_true", help="other work ran beside it: leave out how long it took"
+    )
+    arguments = command_line.parse_args()
+    command = "make study && python -m bench.study results/study" + (" --busy" if arguments.busy else "")
+    measure.save("study", command, measure_all(arguments.results, arguments.busy))
 
 
 if __name__ == "__main__":

@@ -119,18 +119,20 @@ def measure(folder: Path, variants: tuple[Variant, ...], healthy: list[Path]) ->
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.timelines", config=False)
-    p.add_argument("folder", type=Path, help="where the files are made and kept")
-    p.add_argument("--healthy", type=Path, nargs="+", default=[], metavar="FILE", help="files that are right, to time")
-    p.add_argument("--only", metavar="FAULT", help="only this fault, without saving")
-    a = p.parse_args()
-    chosen = tuple(v for v in VARIANTS if a.only in (None, v.fault))
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.timelines", config=False)
+    command_line.add_argument("folder", type=Path, help="where the files are made and kept")
+    command_line.add_argument(
+        "--healthy", type=Path, nargs="+", default=[], metavar="FILE", help="files that are right, to time"
+    )
+    command_line.add_argument("--only", metavar="FAULT", help="only this fault, without saving")
+    arguments = command_line.parse_args()
+    chosen = tuple(v for v in VARIANTS if arguments.only in (None, v.fault))
     try:
-        result = measure(a.folder, chosen, a.healthy)
+        result = measure(arguments.folder, chosen, arguments.healthy)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"ffmpeg failed: {' '.join(error.cmd)}\n{error.stderr}") from error
-    if a.only is None:
+    if arguments.only is None:
         save("timelines", "python -m bench.timelines FOLDER", result)
 
 

@@ -223,11 +223,13 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print and save."""
-    p = parser(__doc__, "bench.train", config=False)
-    p.add_argument("folder", help="a results folder that bench.fill made")
-    p.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others")
-    args = p.parse_args()
-    result = measure(args.folder, args.parts)
+    command_line = parser(__doc__, "bench.train", config=False)
+    command_line.add_argument("folder", help="a results folder that bench.fill made")
+    command_line.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="measure only these, keep the others"
+    )
+    arguments = command_line.parse_args()
+    result = measure(arguments.folder, arguments.parts)
     print(table(result))
     save("training", "python -m bench.train FOLDER", result)
 

@@ -223,13 +223,13 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "bench.workflow", config=False)
-    p.add_argument("--folder", type=Path, help="an empty folder to work in; default: a temporary one")
-    p.add_argument("--videos", type=int, nargs="+", default=[10_000, 50_000, 200_000, 550_000])
-    a = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "bench.workflow", config=False)
+    command_line.add_argument("--folder", type=Path, help="an empty folder to work in; default: a temporary one")
+    command_line.add_argument("--videos", type=int, nargs="+", default=[10_000, 50_000, 200_000, 550_000])
+    arguments = command_line.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        rows = [size(a.folder or Path(temporary), videos) for videos in a.videos]
+        rows = [size(arguments.folder or Path(temporary), videos) for videos in arguments.videos]
     last = rows[-1]
     sizes = [row["videos"] for row in rows]
     # Processor time without the start, which is the same for all sizes.

@@ -43,19 +43,19 @@ def parser(doc: str | None, module: str, threads: str | None = None, config: boo
     `threads`: what `--threads N` counts; None for a module without this option. `config`: False for a module without a
     configuration.
     """
-    p = argparse.ArgumentParser(
+    command_line = argparse.ArgumentParser(
         prog=f"python -m {module}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if config:
-        p.add_argument(
+        command_line.add_argument(
             "--config",
             required=True,
             metavar="FILE",
             help="the run's resolved configuration, RESULTS/config.json (the workflow writes it), or its folder",
         )
     if threads is not None:
-        p.add_argument("--threads", type=positive, default=1, metavar="N", help=f"{threads} (default 1)")
-    return p
+        command_line.add_argument("--threads", type=positive, default=1, metavar="N", help=f"{threads} (default 1)")
+    return command_line
 
 
 def positive(text: str) -> int:
@@ -74,14 +74,14 @@ def results_folder(text: str) -> Path:
 
 def experiment_parser(doc: str | None, module: str, several: bool = False) -> argparse.ArgumentParser:
     """Return a parser with `--config`, `--threads` and `--experiment` (with `several`: any number, default all)."""
-    p = parser(doc, module, "cores to use")
+    command_line = parser(doc, module, "cores to use")
     if several:
-        p.add_argument(
+        command_line.add_argument(
             "--experiment", nargs="+", default=[], metavar="NAME", help="which of heads.experiments (default: all)"
         )
     else:
-        p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
-    return p
+        command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    return command_line
 
 
 def in_utf8(program: str | None = None) -> None:

@@ -98,11 +98,11 @@ def write_table(clips: list[Clip], folder: Path, out: Path) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    p = parser(__doc__, "data.clips", config=False)
-    p.add_argument("folder", type=Path, metavar="FOLDER", help="folder with the files")
-    p.add_argument("list", type=Path, metavar="LIST", help="list of clips, such as config/clips.csv")
-    p.add_argument("out", type=Path, metavar="OUT.csv", help="table of videos to write")
-    return p.parse_args()
+    command_line = parser(__doc__, "data.clips", config=False)
+    command_line.add_argument("folder", type=Path, metavar="FOLDER", help="folder with the files")
+    command_line.add_argument("list", type=Path, metavar="LIST", help="list of clips, such as config/clips.csv")
+    command_line.add_argument("out", type=Path, metavar="OUT.csv", help="table of videos to write")
+    return command_line.parse_args()
 
 
 def main() -> None:

@@ -274,10 +274,10 @@ def read_labels(paths: Paths, name: str) -> LabelTable:
 
 def main() -> None:
     """Run the command line."""
-    p = parser(__doc__, "data.labels")
-    p.add_argument("--task", required=True, metavar="NAME", help="which labels: genre or tagging")
-    args = p.parse_args()
-    record = write_labels(read(args.config), args.task)
+    command_line = parser(__doc__, "data.labels")
+    command_line.add_argument("--task", required=True, metavar="NAME", help="which labels: genre or tagging")
+    arguments = command_line.parse_args()
+    record = write_labels(read(arguments.config), arguments.task)
     log.info("%d of %d videos have labels; matched %s", record["labelled"], record["videos"], record["matched"])
     for entry in record["classes"]:
         log.info("%s: %s", entry["name"], ", ".join(f"{entry[s]} {s}" for s in NAMES))

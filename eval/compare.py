@@ -92,7 +92,7 @@ def _check_same(a: str, b: str, loaded: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     for r in compare(read(parser(__doc__, "eval.compare").parse_args().config))["results"]:
         if r["metric"] == "median":
             verdict = f"{r[r['better']]} is better" if r["better"] else "no difference shown"

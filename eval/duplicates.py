@@ -224,9 +224,10 @@ def _metrics(by_seed: list[Summary], groups: np.ndarray, levels: dict[str, float
 
 
 def main() -> None:
-    args = experiment_parser(__doc__, "eval.duplicates").parse_args()
-    torch.set_num_threads(args.threads)
-    written = evaluate(read(args.config), args.experiment)
+    """Run the command line."""
+    arguments = experiment_parser(__doc__, "eval.duplicates").parse_args()
+    torch.set_num_threads(arguments.threads)
+    written = evaluate(read(arguments.config), arguments.experiment)
     log.info("%d of %d test videos have a duplicate in the test split", written["videos"], written["gallery"])
     for line in written["results"]:
         strict, lenient = (line[way]["recall_at_10"]["value"] for way in WAYS)

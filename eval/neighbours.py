@@ -306,11 +306,12 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.neighbours", "cores to use")
-    space_arguments(p)
-    args = p.parse_args()
-    torch.set_num_threads(args.threads)
-    for a in neighbours(read(args.config), args.experiment or args.space)["agreement"]:
+    """Run the command line."""
+    command_line = parser(__doc__, "eval.neighbours", "cores to use")
+    space_arguments(command_line)
+    arguments = command_line.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for a in neighbours(read(arguments.config), arguments.experiment or arguments.space)["agreement"]:
         log.info(
             "%ss, %s of the %d nearest by %s: %.3f [%.3f, %.3f], chance %.3f",
             *(a["level"], a["label"], a["k"], a["by"], a["value"], a["low"], a["high"], a["chance"]),

@@ -230,9 +230,10 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    args = experiment_parser(__doc__, "eval.retrieval").parse_args()
-    torch.set_num_threads(args.threads)
-    for r in retrieval(read(args.config), args.experiment)["results"]:
+    """Run the command line."""
+    arguments = experiment_parser(__doc__, "eval.retrieval").parse_args()
+    torch.set_num_threads(arguments.threads)
+    for r in retrieval(read(arguments.config), arguments.experiment)["results"]:
         median = r["metrics"]["median"]
         log.info(
             "%s %s, gallery of %d: median rank %.1f [%.1f, %.1f], chance %.1f",

@@ -260,10 +260,11 @@ def open_embeddings(run: Run, modality: str) -> Source:
 
 
 def main() -> None:
-    args = experiment_parser(__doc__, "heads.embed", several=True).parse_args()
-    config = read(args.config)
-    torch.set_num_threads(args.threads)
-    for name in args.experiment or config.heads.experiments:
+    """Run the command line."""
+    arguments = experiment_parser(__doc__, "heads.embed", several=True).parse_args()
+    config = read(arguments.config)
+    torch.set_num_threads(arguments.threads)
+    for name in arguments.experiment or config.heads.experiments:
         for result in embed(config, name):
             log.info("%s, seed %d: valid %s of %d videos", name, result["seed"], result["valid"], result["videos"])
 

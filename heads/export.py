@@ -109,26 +109,30 @@ def export(results: Path, path: Path, experiment: str, modality: str, level: str
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "heads.export", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
-    p.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
-    p.add_argument("--modality", required=True, choices=("audio", "video"), help="whose embeddings")
-    p.add_argument("--level", choices=("video", "segment"), default="video", help="means of videos (default), or all")
-    p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
-    a = p.parse_args()
-    count = export(a.results, a.file, a.experiment, a.modality, a.level, a.split)
-    config, features = read(Paths(a.results).config), open_features(a.results)
-    random = [name for name in config.sides(a.experiment).backbones if features.random_weights(name)]
+    """Run the command line."""
+    command_line = parser(__doc__, "heads.export", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
+    command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    command_line.add_argument("--modality", required=True, choices=("audio", "video"), help="whose embeddings")
+    command_line.add_argument(
+        "--level", choices=("video", "segment"), default="video", help="means of videos (default), or all"
+    )
+    command_line.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
+    arguments = command_line.parse_args()
+    count = export(
+        arguments.results, arguments.file, arguments.experiment, arguments.modality, arguments.level, arguments.split
+    )
+    config, features = read(Paths(arguments.results).config), open_features(arguments.results)
+    random = [name for name in config.sides(arguments.experiment).backbones if features.random_weights(name)]
     if random:
         log.warning("%s ran on RANDOM weights: what the index finds alike means little", ", ".join(random))
-    if not all(config.experiment(a.experiment).unit):
+    if not all(config.experiment(arguments.experiment).unit):
         log.warning(
             "%s compares by dot products, and the index by cosines: its order is another one than the evaluation's",
-            a.experiment,
+            arguments.experiment,
         )
-    print(f"wrote {count} vectors to {a.file}")
+    print(f"wrote {count} vectors to {arguments.file}")
 
 
 if __name__ == "__main__":

@@ -155,13 +155,17 @@ def write_tables(folder: Path, seeds: list[int], results: list[Candidate]) -> No
 
 
 def main() -> None:
-    p = parser(__doc__, "heads.search", "cores to use")
-    p.add_argument("--grid", type=Path, default=GRID, metavar="FILE", help="candidates (default config/search.yaml)")
-    p.add_argument("--experiments", nargs="*", default=[], metavar="NAME", help="of the configuration, to compare with")
-    args = p.parse_args()
-    torch.set_num_threads(args.threads)
-    config = read(args.config)
-    best = search(config, args.grid, args.experiments)[0]
+    """Run the command line."""
+    command_line = parser(__doc__, "heads.search", "cores to use")
+    command_line.add_argument(
+        "--grid", type=Path, default=GRID, metavar="FILE", help="candidates (default config/search.yaml)"
+    )
+    command_line.add_argument(
+        "--experiments", nargs="*", default=[], metavar="NAME", help="of the configuration, to compare with"
+    )
+    arguments = command_line.parse_args()
+    torch.set_num_threads(arguments.threads)
+    best = search(read(arguments.config), arguments.grid, arguments.experiments)[0]
     log.info("best: %s, %s, gallery of %d", best.name, deciding(best), best.gallery)
     log.info("all candidates: %s", config.paths.results / "search" / "search.csv")
 

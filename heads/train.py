@@ -83,9 +83,10 @@ def train_run(run: Run, data: dict[str, Data], description: About, state: Path) 
 
 
 def main() -> None:
-    args = experiment_parser(__doc__, "heads.train", several=True).parse_args()
-    config = read(args.config)
-    train(config, *(args.experiment or config.heads.experiments), threads=args.threads)
+    """Run the command line."""
+    arguments = experiment_parser(__doc__, "heads.train", several=True).parse_args()
+    config = read(arguments.config)
+    train(config, *(arguments.experiment or config.heads.experiments), threads=arguments.threads)
 
 
 if __name__ == "__main__":

@@ -129,15 +129,17 @@ def _write_folder(path: Path, chosen: Format, selection: Selection) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.export", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
-    p.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
-    p.add_argument("--format", metavar="NAME", help=f"{', '.join(FORMATS)} (default: by the ending of FILE)")
-    p.add_argument("--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)")
-    p.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
-    p.add_argument("--all", action="store_true", help="videos without features too, as NaN")
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.export", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
+    command_line.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE")
+    command_line.add_argument(
+        "--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)"
+    )
+    command_line.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
+    command_line.add_argument("--all", action="store_true", help="videos without features too, as NaN")
+    arguments = command_line.parse_args()
     features = open_features(arguments.results)
     backbones = list(dict.fromkeys(arguments.backbone or features.backbones))
     count = export(features, arguments.file, backbones, arguments.split, arguments.all, arguments.format)

@@ -186,16 +186,16 @@ def device_of(config: Config, name: str) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.extract")
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.extract")
+    command_line.add_argument(
         "--backbone",
         required=True,
         action="append",
         help="name of a backbone of the configuration; given again: further ones of the same modality, decoded once",
     )
-    shard_arguments(p)
-    arguments = p.parse_args()
+    shard_arguments(command_line)
+    arguments = command_line.parse_args()
     config, names = read(arguments.config), list(dict.fromkeys(arguments.backbone))
     for name in names:
         if name not in config.backbones:

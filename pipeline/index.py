@@ -25,7 +25,7 @@ log = logging.getLogger("index")
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     config = read(parser(__doc__, "pipeline.index").parse_args().config)
     paths = config.paths
     plan = read_plan(paths)

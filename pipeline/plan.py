@@ -133,7 +133,7 @@ def _forget_unplanned(paths: Paths, plan: Plan) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     update(read(parser(__doc__, "pipeline.plan").parse_args().config))
 
 

@@ -76,10 +76,10 @@ def too_short(duration: float, seconds: float, beside: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.probe")
-    shard_arguments(p)
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.probe")
+    shard_arguments(command_line)
+    arguments = command_line.parse_args()
     config = read(arguments.config)
 
     def probe(shard: int, stop: Stopping) -> None:

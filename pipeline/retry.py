@@ -175,8 +175,8 @@ def _known(changed: dict[str, list[str]], number: dict[str, int], paths: Paths) 
 
 
 def _arguments() -> argparse.Namespace:
-    p = parser(__doc__, "pipeline.retry")
-    which = p.add_mutually_exclusive_group()
+    command_line = parser(__doc__, "pipeline.retry")
+    which = command_line.add_mutually_exclusive_group()
     which.add_argument(
         "--reason", nargs="+", choices=sorted(REASONS), metavar="REASON", help="only these reasons, of failures.csv"
     )
@@ -188,11 +188,11 @@ def _arguments() -> argparse.Namespace:
         metavar="COLUMN",
         help=f"everything of the videos of which this column has changed ({', '.join(CHANGES)})",
     )
-    return p.parse_args()
+    return command_line.parse_args()
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     arguments = _arguments()
     paths = read(arguments.config).paths
     plan = read_plan(paths)

@@ -137,34 +137,35 @@ def words(parts: dict[str, Part]) -> str:
     states = ("done", "running", "silent", "failed", "interrupted", "waiting")
     head = ("", "shards", *states, "videos", "videos/s", "time left")
     lines: list[tuple[str, ...]] = [head]
-    for name, p in parts.items():
-        left = "" if p.seconds_left is None else clock(p.seconds_left)
-        counts = (p.shards, p.done, p.running, p.silent, p.failed, p.interrupted, p.waiting)
-        lines.append((name, *map(str, counts), f"{p.videos_done}/{p.videos}", f"{p.rate:.2f}", left))
+    for name, part in parts.items():
+        left = "" if part.seconds_left is None else clock(part.seconds_left)
+        counts = (part.shards, part.done, part.running, part.silent, part.failed, part.interrupted, part.waiting)
+        lines.append((name, *map(str, counts), f"{part.videos_done}/{part.videos}", f"{part.rate:.2f}", left))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    for name, p in parts.items():
-        for reason, count in p.reasons.most_common():
+    for name, part in parts.items():
+        for reason, count in part.reasons.most_common():
             text.append(f"{name}: {count} videos {REASONS[reason].kind}: {reason}")
-        if p.mono_loss:
-            text.append(f"{name}: {p.mono_loss} videos with features {MEANING}")
-        for shard, why in p.problems.items():
+        if part.mono_loss:
+            text.append(f"{name}: {part.mono_loss} videos with features {MEANING}")
+        for shard, why in part.problems.items():
             text.append(f"{name} shard {shard} failed: {why}")
-        text += [f"{name} {job}" for job in p.lifeless]
-        text += [f"{name} shard {shard}, before: {message}" for shard, message in p.hung_before.items()]
+        text += [f"{name} {job}" for job in part.lifeless]
+        text += [f"{name} shard {shard}, before: {message}" for shard, message in part.hung_before.items()]
     return "\n".join(text)
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.status", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
-    p.add_argument("--quiet", type=float, default=QUIET, metavar="MINUTES", help=f"default {QUIET}")
-    p.add_argument("--json", action="store_true", help="for machines")
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.status", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("--quiet", type=float, default=QUIET, metavar="MINUTES", help=f"default {QUIET}")
+    command_line.add_argument("--json", action="store_true", help="for machines")
+    arguments = command_line.parse_args()
     parts = status(Paths(arguments.results), arguments.quiet)
     if arguments.json:
-        print(json.dumps({name: asdict(p) | {"seconds_left": p.seconds_left} for name, p in parts.items()}, indent=1))
+        states = {name: asdict(part) | {"seconds_left": part.seconds_left} for name, part in parts.items()}
+        print(json.dumps(states, indent=1))
     else:
         print(words(parts))
 

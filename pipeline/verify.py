@@ -80,14 +80,14 @@ def check_shards(
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.verify", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
-    p.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.verify", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
+    command_line.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: the cores there are"
     )
-    arguments = p.parse_args()
+    arguments = command_line.parse_args()
     paths = Paths(arguments.results)
     plan = read_plan(paths)
     bad = 0

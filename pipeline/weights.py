@@ -216,10 +216,10 @@ def _write(path: Path, tensors: dict[str, np.ndarray], record: dict[str, Any]) -
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.weights")
-    p.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of the configuration")
-    arguments = p.parse_args()
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.weights")
+    command_line.add_argument("--backbone", required=True, metavar="NAME", help="a backbone of the configuration")
+    arguments = command_line.parse_args()
     prepare(read(arguments.config), arguments.backbone)
 
 

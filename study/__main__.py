@@ -46,7 +46,7 @@ def draw(answer: Answer, folder: Path) -> list[Plot]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     log.info("wrote %s", study(read(parser(__doc__, "study").parse_args().config)))
 
 

@@ -75,14 +75,16 @@ def _by_split(counts: Counter[str]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    p = parser(__doc__, "data.msd", config=False)
-    p.add_argument("list", type=Path, metavar="LIST", help="one track id a line")
-    p.add_argument("--tags", type=Path, metavar="FILE", help="the Last.fm dataset's lastfm_tags.db")
-    p.add_argument("--top", type=int, default=10, metavar="N", help="most frequent tags to count (default 10)")
-    p.add_argument("--genres", type=Path, metavar="FILE", help="a tagtraum genre file, *.cls")
-    p.add_argument("--summary", type=Path, metavar="FILE", help="msd_summary_file.h5, for artists")
-    p.add_argument("--training", type=Path, metavar="FILE", help="MusicNN's train_gt_msd.tsv")
-    return p.parse_args()
+    command_line = parser(__doc__, "data.msd", config=False)
+    command_line.add_argument("list", type=Path, metavar="LIST", help="one track id a line")
+    command_line.add_argument("--tags", type=Path, metavar="FILE", help="the Last.fm dataset's lastfm_tags.db")
+    command_line.add_argument(
+        "--top", type=int, default=10, metavar="N", help="most frequent tags to count (default 10)"
+    )
+    command_line.add_argument("--genres", type=Path, metavar="FILE", help="a tagtraum genre file, *.cls")
+    command_line.add_argument("--summary", type=Path, metavar="FILE", help="msd_summary_file.h5, for artists")
+    command_line.add_argument("--training", type=Path, metavar="FILE", help="MusicNN's train_gt_msd.tsv")
+    return command_line.parse_args()
 
 
 def main() -> None:

@@ -100,17 +100,17 @@ def _write_table(path: Path, text: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    args = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
-    config = model.read(args.config)
+    arguments = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
+    config = model.read(arguments.config)
     for backbone in config.backbones:
         log = config.paths.weights_log(backbone)
         if log.exists() and not config.paths.weights_record(backbone).exists():
             raise UserError(f"the weights of {backbone} could not be had: see {log}; nothing was rendered")
     if config.render is None:
         raise UserError(
-            f"{args.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"
+            f"{arguments.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"
         )
-    render_all(config.render, config.paths.rendered, args.threads)
+    render_all(config.render, config.paths.rendered, arguments.threads)
 
 
 if __name__ == "__main__":

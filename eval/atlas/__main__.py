@@ -180,11 +180,11 @@ def _middles(chosen: Chosen) -> np.ndarray:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "eval.atlas", "cores to use").parse_args()
-    torch.set_num_threads(args.threads)
-    config = read(args.config)
-    table = atlas(config, args.threads)
+    """Run the command line."""
+    arguments = parser(__doc__, "eval.atlas", "cores to use").parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = read(arguments.config)
+    table = atlas(config, arguments.threads)
     log.info("wrote %s: %d videos, %d columns", config.paths.atlas, table.num_rows, table.num_columns)
     recall = json.loads(table.schema.metadata[META])["neighbours"]["recall"]
     if recall < 1:

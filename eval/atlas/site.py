@@ -122,26 +122,30 @@ def videos(paths: Paths) -> Mapping[int, str]:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "eval.atlas.site", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="a results folder with report/atlas.parquet")
-    p.add_argument("--port", type=int, default=0, metavar="N", help="port to serve on (default: any that is free)")
-    p.add_argument("--export-only", action="store_true", help="write the site and do not serve it")
-    args = p.parse_args()
-    paths = Paths(args.results)
+    """Run the command line."""
+    command_line = parser(__doc__, "eval.atlas.site", config=False)
+    command_line.add_argument(
+        "results", type=Path, metavar="RESULTS", help="a results folder with report/atlas.parquet"
+    )
+    command_line.add_argument(
+        "--port", type=int, default=0, metavar="N", help="port to serve on (default: any that is free)"
+    )
+    command_line.add_argument("--export-only", action="store_true", help="write the site and do not serve it")
+    arguments = command_line.parse_args()
+    paths = Paths(arguments.results)
     if not paths.config.exists():
         raise UserError(
-            f"{args.results} is no results folder: it has no config.json. Name the folder of a finished run"
+            f"{arguments.results} is no results folder: it has no config.json. Name the folder of a finished run"
         )
     warn_if_older(paths, about(paths))
     site = export(paths)
     log.info("wrote %s", site)
-    if args.export_only:
+    if arguments.export_only:
         return
     try:
-        server = Server(site, videos(paths), args.port)
+        server = Server(site, videos(paths), arguments.port)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--port {args.port}: {error}; give another one, or none") from None
+        raise UserError(f"--port {arguments.port}: {error}; give another one, or none") from None
     print(f"The map: {server.address} (Ctrl-C ends it)", flush=True)
     with server:
         server.serve_forever()

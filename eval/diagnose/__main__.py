@@ -195,10 +195,11 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    args = experiment_parser(__doc__, "eval.diagnose", several=True).parse_args()
-    config = read(args.config)
-    torch.set_num_threads(args.threads)
-    for name in args.experiment or config.heads.experiments:
+    """Run the command line."""
+    arguments = experiment_parser(__doc__, "eval.diagnose", several=True).parse_args()
+    config = read(arguments.config)
+    torch.set_num_threads(arguments.threads)
+    for name in arguments.experiment or config.heads.experiments:
         positive = [line for line in diagnose(config, name)["findings"] if line["verdict"] == "found"]
         for line in positive:
             numbers = ", ".join(f"{key} {value:.4g}" for key, value in line["numbers"].items())

@@ -194,12 +194,13 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
 
 
 def main() -> None:
-    p = parser(__doc__, "eval.probe", "cores to use")
-    p.add_argument("--task", required=True, metavar="NAME", help="what to predict: genre or tagging")
-    space_arguments(p)
-    args = p.parse_args()
-    torch.set_num_threads(args.threads)
-    report = probe(read(args.config), args.task, args.experiment or args.space)
+    """Run the command line."""
+    command_line = parser(__doc__, "eval.probe", "cores to use")
+    command_line.add_argument("--task", required=True, metavar="NAME", help="what to predict: genre or tagging")
+    space_arguments(command_line)
+    arguments = command_line.parse_args()
+    torch.set_num_threads(arguments.threads)
+    report = probe(read(arguments.config), arguments.task, arguments.experiment or arguments.space)
     for note in report["notes"]:
         log.warning(note)
     for label, why in report["left_out"].items():

@@ -31,43 +31,47 @@ log = logging.getLogger("query")
 SPLITS = ("all", "train", "validation", "test")
 
 
-def arguments() -> ArgumentParser:
-    """Return the command line."""
-    p = parser(__doc__, "eval.query")
-    p.add_argument("items", nargs="+", metavar="FILE_OR_ID", help="audio or video files, or ids of the collection")
-    p.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
-    p.add_argument("--seed", type=int, metavar="N", help="which of heads.seeds (default: the first)")
-    p.add_argument("--top", type=positive, default=10, metavar="N", help="how many matches (default 10)")
-    p.add_argument("--split", choices=SPLITS, default="all", help="only among these videos (default all)")
-    p.add_argument("--same", action="store_true", help="also search audio by audio and video by video")
-    p.add_argument(
+def command_line_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
+    command_line = parser(__doc__, "eval.query")
+    command_line.add_argument(
+        "items", nargs="+", metavar="FILE_OR_ID", help="audio or video files, or ids of the collection"
+    )
+    command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
+    command_line.add_argument("--seed", type=int, metavar="N", help="which of heads.seeds (default: the first)")
+    command_line.add_argument("--top", type=positive, default=10, metavar="N", help="how many matches (default 10)")
+    command_line.add_argument("--split", choices=SPLITS, default="all", help="only among these videos (default all)")
+    command_line.add_argument("--same", action="store_true", help="also search audio by audio and video by video")
+    command_line.add_argument(
         "--level", choices=LEVELS, default="video", help="rank by whole videos (default) or by their best segment"
     )
-    p.add_argument("--threads", type=positive, metavar="N", help="cores of the search (default: all)")
+    command_line.add_argument("--threads", type=positive, metavar="N", help="cores of the search (default: all)")
     for name in ("json", "csv"):
-        p.add_argument(f"--{name}", metavar="FILE", help=f"write the matches as {name.upper()}; - for the output")
-    p.add_argument("--html", metavar="FILE", help="write a page with stills and players")
-    return p
+        command_line.add_argument(
+            f"--{name}", metavar="FILE", help=f"write the matches as {name.upper()}; - for the output"
+        )
+    command_line.add_argument("--html", metavar="FILE", help="write a page with stills and players")
+    return command_line
 
 
 def main() -> None:
-    """Command line."""
-    given = arguments().parse_args()
-    check_targets({name: getattr(given, name) for name in ("json", "csv", "html")})
-    query = Query(read(given.config), given.experiment, given.seed, given.threads)
+    """Run the command line."""
+    arguments = command_line_parser().parse_args()
+    refuse_same_targets({f"--{name}": getattr(arguments, name) for name in ("json", "csv", "html")})
+    query = Query(read(arguments.config), arguments.experiment, arguments.seed, arguments.threads)
     if any(query.record["random_weights"].values()):
         names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)
         log.warning("%s has RANDOM weights: matches by it mean little", names)
-    split = None if given.split == "all" else given.split
-    answers = query.search_all(given.items, given.top, split, given.same, given.level)
+    split = None if arguments.split == "all" else arguments.split
+    answers = query.search_all(arguments.items, arguments.top, split, arguments.same, arguments.level)
     texts = {}
-    if given.json:
-        written = as_json(query, answers, split, given.level)
-        texts[given.json] = json.dumps(written, indent=1, ensure_ascii=False) + "\n"
-    if given.csv:
+    if arguments.json:
+        written = as_json(query, answers, split, arguments.level)
+        texts[arguments.json] = json.dumps(written, indent=1, ensure_ascii=False) + "\n"
+    if arguments.csv:
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *as_rows(answers)])
-        texts[given.csv] = file.getvalue()
+        texts[arguments.csv] = file.getvalue()
     for target, text in texts.items():
         if target == "-":
             print(text, end="")
@@ -75,15 +79,10 @@ def main() -> None:
             write_text(Path(target), text)
     if "-" not in texts:
         print(as_text(answers))
-    else:  # rows of CSV do not say what is missing among them
-        for answer in answers:
-            for reason, modalities in why_not(answer).items():
-                shown = printable(answer.query, 300), modalities, printable(reason, 300)
-                log.warning("%s is not searched by its %s: %s", *shown)
-    if given.html:
+    if arguments.html:
         from eval.query.page import page  # only here: it needs the report's modules
 
-        write_text(Path(given.html), page(query, answers))
+        write_text(Path(arguments.html), page(query, answers))
     refuse_nothing(answers)
 
 

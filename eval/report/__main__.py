@@ -48,7 +48,7 @@ def _write(path: Path, html: str) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     log.info("wrote %s", report(read(parser(__doc__, "eval.report").parse_args().config)))
 
 

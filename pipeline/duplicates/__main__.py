@@ -88,19 +88,21 @@ def duplicates(
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "pipeline.duplicates", "cores to use", config=False)
-    p.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
-    p.add_argument("--audio", metavar="NAME", help="backbone of the audio (default: heads.audio)")
-    p.add_argument("--video", metavar="NAME", help="backbone of the video (default: heads.video)")
-    p.add_argument(
+    """Run the command line."""
+    command_line = parser(__doc__, "pipeline.duplicates", "cores to use", config=False)
+    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("--audio", metavar="NAME", help="backbone of the audio (default: heads.audio)")
+    command_line.add_argument("--video", metavar="NAME", help="backbone of the video (default: heads.video)")
+    command_line.add_argument(
         "--on", choices=("audio", "video", "both"), help="what has to be alike (default: duplicates.on, both)"
     )
-    p.add_argument(
+    command_line.add_argument(
         "--threshold", type=float, metavar="X", help="similarity from which videos are the same (duplicates.threshold)"
     )
-    p.add_argument("--write-groups", type=Path, metavar="FILE", help="a CSV file of groups, which must not exist yet")
-    arguments = p.parse_args()
+    command_line.add_argument(
+        "--write-groups", type=Path, metavar="FILE", help="a CSV file of groups, which must not exist yet"
+    )
+    arguments = command_line.parse_args()
     config = read(Paths(arguments.results).config)
     on = arguments.on or config.duplicates.on
     threshold = config.duplicates.threshold if arguments.threshold is None else arguments.threshold

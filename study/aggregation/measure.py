@@ -202,9 +202,9 @@ def answer(config: Config) -> Answer:
 
 def main() -> None:
     """Run the command line."""
-    args = parser(__doc__, "study.aggregation.measure", "cores to use").parse_args()
-    torch.set_num_threads(args.threads)
-    config = read(args.config)
+    arguments = parser(__doc__, "study.aggregation.measure", "cores to use").parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = read(arguments.config)
     write_answer(config.paths, answer(config))
 
 

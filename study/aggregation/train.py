@@ -189,8 +189,8 @@ def train(config: Config, threads: int) -> None:
 
 def main() -> None:
     """Run the command line."""
-    args = parser(__doc__, "study.aggregation.train", "trainings at a time, one core each").parse_args()
-    train(read(args.config), args.threads)
+    arguments = parser(__doc__, "study.aggregation.train", "trainings at a time, one core each").parse_args()
+    train(read(arguments.config), arguments.threads)
 
 
 if __name__ == "__main__":

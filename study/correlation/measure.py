@@ -110,10 +110,10 @@ def _measure(folder: Path, resamples: int, seed: int, groups: np.ndarray | None,
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.correlation.measure", "processes of one thread each").parse_args()
-    config = read(args.config)
-    write_answer(config.paths, answer(config, args.threads))
+    """Run the command line."""
+    arguments = parser(__doc__, "study.correlation.measure", "processes of one thread each").parse_args()
+    config = read(arguments.config)
+    write_answer(config.paths, answer(config, arguments.threads))
 
 
 if __name__ == "__main__":

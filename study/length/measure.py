@@ -41,10 +41,10 @@ def answer(config: Config) -> Answer:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.length.measure", "cores to use").parse_args()
-    config = read(args.config)
-    with threadpool_limits(args.threads):
+    """Run the command line."""
+    arguments = parser(__doc__, "study.length.measure", "cores to use").parse_args()
+    config = read(arguments.config)
+    with threadpool_limits(arguments.threads):
         write_answer(config.paths, answer(config))
 
 

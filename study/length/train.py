@@ -180,9 +180,9 @@ def train(config: Config, threads: int = 1) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.length.train", "cores to use").parse_args()
-    train(read(args.config), args.threads)
+    """Run the command line."""
+    arguments = parser(__doc__, "study.length.train", "cores to use").parse_args()
+    train(read(arguments.config), arguments.threads)
 
 
 if __name__ == "__main__":

@@ -59,11 +59,13 @@ def _link(link: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    p = parser(__doc__, "study.length.variant")
-    p.add_argument("--variant", required=True, metavar="NAME", help="which of study.length.variants, as `3s_12`")
-    args = p.parse_args()
-    log.info("prepared %s", prepare(read(args.config), args.variant))
+    """Run the command line."""
+    command_line = parser(__doc__, "study.length.variant")
+    command_line.add_argument(
+        "--variant", required=True, metavar="NAME", help="which of study.length.variants, as `3s_12`"
+    )
+    arguments = command_line.parse_args()
+    log.info("prepared %s", prepare(read(arguments.config), arguments.variant))
 
 
 if __name__ == "__main__":

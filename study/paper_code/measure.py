@@ -110,7 +110,7 @@ def answer(config: Config) -> Answer:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     config = read(parser(__doc__, f"study.{PART}.measure").parse_args().config)
     write_answer(config.paths, answer(config))
 

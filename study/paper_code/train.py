@@ -111,9 +111,9 @@ def train(config: Config, threads: int) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.paper_code.train", "runs at the same time, of one thread each").parse_args()
-    train(read(args.config), args.threads)
+    """Run the command line."""
+    arguments = parser(__doc__, "study.paper_code.train", "runs at the same time, of one thread each").parse_args()
+    train(read(arguments.config), arguments.threads)
 
 
 if __name__ == "__main__":

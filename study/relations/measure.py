@@ -174,10 +174,10 @@ def _unread(tables: dict[str, list[Row]], config: Config) -> list[str]:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.relations.measure", "cores to use").parse_args()
-    config = read(args.config)
-    write_answer(config.paths, answer(config, args.threads))
+    """Run the command line."""
+    arguments = parser(__doc__, "study.relations.measure", "cores to use").parse_args()
+    config = read(arguments.config)
+    write_answer(config.paths, answer(config, arguments.threads))
 
 
 if __name__ == "__main__":

@@ -254,10 +254,10 @@ def answer(config: Config, threads: int = 1) -> Answer:
 
 
 def main() -> None:
-    """Command line."""
-    args = parser(__doc__, "study.sources.measure", "cores to use").parse_args()
-    config = read(args.config)
-    write_answer(config.paths, answer(config, args.threads))
+    """Run the command line."""
+    arguments = parser(__doc__, "study.sources.measure", "cores to use").parse_args()
+    config = read(arguments.config)
+    write_answer(config.paths, answer(config, arguments.threads))
 
 
 if __name__ == "__main__":
