@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.backbones import REGISTRY, Entry
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.readers import AudioRequest, VideoRequest
 
 NAME = "light"
@@ -37,7 +37,7 @@ class Light(Backbone):
             raise FileNotFoundError(weights)
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """One number, which nothing uses: there is nothing to learn here."""
         return {"unused": np.array([source.seed], np.float32)}, "none needed"
 

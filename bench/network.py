@@ -18,12 +18,12 @@ def random_weights(folder: Path, name: str) -> Path:
     from safetensors.numpy import save_file
 
     from pipeline.backbones import load_class, resolve_options
-    from pipeline.backbones.base import Source
+    from pipeline.backbones.base import WeightsSource
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     tensors, _ = load_class(name).fetch(
-        Source("random", 0, resolve_options(name, {}), f"backbones.{name}.weights"), folder
+        WeightsSource("random", 0, resolve_options(name, {}), f"backbones.{name}.weights"), folder
     )
     save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
     return path

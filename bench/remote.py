@@ -35,8 +35,7 @@ from bench.runs import Run, finish, working_folder, write_table
 from config.cli import parser
 from config.pipeline import Render
 from config.remote import Remote
-from data.places import Remote as Address
-from data.places import parse
+from data.places import Address, parse
 from data.render import render_video
 from pipeline.records import PROBE
 from pipeline.remote.fetching import fetched

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote_plus
 
 from config.remote import HTTPS_PORT, Remote
-from data.places import Remote as Address
-from data.places import parse
+from data.places import Address, parse
 
 log = logging.getLogger("manifest")
 

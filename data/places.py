@@ -65,7 +65,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Remote:
+class Address:
     """An address. The parts are as written, but scheme and host are in lower case."""
 
     scheme: str
@@ -92,7 +92,7 @@ class Remote:
         return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}{self.target}"
 
 
-Place = File | Member | Remote
+Place = File | Member | Address
 
 
 def parse(text: str, exists: Callable[[str], bool] = os.path.lexists) -> Place:
@@ -101,9 +101,9 @@ def parse(text: str, exists: Callable[[str], bool] = os.path.lexists) -> Place:
     Raises ValueError, saying what is wrong, for an address that is malformed or of another scheme than SCHEMES.
     """
     if (match := _SCHEME.match(text)) is not None:
-        return _remote(match[1].lower(), text[match.end() :])
-    inside = _INSIDE.search(text)
-    if inside is None or exists(text):
+        return _address(match[1].lower(), text[match.end() :])
+    position = text.lower().find(INSIDE)
+    if position < 0 or exists(text):
         return File(text)
     return Member(text[: inside.end() - len("::")], stripped(text[inside.end() :]))
 
@@ -140,7 +140,7 @@ def _plain(path: str) -> str:
     return str(Path(path)) if "/." in path or "//" in path or path.endswith("/") else path
 
 
-def _remote(scheme: str, rest: str) -> Remote:
+def _address(scheme: str, rest: str) -> Address:
     if scheme not in SCHEMES:
         raise ValueError(f"the protocol '{scheme}' is not one of {', '.join(SCHEMES)}")
     if INSIDE in rest.lower():
@@ -154,7 +154,7 @@ def _remote(scheme: str, rest: str) -> Remote:
         check_bucket(bucket)
         if not key:
             raise ValueError("the address names no object in the bucket")
-        return Remote(scheme, bucket, None, key)
+        return Address(scheme, bucket, None, key)
     if not rest.isascii():
         raise ValueError("the address is not ASCII; write the host as xn--… and escape other letters of the path")
     if any(character in rest for character in '\\ "<>^`{|}'):
@@ -170,4 +170,4 @@ def _remote(scheme: str, rest: str) -> Remote:
         raise ValueError("the address names no file on the host")
     if not _ESCAPES.fullmatch(target):
         raise ValueError("the address has a % without two hexadecimal digits after it")
-    return Remote(scheme, host, port, target)
+    return Address(scheme, host, port, target)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from data.addresses import secret
 from data.columns import COLUMNS, SHA256, check_header, fail, readable, seconds_of, tags_of, text_of
 from data.delimited import read_delimited
-from data.places import ADDRESSES, Remote, joined, parse, shown
+from data.places import ADDRESSES, Address, joined, parse, shown
 
 log = logging.getLogger("manifest")
 
@@ -66,7 +66,11 @@ def _places(source: Path, name: str, texts: list[str | None]) -> pa.Array:
             continue
         try:
             place = joined(base, text)
-            if place.startswith(ADDRESSES) and isinstance(address := parse(place), Remote) and (why := secret(address)):
+            if (
+                place.startswith(ADDRESSES)
+                and isinstance(address := parse(place), Address)
+                and (why := secret(address))
+            ):
                 fail(source, index, name, why)
             places.append(place)
         except ValueError as error:

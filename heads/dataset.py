@@ -25,7 +25,7 @@ from config.heads import SegmentPolicy
 from data.groups import group_numbers
 from data.manifest import read_manifest
 from heads.batches import cut, draw, generator
-from heads.features import PairedFeatures, Source
+from heads.features import FeatureArray, PairedFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,7 @@ class Block:
         ]
 
 
-def _read_shard(array: Source, rows: np.ndarray, chosen: np.ndarray | None, target: np.ndarray | Tensor) -> None:
+def _read_shard(array: FeatureArray, rows: np.ndarray, chosen: np.ndarray | None, target: np.ndarray | Tensor) -> None:
     """Copy rows of one shard, or the chosen segment of each, into `target` [rows, segments, dim]."""
     first, last = int(rows[0]), int(rows[-1]) + 1
     block, offsets = array[first:last], rows - first

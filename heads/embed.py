@@ -30,7 +30,7 @@ from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
 from config.model import Config, read
 from heads.checkpoint import About, load_checkpoint
-from heads.features import PairedFeatures, Source
+from heads.features import FeatureArray, PairedFeatures
 from heads.kernels import kernels
 from heads.model import TwoHeads
 from heads.runs import Run, runs
@@ -248,7 +248,7 @@ class Compressed:
         return _rows(self.array, rows)
 
 
-def open_embeddings(run: Run, modality: str) -> Source:
+def open_embeddings(run: Run, modality: str) -> FeatureArray:
     """Open one modality of one seed's embeddings to be read in parts. `load_embeddings` checks what they are of."""
     folder = run.folder / "embeddings.zarr" / modality
     about = read_json(folder / "zarr.json")

@@ -31,7 +31,7 @@ from config.files import replacing
 from config.model import read
 from config.paths import Paths
 from heads.embed import embeddings_record, open_embeddings
-from heads.features import Source
+from heads.features import FeatureArray
 from heads.runs import runs
 from pipeline.features import Split, good_segments, open_features, segment_mean
 
@@ -41,7 +41,7 @@ log = logging.getLogger("export")
 INNER_PRODUCT = 0
 
 
-def vectors(source: Source, rows: np.ndarray, level: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def vectors(source: FeatureArray, rows: np.ndarray, level: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ids (int64 [n]) and unit vectors (float32 [n, embedding]) of a block of videos, by level."""
     segments = source.shape[1]
     for start in progress(range(0, len(rows), BLOCK), -(-len(rows) // BLOCK), "export", "blocks"):

@@ -34,7 +34,7 @@ class Split:
     total: int
 
 
-class Source(Protocol):
+class FeatureArray(Protocol):
     """Features of one modality, float16 [videos, segments, dim]: on disk (`Shards`), in memory, or concatenated."""
 
     @property
@@ -71,7 +71,7 @@ class InMemory:
 class Concatenated:
     """Features of several backbones side by side, float16 [videos, segments, sum of dims], in the order of `parts`."""
 
-    parts: tuple[Source, ...]
+    parts: tuple[FeatureArray, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class PairedFeatures:
     `splits` by name; `keys`, `random_weights` and, of cached features, `contents` (see there) by backbone.
     """
 
-    arrays: tuple[Source, Source]
+    arrays: tuple[FeatureArray, FeatureArray]
     splits: dict[str, Split]
     shard_videos: int
     keys: dict[str, str]
@@ -179,7 +179,7 @@ def contents(paths: Paths, backbones: Iterable[str]) -> dict[str, str]:
     return digests
 
 
-def _joined(parts: list[Shards]) -> Source:
+def _joined(parts: list[Shards]) -> FeatureArray:
     return parts[0] if len(parts) == 1 else Concatenated(tuple(parts))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.places import File, Member, Place, Remote
+from data.places import Address, File, Member, Place
 from data.tar import ShardError
 from data.tar_index import located
 from pipeline.readers import MediaError
@@ -62,11 +62,11 @@ def opened(place: Place, access: Access, sha256: str | None = None) -> Iterator[
         case Member():
             with staged(_found(place, access), access.staging, os.path.splitext(place.name)[1]) as source:
                 yield source
-        case Remote() if access.remote is None:
+        case Address() if access.remote is None:
             raise not_fetched(
                 "missing", f"{place.scheme}://{place.host} is not asked: add it to decoding.remote of the configuration"
             )
-        case Remote():
+        case Address():
             from pipeline.remote.fetching import fetched  # only here: most collections have no addresses
 
             with fetched(place, access.remote, access.scratch, sha256) as path:

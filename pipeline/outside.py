@@ -42,7 +42,7 @@ SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class File:
+class OutsideFile:
     """A file to be read: its absolute `path` or another place (data/places.py), and the `video_id` that its segments
     are drawn by. The others are as in the manifest.
     """
@@ -68,7 +68,7 @@ class FileFeatures:
     failures: dict[str, Failure]
 
 
-def read_files(config: Config, backbones: Sequence[str], files: Sequence[File]) -> list[FileFeatures]:
+def read_files(config: Config, backbones: Sequence[str], files: Sequence[OutsideFile]) -> list[FileFeatures]:
     """Return the features of every file by these backbones of the collection.
 
     Raises UserError if they would not be of the cache's keys, or if a process stops with an error of the user's.
@@ -162,7 +162,7 @@ def _changes(now: dict[str, Any], before: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {now.get(name)}; the cache: {before.get(name)}" for name in names)
 
 
-def _prepare(config: Config, own: Config, plan: Plan, files: Sequence[File]) -> None:
+def _prepare(config: Config, own: Config, plan: Plan, files: Sequence[OutsideFile]) -> None:
     paths = own.paths
     write_json(paths.config, own.model_dump(mode="json"))
     columns: dict[str, Any] = {name: pa.nulls(len(files)) for name in SCHEMA.names}
@@ -202,21 +202,7 @@ def _run(own: Config, modules: list[list[str]]) -> None:
             process.wait()
 
 
-def _ended(process: subprocess.Popen[bytes], output: Path) -> int:
-    """Wait for a process and return its exit status; every SECONDS, log the last line of its output."""
-    while True:
-        try:
-            return process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            if lines := _text(output).splitlines():
-                log.info("%s", lines[-1].partition(" ")[2])  # without the time
-
-
-def _text(output: Path) -> str:
-    return output.read_text(encoding="utf-8", errors="replace")
-
-
-def _collect(own: Config, plan: Plan, elsewhere: Sequence[str], files: Sequence[File]) -> list[FileFeatures]:
+def _collect(own: Config, plan: Plan, elsewhere: Sequence[str], files: Sequence[OutsideFile]) -> list[FileFeatures]:
     paths = own.paths
     starts, durations = (Shards.open(paths.features / name).read() for name in (START, DURATION))
     features = {name: Shards.open(paths.features / name).read() for name in plan.backbones}
@@ -231,7 +217,7 @@ def _collect(own: Config, plan: Plan, elsewhere: Sequence[str], files: Sequence[
     return results
 
 
-def _unread(segments: int, elsewhere: Sequence[str], row: int, file: File) -> FileFeatures:
+def _unread(segments: int, elsewhere: Sequence[str], row: int, file: OutsideFile) -> FileFeatures:
     """Return a file of which nothing is read, with the failures of the backbones that were computed `elsewhere`."""
     message = "the features of this backbone were computed elsewhere, and only for the videos of the collection"
     failures = {name: Failure(row, file.video_id, "no_features", message) for name in elsewhere}

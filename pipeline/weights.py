@@ -28,7 +28,7 @@ from config.files import replacing, write_json
 from config.model import Config, read
 from config.place import is_path
 from pipeline.backbones import chosen
-from pipeline.backbones.base import Source
+from pipeline.backbones.base import WeightsSource
 
 log = logging.getLogger("weights")
 HEADER = "provenance"
@@ -50,7 +50,7 @@ def prepare(config: Config, backbone: str) -> dict[str, Any]:
     settings, paths = config.backbones[backbone], config.paths
     network = chosen(config, backbone)
     kind = network.load_kind()
-    source = Source(settings.weights, settings.seed, network.options, f"{network.key}.weights")
+    source = WeightsSource(settings.weights, settings.seed, network.options, f"{network.key}.weights")
     target = paths.weights(backbone)
     target.parent.mkdir(parents=True, exist_ok=True)
     architecture = kind.architecture(network.options)
@@ -160,7 +160,7 @@ def check_tensors(
 
 
 def _record(
-    backbone: str, source: Source, architecture: dict[str, Any], words: str, tensors: dict[str, np.ndarray]
+    backbone: str, source: WeightsSource, architecture: dict[str, Any], words: str, tensors: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "backbone": backbone,
@@ -192,7 +192,7 @@ def _provenance(path: Path) -> dict[str, Any] | None:
     return record if known else None
 
 
-def _kept(path: Path, source: Source, architecture: dict[str, Any]) -> dict[str, Any] | None:
+def _kept(path: Path, source: WeightsSource, architecture: dict[str, Any]) -> dict[str, Any] | None:
     """Return the record of the weights file if it is intact and the configured one; None otherwise.
 
     A local file is always read again, for it may have changed; a name always means the same weights.

@@ -31,15 +31,14 @@ from config.heads import Modality
 from config.model import Config, read
 from data.columns import FILES
 from data.manifest import beside_path, read_manifest
-from data.places import File as LocalFile
-from data.places import joined, parse, shown
+from data.places import File, joined, parse, shown
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
 from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings
 from heads.kernels import kernels
 from heads.runs import Run, runs
 from pipeline.features import Split, open_features
-from pipeline.outside import File, FileFeatures, read_files
+from pipeline.outside import FileFeatures, OutsideFile, read_files
 from pipeline.records import Failure, read_record
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "video")
@@ -273,7 +272,7 @@ class Query:
             return
         known = [None if one.row is None else self._id_of(one) for one in asked]
         others = [self.beside_path(video_id) for video_id in known]
-        files = [File(one.path, self._id_of(one), **beside) for one, beside in zip(asked, others, strict=True)]
+        files = [OutsideFile(one.path, self._id_of(one), **beside) for one, beside in zip(asked, others, strict=True)]
         results = read_files(self.config, self.sides.backbones, files)
         path = self.run.folder / "checkpoint.safetensors"
         heads, about = load_checkpoint(path)
@@ -327,7 +326,7 @@ def _path(text: str) -> str | None:
         raise UserError(f"'{shown(text)}': {error}") from None
     if place.local is not None and not os.path.exists(place.local):
         return None
-    return os.path.abspath(text) if isinstance(place, LocalFile) else joined(os.getcwd(), text)
+    return os.path.abspath(text) if isinstance(place, File) else joined(os.getcwd(), text)
 
 
 def _spellings(path: str) -> list[str]:

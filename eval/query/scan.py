@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from eval.ranks import unit_rows
 from eval.retrieval import mean_unit
-from heads.features import Source
+from heads.features import FeatureArray
 
 Level = Literal["video", "segment"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -78,7 +78,7 @@ def mean_of(query: np.ndarray) -> np.ndarray:
 
 
 def search(
-    stored: Source,
+    stored: FeatureArray,
     allowed: np.ndarray,
     queries: Sequence[np.ndarray],
     level: Level = "video",
@@ -106,7 +106,9 @@ def search(
     return ranked
 
 
-def _ranked(stored: Source, query: np.ndarray, cosines: np.ndarray, level: Level, top: int, own: int | None) -> Ranked:
+def _ranked(
+    stored: FeatureArray, query: np.ndarray, cosines: np.ndarray, level: Level, top: int, own: int | None
+) -> Ranked:
     """Settle the order of the most similar and the rank of `own` by exact cosines, where float32 leaves it open."""
     gallery = int(np.isfinite(cosines).sum())
     error = _error(*stored.shape[1:])
@@ -137,7 +139,7 @@ def _error(segments: int, dim: int) -> float:
     return (4 * dim + 4 * segments + 64) * 2.0**-24
 
 
-def _screen(stored: Source, queries: Sequence[np.ndarray], level: Level, threads: int) -> np.ndarray:
+def _screen(stored: FeatureArray, queries: Sequence[np.ndarray], level: Level, threads: int) -> np.ndarray:
     """Return float32 cosines of all videos, [queries, videos]; −inf for those without a good segment."""
     units = [good_units(query) for query in queries]
     if level == "video":
@@ -199,7 +201,7 @@ def _pooled_cosines(values: np.ndarray, weight: np.ndarray, matrix: np.ndarray, 
     return similar
 
 
-def exact_cosines(stored: Source, rows: np.ndarray, query: np.ndarray, level: Level) -> np.ndarray:
+def exact_cosines(stored: FeatureArray, rows: np.ndarray, query: np.ndarray, level: Level) -> np.ndarray:
     """Return the cosines of a query with these videos (int64, each with a good segment), float64 [rows]."""
     units, mean = good_units(query), mean_of(query)
     exact = np.empty(len(rows))

@@ -13,7 +13,7 @@ from pipeline.readers import AudioRequest, VideoRequest
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """What the configuration says about the weights of one backbone.
 
     `name` is `weights`: a word that the kind knows (`random`, with `seed`, always) or a local path
@@ -56,7 +56,7 @@ class Kind(ABC):
 
     @staticmethod
     @abstractmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """Return the weights that `source` names, and a text that says where they come from.
 
         `pipeline.weights` writes the arrays to the safetensors file that `__init__` reads; their digest enters the
@@ -67,7 +67,7 @@ class Kind(ABC):
         """
 
     @classmethod
-    def description(cls, tensors: dict[str, np.ndarray], source: Source) -> dict[str, Any] | None:
+    def description(cls, tensors: dict[str, np.ndarray], source: WeightsSource) -> dict[str, Any] | None:
         """Return what only the weights can tell, and the plan and the readers must know, as JSON; None: nothing.
 
         `tensors` are those that `fetch` returned. It is kept in the weights' record as `description`, and all other

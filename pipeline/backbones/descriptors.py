@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 
 BINS, BIN_SECONDS = 30, 0.1
 NONE = "none"
@@ -83,7 +83,7 @@ class DescriptorBackbone(Backbone):
         cls.columns, cls.dim = columns(cls.name), WIDTHS[cls.name]
 
     @classmethod
-    def fetch(cls, source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(cls, source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """Return no tensors. Raises UserError unless the source is `none`."""
         if source.name != NONE:
             raise UserError(

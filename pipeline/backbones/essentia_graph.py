@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from config.cli import UserError
 from pipeline.backbones import graphdef
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.backbones.mono import mono_text
 from pipeline.backbones.musicnn_essentia import import_essentia
 from pipeline.readers import AudioRequest
@@ -102,7 +102,7 @@ class EssentiaGraph(Backbone):
         )
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See the base; the source is the path of a `.pb`, or of a weights file that holds one."""
         key, output = source.key, source.options["output"]
         path = local(source.name, key, LOCAL)

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from config.cli import UserError
 from pipeline.backbones import graphdef, mel, musicnn_weights
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.backbones.mono import mono_text
 from pipeline.readers import AudioRequest
 
@@ -56,7 +56,7 @@ class MusicNN(Backbone):
             self.engine = EssentiaEngine(tensors, weights.parent, threads)
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See `Backbone.fetch`; the source is `wheel`, `wheel-mtt`, `random` or a local path."""
         return musicnn_weights.fetch(source, folder)
 

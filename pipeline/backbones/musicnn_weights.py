@@ -17,7 +17,7 @@ import numpy as np
 
 from config.cli import UserError
 from pipeline.backbones import graphdef
-from pipeline.backbones.base import Source
+from pipeline.backbones.base import WeightsSource
 from pipeline.backbones.graphdef import layer
 from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
 from pipeline.weights_tf import files, read_checkpoint
@@ -76,7 +76,7 @@ def affine(tensors: dict[str, np.ndarray], i: int) -> tuple[np.ndarray, np.ndarr
     return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
-def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """See `Backbone.fetch`. A `.pb` is returned as one uint8 tensor `graphdef`."""
     key = source.key
     path = local(source.name, key, LOCAL)
@@ -157,7 +157,7 @@ def _from_checkpoint(path: Path, key: str) -> tuple[dict[str, np.ndarray], str]:
     return check_tensors(tensors, VARIABLES, key, path.name), f"local TensorFlow checkpoint {path.name} ({origin})"
 
 
-def _from_graph(path: Path, source: Source) -> tuple[dict[str, np.ndarray], str]:
+def _from_graph(path: Path, source: WeightsSource) -> tuple[dict[str, np.ndarray], str]:
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from config.cli import UserError
-from pipeline.backbones.base import Kind, Source
+from pipeline.backbones.base import Kind, WeightsSource
 from pipeline.readers import MediaError
 from pipeline.weights import local
 
@@ -40,7 +40,7 @@ class Precomputed(Kind):
         return int(options["dim"])
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """Check the source; return its digests instead of weights: the features stay where they are."""
         from pipeline.backbones.feature_files.base import KINDS
 

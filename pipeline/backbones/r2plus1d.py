@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.readers import VideoRequest
 from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
 
@@ -63,7 +63,7 @@ class R2Plus1D(Backbone):
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (MEAN, STD))
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See the base; the source is `kinetics400` (torchvision's R2Plus1D_18_Weights), `random` or a local path."""
         import torch
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.memory import LARGEST, keep_freed_memory
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.backbones.timm_models import (
     build,
     check_batch_norm,
@@ -84,7 +84,7 @@ class TimmImages(Backbone):
         return {"model": options["model"]}
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See the base and `timm_weights`."""
         from pipeline.backbones.timm_weights import fetch
 

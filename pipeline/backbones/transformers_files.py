@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones.base import Source
+from pipeline.backbones.base import WeightsSource
 from pipeline.weights import refuse_in_a_job, unavailable
 
 if TYPE_CHECKING:
@@ -194,17 +194,8 @@ def _complete(folder: Path, weights: str) -> bool:
     return all((folder / name).is_file() for name in set(json.loads(index.read_text())["weight_map"].values()))
 
 
-def _patterns(weights: str) -> list[str]:
-    """Return the patterns of the files of the hub that are downloaded."""
-    stem, _, suffix = weights.partition(".")
-    return [*FILES, weights, f"{stem}-*.{suffix}", f"{weights}.index.json"]
-
-
-def from_hub(model: str, source: Source, weights: bool) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had.
-
-    Without `weights`, only its configuration.
-    """
+def from_hub(model: str, source: WeightsSource, weights: bool) -> Path:
+    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had."""
     hub: Any = importlib.import_module("huggingface_hub")
     snapshot = partial(hub.snapshot_download, model, revision=source.options["revision"])
     wanted = _patterns(SAFETENSORS) if weights else list(FILES)

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from config.cli import UserError
-from pipeline.backbones.base import Backbone, Source
+from pipeline.backbones.base import Backbone, WeightsSource
 from pipeline.backbones.clips import RULE, clip_starts
 from pipeline.backbones.mono import mono_text
 from pipeline.backbones.transformers_files import (
@@ -100,7 +100,7 @@ class TransformersModel(Backbone):
         return names | ({"files": total.hexdigest()} if (folder / CONFIG).is_file() and options["model"] else {})
 
     @staticmethod
-    def fetch(source: Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
         """See the base; the source is `hub` or `random`, with the model's name in `options.model`, or a folder.
 
         Random weights are for the configuration of `options.model`, which may be a folder, too.
@@ -140,7 +140,7 @@ class TransformersModel(Backbone):
         return tensors | state_of(loaded(where, json.loads(files[CONFIG]), seed, key)), origin
 
     @classmethod
-    def description(cls, tensors: dict[str, np.ndarray], source: Source) -> dict[str, Any]:
+    def description(cls, tensors: dict[str, np.ndarray], source: WeightsSource) -> dict[str, Any]:
         """See the base: the class, what it looks at, and `dim`, from one run on black frames or silence."""
         section = source.key.removesuffix("weights")
         if CONFIG not in tensors:

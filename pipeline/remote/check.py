@@ -13,8 +13,7 @@ from typing import Any
 from config.cli import UserError
 from config.remote import Remote
 from data.addresses import refusal, server
-from data.places import Remote as Address
-from data.places import parse
+from data.places import Address, parse
 from pipeline.readers import MediaError
 from pipeline.remote.errors import Deadline, Forbidden, Late, Temporary
 from pipeline.remote.request import INVALID_KEYS, Server

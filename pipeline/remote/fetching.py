@@ -20,7 +20,7 @@ from functools import lru_cache
 from config.cli import USER_ERRNOS, UserError
 from config.remote import Remote
 from data.addresses import refusal, server
-from data.places import Remote as Address
+from data.places import Address
 from pipeline.readers import MediaError
 from pipeline.remote.errors import Deadline, Forbidden, Late, Temporary, not_fetched
 from pipeline.remote.request import INVALID_KEYS, Answer, Server

@@ -15,8 +15,7 @@ from urllib.parse import quote, urldefrag, urljoin
 from config.cli import UserError, printable
 from config.remote import HTTP_PORT, HTTPS_PORT, Remote
 from data.addresses import refusal, server
-from data.places import Remote as Address
-from data.places import parse
+from data.places import Address, parse
 from pipeline.remote.connection import connect, contexts
 from pipeline.remote.errors import Deadline, Forbidden, Late, Temporary, not_fetched
 from pipeline.remote.signing import signed

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.cli import UserError
-from data.places import File, Member, Remote, joined, parse
+from data.places import Address, File, Member, joined, parse
 from data.same import same_files
 from data.videos import read_videos
 
@@ -20,10 +20,10 @@ GOOD = {
     "/x/000.TAR::./b/c.mp4": Member("/x/000.TAR", "b/c.mp4"),
     "/İİ/000.tar::b.mp4": Member("/İİ/000.tar", "b.mp4"),
     "x.tar::a.tar::b.mp4": Member("x.tar", "a.tar::b.mp4"),
-    "https://Host.org/A%20b.mp4?x=1&y": Remote("https", "host.org", None, "/A%20b.mp4?x=1&y"),
-    "HTTP://127.0.0.1:8080/a": Remote("http", "127.0.0.1", 8080, "/a"),
-    "https://[2001:DB8::1]:443/a": Remote("https", "2001:db8::1", 443, "/a"),
-    "s3://my-bucket/a//b/../ä #?.mp4": Remote("s3", "my-bucket", None, "a//b/../ä #?.mp4"),
+    "https://Host.org/A%20b.mp4?x=1&y": Address("https", "host.org", None, "/A%20b.mp4?x=1&y"),
+    "HTTP://127.0.0.1:8080/a": Address("http", "127.0.0.1", 8080, "/a"),
+    "https://[2001:DB8::1]:443/a": Address("https", "2001:db8::1", 443, "/a"),
+    "s3://my-bucket/a//b/../ä #?.mp4": Address("s3", "my-bucket", None, "a//b/../ä #?.mp4"),
 }
 
 

@@ -21,7 +21,7 @@ from eval.query.page import page
 from eval.query.query import Answer, Query
 from eval.report.clip import clip
 from pipeline.features import open_features
-from pipeline.outside import File, read_files
+from pipeline.outside import OutsideFile, read_files
 from tests.support.collection import NAMES, collection, embed_untrained, film
 from tests.support.commands import execute
 from tests.support.media import Audio, Video, regular, write
@@ -51,7 +51,7 @@ def asked(config: Config, *items: Path | str) -> list[Answer]:
 
 def test_a_file_of_the_collection_gives_the_cached_features(folder: Path, config: Config) -> None:
     view = open_features(config.paths)
-    files = [File(str(folder / f"v{i}.mp4"), f"v{i}") for i in (3, 0)]
+    files = [OutsideFile(str(folder / f"v{i}.mp4"), f"v{i}") for i in (3, 0)]
     for row, result in zip((3, 0), read_files(config, NAMES, files), strict=True):
         assert not result.failures
         np.testing.assert_array_equal(result.starts, view.start()[row])
@@ -66,7 +66,7 @@ def test_a_file_at_an_address_gives_the_features_of_the_file(folder: Path, confi
         decoding = config.decoding.model_copy(update={"remote": allowing(made, web.port)})
         allowed = config.model_copy(update={"decoding": decoding})
         address = f"https://localhost:{web.port}/v3.mp4"
-        there, refused = read_files(allowed, NAMES, [File(address, "v3"), File("s3://bucket/a.mp4", "a")])
+        there, refused = read_files(allowed, NAMES, [OutsideFile(address, "v3"), OutsideFile("s3://bucket/a.mp4", "a")])
         by_address, by_id = asked(allowed, address, "v3")
     for name in NAMES:
         np.testing.assert_array_equal(there.features[name], view.numpy(name)[3])

@@ -13,11 +13,11 @@ import pytest
 from config.cli import UserError
 from config.files import write_json
 from config.model import Config, load
-from pipeline.outside import File, _ended, check_plan, own_config, read_files
+from pipeline.outside import OutsideFile, check_plan, own_config, read_files
 from pipeline.plan import make_plan
 from pipeline.records import write_plan
 
-FILE = File("/nowhere/song.mp3", "song")
+FILE = OutsideFile("/nowhere/song.mp3", "song")
 RECORD = {"sha256": "a" * 64, "random": False, "source": "none: computed by formulas"}
 
 

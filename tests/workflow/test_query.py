@@ -9,7 +9,7 @@ import numpy as np
 
 from config.model import read
 from pipeline.features import open_features
-from pipeline.outside import File, read_files
+from pipeline.outside import OutsideFile, read_files
 from tests.support.workflow import module, snakemake
 
 
@@ -20,7 +20,7 @@ def test_the_stage_is_done_and_a_video_is_found_by_its_file_and_by_its_id(demo):
     row = int(view.rows("test")[0])
     (line,) = view.labels(np.array([row])).to_pylist()
     resolved = read(Path(config["results"]) / "config.json")
-    (result,) = read_files(resolved, ["musicnn", "r2plus1d"], [File(line["path"], line["video_id"])])
+    (result,) = read_files(resolved, ["musicnn", "r2plus1d"], [OutsideFile(line["path"], line["video_id"])])
     for name in ("musicnn", "r2plus1d"):
         np.testing.assert_array_equal(result.features[name], view.numpy(name)[row])
 

@@ -11,7 +11,7 @@ import pytest
 from config.cli import UserError
 from pipeline.backbones import descriptors, load_class, resolve_options
 from pipeline.backbones.audio_descriptors import FIFTHS, QUIETEST, RATE, AudioDescriptors, clarity
-from pipeline.backbones.base import Source
+from pipeline.backbones.base import WeightsSource
 from tests.support.commands import execute
 
 NAME = "sound_descriptors"
@@ -174,5 +174,5 @@ def test_wrong_segments_and_weights_are_refused(tmp_path):
     with pytest.raises(ValueError, match="float32"):
         backbone.features(np.zeros((1, RATE), np.float64))
     with pytest.raises(UserError, match="write `weights: none`"):
-        load_class(NAME).fetch(Source("random", 0, resolve_options(NAME, {}), "backbones.x.weights"), tmp_path)
-    assert load_class(NAME).fetch(Source("none", 0, {}, "backbones.x.weights"), tmp_path)[0] == {}
+        load_class(NAME).fetch(WeightsSource("random", 0, resolve_options(NAME, {}), "backbones.x.weights"), tmp_path)
+    assert load_class(NAME).fetch(WeightsSource("none", 0, {}, "backbones.x.weights"), tmp_path)[0] == {}
