@@ -85,7 +85,7 @@ def _tasks(config: Config, part: str) -> tuple[Any, list[Any]]:
 
 def whole(folder: Path, part: str, way: str) -> dict[str, Any]:
     """Time pipeline.extract on the shard, from its first task to its last feature."""
-    from pipeline.backbones import load_class
+    from pipeline.backbones.registry import load_class
     from pipeline.extract import extract
 
     threads, cores = cores_of(way)

@@ -29,7 +29,7 @@ from config.files import write_json
 from config.model import Config, load
 from data.manifest import merge, write_manifest
 from data.segments import segment_starts
-from pipeline.backbones import load_class
+from pipeline.backbones.registry import load_class
 from pipeline.plan import key_of, save_plan
 from pipeline.records import PROBE, Failure, Plan, PlannedBackbone, Record
 from pipeline.store import FORMAT, finish_shard

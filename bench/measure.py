@@ -23,7 +23,7 @@ import numpy as np
 from config.cli import run
 from config.files import read_json, write_json
 from config.model import Config
-from pipeline.backbones import REGISTRY, Entry
+from pipeline.backbones.registry import REGISTRY, Entry
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[1]

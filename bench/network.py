@@ -17,8 +17,8 @@ def random_weights(folder: Path, name: str) -> Path:
     """Write the backbone's random weights (seed 0) as safetensors into the folder; return their path."""
     from safetensors.numpy import save_file
 
-    from pipeline.backbones import load_class, resolve_options
     from pipeline.backbones.base import WeightsSource
+    from pipeline.backbones.registry import load_class, resolve_options
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
@@ -31,7 +31,7 @@ def random_weights(folder: Path, name: str) -> Path:
 
 def backbone(name: str, weights: Path, threads: int = 1) -> Any:
     """Load the backbone on the CPU."""
-    from pipeline.backbones import load_class, resolve_options
+    from pipeline.backbones.registry import load_class, resolve_options
 
     return load_class(name)(weights, resolve_options(name, {}), "cpu", threads)
 

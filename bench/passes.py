@@ -126,7 +126,7 @@ def _forget(config: Config, names: list[str]) -> None:
 
 def _warm(config: Config, names: list[str]) -> None:
     """Import what the networks need, and build each once: that is start-up."""
-    from pipeline.backbones import chosen
+    from pipeline.backbones.chosen import chosen
 
     for name in names:
         chosen(config, name).build(config.paths.weights(name), "cpu", 1)

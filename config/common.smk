@@ -39,7 +39,7 @@ from config.scheduler import cancel_leftovers, job_prefix
 from config.sources import refuse_duplicates, written
 from config.threads import wait_briefly
 from data.webdataset import shards_of
-from pipeline.backbones import check
+from pipeline.backbones.check import check
 from pipeline.records import read_cache_record, read_plan
 from snakemake.exceptions import WorkflowError
 

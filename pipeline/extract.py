@@ -27,7 +27,7 @@ from config.cli import Progress, Stopping, UserError, parser, run
 from config.model import Config, read
 from config.pipeline import Backbone as Settings
 from data.manifest import separate_audio
-from pipeline.backbones import Chosen, chosen
+from pipeline.backbones.chosen import Chosen, chosen
 from pipeline.forward import Layout, Meter, Network, layout, outcomes
 from pipeline.passes import refuse_mixtures
 from pipeline.precomputed import copy_features

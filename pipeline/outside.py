@@ -28,7 +28,7 @@ from config.files import read_json, write_json
 from config.model import Config, load
 from data.columns import FILES
 from data.manifest import ACTIVE, SCHEMA, write_manifest
-from pipeline.backbones import chosen
+from pipeline.backbones.chosen import chosen
 from pipeline.plan import make_plan, save_plan
 from pipeline.records import Failure, Plan, read_plan, read_record
 from pipeline.shards import Shards

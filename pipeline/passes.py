@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from config.cli import UserError
 from config.model import Config
-from pipeline.backbones import Chosen, chosen
+from pipeline.backbones.chosen import Chosen, chosen
 from pipeline.records import Plan
 
 

@@ -19,7 +19,8 @@ from config.cli import UserError, parser, run
 from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
-from pipeline.backbones import Chosen, check_widths, chosen
+from pipeline.backbones.check import check_widths
+from pipeline.backbones.chosen import chosen
 from pipeline.passes import passes
 from pipeline.readers import VideoRequest
 from pipeline.records import Plan, PlannedBackbone, forget_done, read_plan, read_record, write_plan

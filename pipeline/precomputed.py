@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from config.cli import UserError
-from pipeline.backbones import Chosen
+from pipeline.backbones.chosen import Chosen
 from pipeline.backbones.precomputed import Precomputed
 from pipeline.readers import MediaError
 from pipeline.records import PROBE

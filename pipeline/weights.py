@@ -27,8 +27,8 @@ from config.cli import UserError, parser, run
 from config.files import replacing, write_json
 from config.model import Config, read
 from config.place import is_path
-from pipeline.backbones import chosen
 from pipeline.backbones.base import WeightsSource
+from pipeline.backbones.chosen import chosen
 
 log = logging.getLogger("weights")
 HEADER = "provenance"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from config.cli import UserError
 from config.model import Config, load
 from config.section import Section
-from pipeline.backbones import REGISTRY, Entry, check
+from pipeline.backbones.check import check
 from pipeline.backbones.mel import MIN_SAMPLES, RATE
+from pipeline.backbones.registry import REGISTRY, Entry
 from pipeline.records import PROBE
 from pipeline.store import DURATION, START
 from tests.support.commands import ROOT

@@ -16,7 +16,7 @@ from heads.embed import embed, load_embeddings
 from heads.features import load_features
 from heads.runs import runs
 from heads.train import train
-from pipeline.backbones import check
+from pipeline.backbones.check import check
 from pipeline.features import open_features
 from tests.support.simulate import simulate
 

@@ -18,7 +18,7 @@ from config.paths import Paths
 from eval.report import gather
 from eval.report.__main__ import report
 from pipeline import index, plan
-from pipeline.backbones import load_class, resolve_options
+from pipeline.backbones.registry import load_class, resolve_options
 from pipeline.extract import Lane
 from pipeline.features import open_features
 from pipeline.readers import Decoded, first

@@ -19,7 +19,7 @@ from bench.runs import Run, write_table
 from config.cli import Stopping, UserError
 from config.paths import Paths
 from pipeline import extract
-from pipeline.backbones import REGISTRY
+from pipeline.backbones.registry import REGISTRY
 from pipeline.heartbeat import last
 from pipeline.records import read_plan
 from pipeline.retry import forget

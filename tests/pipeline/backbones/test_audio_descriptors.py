@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from config.cli import UserError
-from pipeline.backbones import descriptors, load_class, resolve_options
+from pipeline.backbones import descriptors
 from pipeline.backbones.audio_descriptors import FIFTHS, QUIETEST, RATE, AudioDescriptors, clarity
 from pipeline.backbones.base import WeightsSource
+from pipeline.backbones.registry import load_class, resolve_options
 from tests.support.commands import execute
 
 NAME = "sound_descriptors"

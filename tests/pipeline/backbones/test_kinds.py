@@ -8,8 +8,8 @@ import yaml
 
 from config.cli import UserError
 from config.model import Config, load
-from config.pipeline import Segments
-from pipeline.backbones import check, chosen
+from pipeline.backbones.check import check
+from pipeline.backbones.chosen import chosen
 from pipeline.plan import make_plan
 from tests.support.commands import ROOT
 

@@ -228,7 +228,7 @@ def test_a_frozen_graph_runs_in_essentia_only(weights, answers, tmp_path):
 
 def test_importing_it_imports_neither_torch_nor_essentia():
     script = (
-        "import sys; from pipeline.backbones import load_class; import pipeline.weights\n"
+        "import sys; from pipeline.backbones.registry import load_class; import pipeline.weights\n"
         "for name, options in (('musicnn', {'engine': 'torch'}), ('r2plus1d', {'fps': 10.0})):\n"
         "    load_class(name).request(options); load_class(name).preprocessing(options)\n"
         "print(sorted({'torch', 'torchvision', 'essentia', 'decord'} & set(sys.modules)))"

@@ -19,9 +19,10 @@ from safetensors.numpy import load_file
 from config.cli import UserError
 from config.model import load
 from config.paths import Paths
-from pipeline.backbones import check, resolve_options
+from pipeline.backbones.check import check
 from pipeline.backbones.feature_files.gather import rows_of_segment
 from pipeline.backbones.precomputed import Precomputed
+from pipeline.backbones.registry import resolve_options
 from pipeline.readers import MediaError
 from pipeline.weights import prepare
 from tests.support.commands import execute

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from config.cli import UserError
 from config.paths import Paths
-from pipeline.backbones import chosen, resolve_options
+from pipeline.backbones.chosen import chosen
 from pipeline.backbones.frozen import check_bfloat16
+from pipeline.backbones.registry import resolve_options
 from pipeline.backbones.timm_images import TimmImages
 from pipeline.backbones.timm_models import build, pooled, timm
 from pipeline.backbones.timm_weights import WHEELS

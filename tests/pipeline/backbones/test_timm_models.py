@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from config.cli import UserError
-from pipeline.backbones import resolve_options
+from pipeline.backbones.registry import resolve_options
 from pipeline.backbones.timm_images import TimmImages
 from pipeline.backbones.timm_models import build, frames_of, pooled, pooled_width, shapes, timm
 from pipeline.readers import VideoRequest

@@ -15,9 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from config.cli import UserError
 from config.paths import Paths
-from pipeline.backbones import chosen, resolve_options, torchvision_video
+from pipeline.backbones import torchvision_video
+from pipeline.backbones.chosen import chosen
 from pipeline.backbones.clips import clip_starts
 from pipeline.backbones.frozen import check_bfloat16
+from pipeline.backbones.registry import resolve_options
 from pipeline.backbones.torchvision_import import import_torchvision
 from pipeline.backbones.torchvision_video import TorchvisionVideo, names, transforms
 from pipeline.plan import make_plan

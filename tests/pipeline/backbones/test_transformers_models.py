@@ -20,7 +20,8 @@ import pytest
 from config.cli import UserError
 from config.model import load
 from config.paths import Paths
-from pipeline.backbones import check, resolve_options
+from pipeline.backbones.check import check
+from pipeline.backbones.registry import resolve_options
 from pipeline.backbones.transformers_files import library
 from pipeline.backbones.transformers_models import TransformersModel
 from pipeline.plan import make_plan
@@ -464,7 +465,7 @@ def test_an_experiment_on_the_features_themselves_is_checked_when_their_width_is
 
 def test_the_snakefile_does_not_import_the_library() -> None:
     script = (
-        "import sys; from config.model import load; from pipeline.backbones import check\n"
+        "import sys; from config.model import load; from pipeline.backbones.check import check\n"
         "net = {'kind': 'transformers', 'weights': 'hub', 'options': {'modality': 'video', 'model': 'a/b'}}\n"
         "check(load({'results': 'r', 'videos': 'v.csv', 'backbones': {'net': net},"
         " 'heads': {'audio': 'net', 'video': 'net'}}))\n"
