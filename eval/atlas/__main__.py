@@ -40,8 +40,8 @@ from eval.atlas.axes import METHODS, SAMPLE, has_umap, place
 from eval.atlas.media import columns as media_columns
 from eval.atlas.near import Neighbours, Vectors
 from eval.atlas.vectors import MODALITIES, Chosen, Embedded, Featured, choose, draw
-from eval.neighbours import with_labels
 from eval.ranks import ranks
+from eval.video_labels import with_labels
 
 log = logging.getLogger("atlas")
 LABELS = ("row", "video_id", "artist", "group", "title", "genre", "tags", "split")

@@ -3,7 +3,7 @@
 Reads the plan, the manifest, the done records, the cache and embeddings, a block of videos at a time; writes nothing.
 An experiment's vectors are those that the evaluation ranks (eval/retrieval.py). A backbone's are unit vectors, because
 features are all nearly parallel: the mean over all segments is subtracted, and a video is the mean of its segments'
-unit vectors, as in eval/neighbours.py.
+unit vectors, as in eval/spaces.py.
 """
 
 from __future__ import annotations

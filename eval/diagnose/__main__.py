@@ -2,7 +2,7 @@
 
 Reads the cache, retrieval.json, the metrics, checkpoint and embeddings of the experiment's first seed, labels/ where
 these come from other files, and the probes' genre.json and tagging.json where labels are configured. A large test split
-is represented by the videos that eval/neighbours.py draws. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
+is represented by the videos that eval/spaces.py draws. Writes eval/EXPERIMENT/diagnosis.json, whose `findings` have
   name, severity            as in eval/diagnose/text.py
   verdict                   `found`, `absent` or `unknown` (there is too little to say)
   numbers                   what was measured, {name: number}
@@ -31,10 +31,11 @@ from data.groups import group_numbers
 from eval.bootstrap import intervals
 from eval.diagnose.findings import FEWEST, Finding, below_features, finding, of_losses, of_ranks, of_shape
 from eval.diagnose.signs import label_agreement
-from eval.neighbours import representatives, with_labels
 from eval.ranks import UNIT, ranks, unit_rows
 from eval.retrieval import load_test, mean_unit
 from eval.similarity import comparable, pair_interval
+from eval.spaces import representatives
+from eval.video_labels import with_labels
 from heads.checkpoint import load_checkpoint
 from heads.embed import BLOCK, load_embeddings
 from heads.runs import Run, runs

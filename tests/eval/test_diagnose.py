@@ -21,9 +21,9 @@ from data.manifest import read_manifest, write_manifest
 from eval.diagnose.__main__ import diagnose, linear_ranks
 from eval.diagnose.signs import effective_rank, label_agreement, mean_cosine, modality_gap, spread
 from eval.diagnose.text import WORDS
-from eval.neighbours import representatives
 from eval.ranks import unit_rows
 from eval.retrieval import retrieval
+from eval.spaces import representatives
 from heads import embed as embedding
 from heads.checkpoint import load_checkpoint, save_checkpoint
 from heads.embed import embed
@@ -156,7 +156,7 @@ def test_a_large_test_split_is_drawn_not_cut(copy: Config, monkeypatch: pytest.M
         seen.append(arguments[4])
         return linear_ranks(*arguments)
 
-    monkeypatch.setattr("eval.neighbours.MOST", 30)
+    monkeypatch.setattr("eval.spaces.MOST", 30)
     monkeypatch.setattr("eval.diagnose.__main__.linear_ranks", watched)
     (chance,) = (f for f in diagnose(copy, "head")["findings"] if f["name"] == "chance_ranks")
     test = open_features(copy.results).rows("test")

@@ -12,8 +12,10 @@ from config.paths import Paths
 from data.labels import write_labels
 from data.manifest import read_manifest, write_manifest
 from eval.maps import maps
-from eval.neighbours import NEAREST, effective_ranks, neighbours, with_labels
+from eval.neighbours import NEAREST, neighbours
 from eval.similarity import Items, Label, agreement, consistency, nearest
+from eval.spaces import effective_ranks
+from eval.video_labels import with_labels
 from heads.embed import embed
 from heads.train import train
 from tests.support.msd_files import track_id, write_genres

@@ -12,9 +12,9 @@ from config.cli import UserError
 from config.paths import Paths
 from data.labels import read_labels, write_labels
 from data.manifest import active, merge, read_manifest, write_manifest
-from eval.neighbours import load_features as neighbouring
 from eval.probe.sets import load_task
 from eval.retrieval import load_test
+from eval.spaces import load_features as neighbouring
 from heads.embed import embed
 from heads.features import load_features
 from heads.train import train

@@ -27,9 +27,9 @@ from eval.atlas.media import addresses
 from eval.atlas.near import Neighbours, Vectors
 from eval.atlas.vectors import BLOCK, directions, draw
 from eval.maps import maps
-from eval.neighbours import load_features
 from eval.ranks import ranks
 from eval.retrieval import load_test
+from eval.spaces import load_features
 from pipeline.features import good_segments, open_features
 from tests.support.collection import collection, embed_untrained
 from tests.support.page import EVIL
