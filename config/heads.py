@@ -19,6 +19,7 @@ Loss = Literal["paper", "info_nce", "siglip"]
 SegmentPolicy = Literal["one", "first", "all", "mean"]
 
 Modality = Literal["audio", "video"]
+MODALITIES: tuple[Modality, Modality] = ("audio", "video")
 
 ALONE = "to extract one modality alone, name the same backbone for `heads.audio` and `heads.video`"
 """What to do with a collection that is not for heads; for messages."""

@@ -32,7 +32,7 @@ from data.msd import TRACK_ID
 from data.msd.lastfm import read_tags
 from data.msd.summary import find_songs, song
 from data.msd.text import read_genres, read_tracks
-from data.splits import NAMES
+from data.splits import SPLITS
 
 log = logging.getLogger("labels")
 SCHEMA = pa.schema(
@@ -215,14 +215,14 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
         "videos": manifest.num_rows,
         "labelled": len(lines),
         "labelled_with_none_of_the_classes": sum(not line["labels"] for line in lines),
-        "classes": [{"name": c, **{s: counts[c, s] for s in NAMES}} for c in classes],
+        "classes": [{"name": c, **{s: counts[c, s] for s in SPLITS}} for c in classes],
         "alike": alike(classes, labels),
     }
     schema = SCHEMA
     if trained is not None:
         schema = SCHEMA.append(TRAINED)
         seen = Counter(split[line["row"]] for line, one in zip(lines, trained, strict=True) if one)
-        record["musicnn_trained"] = {s: seen[s] for s in NAMES}
+        record["musicnn_trained"] = {s: seen[s] for s in SPLITS}
         lines = [line | {TRAINED.name: one} for line, one in zip(lines, trained, strict=True)]
     table = paths.labels(name)
     with replacing(table) as temporary:
@@ -280,7 +280,7 @@ def main() -> None:
     record = write_labels(read(arguments.config), arguments.task)
     log.info("%d of %d videos have labels; matched %s", record["labelled"], record["videos"], record["matched"])
     for entry in record["classes"]:
-        log.info("%s: %s", entry["name"], ", ".join(f"{entry[s]} {s}" for s in NAMES))
+        log.info("%s: %s", entry["name"], ", ".join(f"{entry[s]} {s}" for s in SPLITS))
     for group in record["alike"]:
         log.warning("kept apart: %s", ", ".join(group))
 

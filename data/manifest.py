@@ -37,7 +37,7 @@ from data.changed import note_changed
 from data.columns import FILES
 from data.groups import group_keys
 from data.same import SHOWN, warn_of_same_files
-from data.splits import NAMES, earlier_splits, splits_of
+from data.splits import SPLITS, earlier_splits, splits_of
 from data.videos import note_table, read_videos
 
 log = logging.getLogger("manifest")
@@ -267,7 +267,7 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
         write_manifest(paths, table)
     added = table.num_rows - (old.num_rows if old else 0)
     splits = without_retired_splits(table)["split"]
-    counts = {s: pc.sum(pc.equal(splits, s)).as_py() for s in NAMES}
+    counts = {s: pc.sum(pc.equal(splits, s)).as_py() for s in SPLITS}
     retired = int((~active(table)).sum())
     suffix = f", {retired} of them retired" if retired else ""
     log.info("%d videos, %d of them new%s; %s", table.num_rows, added, suffix, counts)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
 
 from config.pipeline import Splits
 from data.segments import uniform
 
-NAMES = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def assign(sizes: Mapping[str, int], taken: Mapping[str, int], shares: Splits) -> dict[str, str]:
@@ -23,11 +25,11 @@ def assign(sizes: Mapping[str, int], taken: Mapping[str, int], shares: Splits) -
     room for all of it, it is drawn among those with any room.
     """
     total = sum(sizes.values()) + sum(taken.values())
-    room = {split: getattr(shares, split) * total - taken.get(split, 0) for split in NAMES}
+    room = {split: getattr(shares, split) * total - taken.get(split, 0) for split in SPLITS}
     assigned = {}
     for group in sorted(sizes, key=lambda name: (-sizes[name], uniform(f"order\0{name}"), name)):
         size = sizes[group]
-        fitting = [split for split in NAMES if room[split] >= size] or [split for split in NAMES if room[split] > 0]
+        fitting = [split for split in SPLITS if room[split] >= size] or [split for split in SPLITS if room[split] > 0]
         assigned[group] = split = _drawn(f"split\0{group}", {split: room[split] for split in fitting})
         room[split] -= size
     return assigned

@@ -25,8 +25,8 @@ from config.cli import UserError, experiment_parser, run
 from config.files import read_json, write_json
 from config.model import Config, read
 from eval.bootstrap import metric_intervals, resampled_metrics
-from eval.ranks import PAIRS, ranks, rows_on_grid
-from eval.retrieval import DIRECTIONS, load_test
+from eval.ranks import DIRECTIONS, PAIRS, ranks, rows_on_grid
+from eval.retrieval import load_test
 from heads.metrics import METRICS, chance, summary
 from heads.runs import runs
 from pipeline.duplicates.report import digests

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-MODALITIES = ("audio", "video")
+from config.heads import MODALITIES
+
 DIGITS = 4
 
 

@@ -29,13 +29,14 @@ import torch
 
 from config.cli import parser, run
 from config.files import write_json
+from config.heads import MODALITIES
 from config.model import Config, read
 from data.columns import FILES
 from data.groups import group_numbers
 from data.manifest import beside_path
 from eval.maps import maps
-from eval.ranks import ranks
-from eval.similarity import ACROSS, Label, agreement, consistency, nearest
+from eval.ranks import DIRECTIONS, ranks
+from eval.similarity import Label, agreement, consistency, nearest
 from eval.spaces import Space, load_embedded, load_features, space_arguments
 from eval.video_labels import labels, with_labels
 from pipeline.features import good_segments
@@ -87,12 +88,12 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
     chosen = np.sort(rng.choice(len(items.owner), size=size, replace=False))
     queries: list[dict[str, Any]] = [{"item": number(item), "ranks": {}, "nearest": {}} for item in chosen.tolist()]
     if space.shared:
-        for way, rank in zip(ACROSS, ranks(items.audio, items.video, unit=items.unit), strict=True):
+        for way, rank in zip(DIRECTIONS, ranks(items.audio, items.video, unit=items.unit), strict=True):
             for query, item in zip(queries, chosen.tolist(), strict=True):
                 query["ranks"][way] = float(rank[item])
     for way in items.ways:
         # Across modalities the positive is of the same video, which must not be left out.
-        blocks = nearest(items, chosen, way, NEAREST, "nothing" if way in ACROSS else "video")
+        blocks = nearest(items, chosen, way, NEAREST, "nothing" if way in DIRECTIONS else "video")
         lines = [line for block in blocks for line in zip(*block, strict=True)]
         for query, (item, near, cosine) in zip(queries, lines, strict=True):
             query["nearest"][way] = [
@@ -116,7 +117,7 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
     galleries = [gallery(space, level, shown, seed) for level in levels]
     # Where all items are equally near, the first of the table count as nearest: what they share means nothing.
     constant = space.facts.get("constant", [])
-    named = zip(("audio", "video"), sides.names, strict=True) if sides else ()
+    named = zip(MODALITIES, sides.names, strict=True) if sides else ()
     equal = {modality for modality, side in named if side in constant}
     agreements = [
         {"level": level} | measured | ({"better_than_chance": False} if way in equal else {})
@@ -125,7 +126,7 @@ def neighbours(config: Config, name: str) -> dict[str, Any]:
         for way in items.ways
         if (measured := agreement(items, label, way, NEAREST, resamples, seed))
     ]
-    consistencies = [consistency(levels["segment"], modality, resamples, seed) for modality in ("audio", "video")]
+    consistencies = [consistency(levels["segment"], modality, resamples, seed) for modality in MODALITIES]
     written = {
         "experiment": None if sides else name,
         "space": "features" if sides else "embeddings",

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+DIRECTIONS = ("audio_to_video", "video_to_audio")
+"""Names of the two directions, in the order in which `ranks` returns them."""
 GRID = 2.0**24
 TILE, CUDA_TILE = 1024, 8192
 """Queries and candidates a tile: on a CPU 4 MB of similarities, which its cache holds, on a GPU 512 MB."""

@@ -33,7 +33,7 @@ from data.groups import group_numbers
 from eval.bootstrap import few_groups, resampled_metrics
 from eval.published import LARGEST, NAME, published_formula
 from eval.rankings import Key, Ranking, entry
-from eval.ranks import UNIT, ranks, unit_rows
+from eval.ranks import DIRECTIONS, UNIT, ranks, unit_rows
 from heads.embed import load_embeddings
 from heads.features import mark_damaged
 from heads.runs import Run, runs
@@ -46,7 +46,6 @@ DRAWS = 20
 BLOCK = 4096
 """Videos pooled at a time."""
 LEVELS = ("segment", "video")
-DIRECTIONS = ("audio_to_video", "video_to_audio")
 PUBLISHED = "video_to_audio"
 """The direction of the published code's number: it prints it for both."""
 

@@ -17,11 +17,10 @@ import numpy as np
 
 from data.groups import renumbered
 from eval.bootstrap import percentile_interval
-from eval.ranks import UNIT
+from eval.ranks import DIRECTIONS, UNIT
 from eval.seeds import ROUNDING
 
 WITHIN = ("audio", "video", "both")
-ACROSS = ("audio_to_video", "video_to_audio")
 BLOCK = 256
 """Queries worked on at a time."""
 
@@ -75,11 +74,11 @@ class Items:
     @property
     def ways(self) -> tuple[str, ...]:
         """What items can be compared by: modalities, and directions where the space is shared."""
-        return WITHIN + ACROSS if self.shared else WITHIN
+        return WITHIN + DIRECTIONS if self.shared else WITHIN
 
     def similar(self, query: np.ndarray, by: str) -> np.ndarray:
         """Return similarities float32 [queries, items] of items `query` (int64) to all; of `both`, the mean cosine."""
-        a, v = (self.audio, self.video) if by in ACROSS else self.directions
+        a, v = (self.audio, self.video) if by in DIRECTIONS else self.directions
         if by == "both":
             cosines: np.ndarray = (a[query] @ a.T + v[query] @ v.T) / 2
         else:

@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from config.heads import Experiment, Layers
+from config.heads import MODALITIES, Experiment, Layers, Modality
 from heads.model import ProjectionHead, TwoHeads
 from heads.small import epochs
 from heads.standardise import Standardiser
 from heads.stopping import check_finite
 
 log = logging.getLogger("autoencoder")
-MODALITIES: tuple[Literal["audio", "video"], ...] = ("audio", "video")
 Batches = Callable[[int], Iterable[Sequence[Tensor]]]
 """Epoch (from 1) → its batches of training features, [n, audio dim] and [n, video dim], any float type, any device."""
 
@@ -72,7 +70,7 @@ def initialise(heads: TwoHeads, batches: Batches, experiment: Experiment, seed: 
 class Reconstruction(nn.Module):
     """The head of one modality with a decoder behind it."""
 
-    def __init__(self, modality: Literal["audio", "video"], head: ProjectionHead, experiment: Experiment) -> None:
+    def __init__(self, modality: Modality, head: ProjectionHead, experiment: Experiment) -> None:
         super().__init__()
         self.modality, self.head = modality, head
         layers = experiment.layers(modality)

@@ -28,6 +28,7 @@ from zarr.codecs import Crc32cCodec
 
 from config.cli import UserError, experiment_parser, progress, run
 from config.files import read_json, write_json
+from config.heads import MODALITIES
 from config.model import Config, read
 from heads.checkpoint import About, load_checkpoint
 from heads.features import FeatureArray, PairedFeatures
@@ -213,7 +214,7 @@ def load_embeddings(run: Run, rows: np.ndarray, keys: dict[str, str]) -> Embeddi
     """Read one seed's embeddings of `rows` (int64, ascending). Raises UserError if missing or of other cache keys."""
     record = embeddings_record(run, keys)
     group = zarr.open_group(run.folder / "embeddings.zarr", mode="r", zarr_format=3)
-    audio, video = (_rows(group[modality], rows) for modality in ("audio", "video"))
+    audio, video = (_rows(group[modality], rows) for modality in MODALITIES)
     return Embeddings(audio, video, record)
 
 

@@ -28,12 +28,14 @@ import numpy as np
 
 from config.cli import UserError, parser, progress, results_folder, run
 from config.files import replacing
+from config.heads import MODALITIES
 from config.model import read
 from config.paths import Paths
+from data.splits import SPLITS, Split
 from heads.embed import embeddings_record, open_embeddings
 from heads.features import FeatureArray
 from heads.runs import runs
-from pipeline.features import Split, good_segments, open_features, segment_mean
+from pipeline.features import good_segments, open_features, segment_mean
 
 BLOCK = 4096
 """Videos in memory at a time."""
@@ -114,11 +116,11 @@ def main() -> None:
     command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
     command_line.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
     command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
-    command_line.add_argument("--modality", required=True, choices=("audio", "video"), help="whose embeddings")
+    command_line.add_argument("--modality", required=True, choices=MODALITIES, help="whose embeddings")
     command_line.add_argument(
         "--level", choices=("video", "segment"), default="video", help="means of videos (default), or all"
     )
-    command_line.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
+    command_line.add_argument("--split", choices=SPLITS, help="videos of this split alone")
     arguments = command_line.parse_args()
     count = export(
         arguments.results, arguments.file, arguments.experiment, arguments.modality, arguments.level, arguments.split

@@ -16,6 +16,7 @@ from config.cli import UserError
 from config.heads import LEAST_VIDEOS, Sides
 from config.model import Config
 from config.paths import Paths
+from data.splits import SPLITS
 from pipeline.features import good_segments, open_features
 from pipeline.records import read_plan, read_record
 from pipeline.shards import Shards
@@ -152,7 +153,7 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
     valid = view.valid(*names) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
     splits = {}
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         chosen = split == name
         rows = np.sort(row[chosen & valid[row]])
         splits[name] = Split(rows, good[rows], int(chosen.sum()))

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from config.cli import UserError
-from config.heads import Experiment, Layers
+from config.heads import Experiment, Layers, Modality
 from heads.standardise import Scaling
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -96,7 +95,7 @@ def build(experiment: Experiment, audio_dim: int, video_dim: int) -> TwoHeads:
     Raises UserError where the features of a modality without a head are not as wide as the shared space.
     """
 
-    def head(name: Literal["audio", "video"], dim: int) -> ProjectionHead | NoHead:
+    def head(name: Modality, dim: int) -> ProjectionHead | NoHead:
         layers = experiment.layers(name)
         if layers is not None:
             return ProjectionHead(dim, layers, experiment.embedding, experiment.standardises(name))

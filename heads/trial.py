@@ -20,6 +20,7 @@ import numpy as np
 
 from config.heads import Experiment
 from config.model import Config, load, read
+from data.splits import Split
 from heads.checkpoint import trained
 from heads.dataset import best_device, open_data
 from heads.embed import embed_split
@@ -28,7 +29,6 @@ from heads.fit import about, fit
 from heads.kernels import kernels
 from heads.model import TwoHeads
 from heads.runs import Run
-from pipeline.features import Split
 
 
 @dataclass(frozen=True)

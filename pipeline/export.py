@@ -29,6 +29,7 @@ from typing import Any
 
 from config.cli import UserError, parser, results_folder, run
 from config.files import replacing
+from data.splits import SPLITS
 from pipeline.exports.croissant import write_card
 from pipeline.exports.folders import to_hf, to_npy, to_webdataset
 from pipeline.exports.selection import Selection
@@ -137,7 +138,7 @@ def main() -> None:
     command_line.add_argument(
         "--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)"
     )
-    command_line.add_argument("--split", choices=("train", "validation", "test"), help="videos of this split alone")
+    command_line.add_argument("--split", choices=SPLITS, help="videos of this split alone")
     command_line.add_argument("--all", action="store_true", help="videos without features too, as NaN")
     arguments = command_line.parse_args()
     features = open_features(arguments.results)

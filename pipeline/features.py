@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ import zarr
 from config.cli import UserError
 from config.paths import Paths
 from data.manifest import SCHEMA, active, read_manifest
+from data.splits import Split
 from pipeline.records import Plan, read_plan, read_record
 from pipeline.shards import Rows, Shards
 from pipeline.store import DURATION, START, read_array
@@ -32,8 +33,6 @@ from pipeline.store import DURATION, START, read_array
 if TYPE_CHECKING:
     import dask.array
     import torch
-
-Split = Literal["train", "validation", "test"]
 
 
 class Features:

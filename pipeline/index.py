@@ -17,6 +17,7 @@ from config.cli import UserError, parser, run
 from config.files import replacing
 from config.model import read
 from data.manifest import active, read_manifest
+from data.splits import SPLITS
 from pipeline.readers import REASONS
 from pipeline.records import CachedBackbone, CacheRecord, read_plan, read_record, write_cache_record
 from pipeline.store import read_array
@@ -55,7 +56,7 @@ def main() -> None:
         for row, backbone, failure, decoder in sorted(lines, key=lambda line: line[:2]):
             why = [failure.reason, failure.message, failure.attempts, failure.decoder, decoder]
             writer.writerow([failure.video_id, videos[row], backbone, *why, REASONS[failure.reason].kind])
-    splits = {name: int(complete[split == name].sum()) for name in ("train", "validation", "test")}
+    splits = {name: int(complete[split == name].sum()) for name in SPLITS}
     write_cache_record(paths, CacheRecord(plan.videos, plan.segments, splits, cache))
 
 

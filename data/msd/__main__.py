@@ -25,7 +25,7 @@ from data.labels import VideoLabels, choose_classes, find_labels
 from data.manifest import merge
 from data.msd.summary import find_tracks
 from data.msd.text import read_tracks
-from data.splits import NAMES
+from data.splits import SPLITS
 
 
 def manifest_of(tracks: list[str], songs: dict[str, tuple[str, str]]) -> pa.Table:
@@ -67,11 +67,11 @@ def _classes(classes: list[str], labelled: list[VideoLabels | None], split: list
     """Each class with its counts in the splits, as text."""
     pairs = zip(labelled, split, strict=True)
     counts = Counter((label, part) for video, part in pairs if video for label in video.labels)
-    return [(label, _by_split(Counter({part: counts[label, part] for part in NAMES}))) for label in classes]
+    return [(label, _by_split(Counter({part: counts[label, part] for part in SPLITS}))) for label in classes]
 
 
 def _by_split(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[name]} {name}" for name in NAMES)
+    return ", ".join(f"{counts[name]} {name}" for name in SPLITS)
 
 
 def _arguments() -> argparse.Namespace:

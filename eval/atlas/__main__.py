@@ -33,14 +33,15 @@ import torch
 
 from config.cli import UserError, parser, run
 from config.files import replacing
+from config.heads import MODALITIES
 from config.model import Config, read
 from data.columns import FILES
 from data.manifest import read_manifest
 from eval.atlas.axes import METHODS, SAMPLE, has_umap, place
 from eval.atlas.media import columns as media_columns
 from eval.atlas.near import Neighbours, Vectors
-from eval.atlas.vectors import MODALITIES, Chosen, Embedded, Featured, choose, draw
-from eval.ranks import ranks
+from eval.atlas.vectors import Chosen, Embedded, Featured, choose, draw
+from eval.ranks import DIRECTIONS, ranks
 from eval.video_labels import with_labels
 
 log = logging.getLogger("atlas")
@@ -88,9 +89,7 @@ class Tested:
             audio, video = (np.concatenate([block[part] for block in self._blocks]) for part in MODALITIES)
             log.info("%s: ranking %d test videos", name, len(audio))
             directions[:, self.positions] = ranks(audio, video, unit=unit)
-        return {
-            f"{name}_{way}_rank": of for way, of in zip(("audio_to_video", "video_to_audio"), directions, strict=True)
-        }
+        return {f"{name}_{way}_rank": by_direction for way, by_direction in zip(DIRECTIONS, directions, strict=True)}
 
 
 def atlas(config: Config, threads: int = 1) -> pa.Table:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from config.cli import UserError
+from config.heads import MODALITIES
 from config.model import Config
 from data.manifest import active
 from eval.retrieval import pool
@@ -25,7 +26,6 @@ from heads.runs import runs
 from pipeline.features import Features, good_segments, open_features
 from pipeline.shards import Shards
 
-MODALITIES = ("audio", "video")
 BLOCK = 256
 """Videos in memory at a time: that of heads/embed.py's chunks, and small enough for a processor's cache."""
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from config.cli import UserError, experiment_parser, run
 from config.files import read_json, write_json
-from config.heads import Sides
+from config.heads import MODALITIES, Sides
 from config.model import Config, read
 from config.paths import Paths
 from data.groups import group_numbers
@@ -111,9 +111,7 @@ def of_checkpoint(sides: Sides, training: Run, view: Features, keys: dict[str, s
         for name, batchwise in (("alone", False), ("batch", True)):
             again = unit_rows(_embedded(getattr(heads, modality), features, batchwise))
             numbers[f"{modality}_{name}"] = float((units * again).sum(axis=1).mean())
-    alone, batch = (
-        min(numbers[f"{modality}_{name}"] for modality in ("audio", "video")) for name in ("alone", "batch")
-    )
+    alone, batch = (min(numbers[f"{modality}_{name}"] for modality in MODALITIES) for name in ("alone", "batch"))
     return [
         finding("train_mode_batch_norm", alone < SAME and batch > alone, numbers),
         finding("other_weights", alone < SAME and batch <= alone, numbers),

@@ -30,6 +30,7 @@ from config.heads import Sides
 from config.labels import FEATURES
 from config.model import Config, read
 from config.paths import Paths
+from data.splits import SPLITS
 from eval.bootstrap import few_groups
 from eval.paper import PROBE_SCORES
 from eval.probe.fit import fit
@@ -153,7 +154,7 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
         "probes": config.probes.model_dump(),
         "bootstrap": config.eval.bootstrap,
         "seed": config.eval.seed,
-        "videos": {s: int((task.split == s).sum()) for s in ("train", "validation", "test")},
+        "videos": {s: int((task.split == s).sum()) for s in SPLITS},
         "test_groups": len(np.unique(task.test_groups)),
         "classes": task.classes,
         "left_out": task.left_out,

@@ -20,13 +20,13 @@ from config.heads import Sides
 from config.model import Config
 from data.groups import group_numbers, renumbered
 from data.labels import LabelTable, read_labels
+from data.splits import SPLITS
 from eval.probe.fit import ProbeSplit
 from heads.embed import load_embeddings
 from heads.runs import runs
 from pipeline.backbones.musicnn_weights import trained_on_msd
 from pipeline.features import good_segments, open_features, segment_mean
 
-SPLITS = ("train", "validation", "test")
 Representation = Callable[[int], np.ndarray]
 """Features float [videos, segments, dim] of the training of the heads with this seed; backbones do not depend on it."""
 NAMES = {"musicnn": "MusicNN", "r2plus1d": "R(2+1)D"}

@@ -23,12 +23,12 @@ from pathlib import Path
 from config.cli import UserError, parser, positive, printable, run
 from config.files import replacing
 from config.model import read
+from data.splits import SPLITS
 from eval.query.query import Answer, Query
 from eval.query.scan import LEVELS
 from eval.query.text import COLUMNS, as_json, as_rows, as_text, why_not
 
 log = logging.getLogger("query")
-SPLITS = ("all", "train", "validation", "test")
 
 
 def command_line_parser() -> ArgumentParser:
@@ -40,7 +40,9 @@ def command_line_parser() -> ArgumentParser:
     command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
     command_line.add_argument("--seed", type=int, metavar="N", help="which of heads.seeds (default: the first)")
     command_line.add_argument("--top", type=positive, default=10, metavar="N", help="how many matches (default 10)")
-    command_line.add_argument("--split", choices=SPLITS, default="all", help="only among these videos (default all)")
+    command_line.add_argument(
+        "--split", choices=("all", *SPLITS), default="all", help="only among these videos (default all)"
+    )
     command_line.add_argument("--same", action="store_true", help="also search audio by audio and video by video")
     command_line.add_argument(
         "--level", choices=LEVELS, default="video", help="rank by whole videos (default) or by their best segment"

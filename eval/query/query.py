@@ -27,21 +27,21 @@ import pyarrow.compute as pc
 from torch import nn
 
 from config.cli import UserError
-from config.heads import Modality
+from config.heads import MODALITIES, Modality
 from config.model import Config, read
 from data.columns import FILES
 from data.manifest import beside_path, read_manifest
 from data.places import File, joined, parse, shown
+from data.splits import Split
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
 from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings
 from heads.kernels import kernels
 from heads.runs import Run, runs
-from pipeline.features import Split, open_features
+from pipeline.features import open_features
 from pipeline.outside import FileFeatures, OutsideFile, read_files
 from pipeline.records import Failure, read_record
 
-MODALITIES: tuple[Modality, Modality] = ("audio", "video")
 ACROSS: tuple[tuple[Modality, Modality], ...] = (("audio", "video"), ("video", "audio"))
 WITHIN: tuple[tuple[Modality, Modality], ...] = (("audio", "audio"), ("video", "video"))
 COLUMNS = ["video_id", "path", *FILES, "artist", "title", "split", "status"]

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from config.cli import printable
+from data.splits import Split
 from eval.query.query import Answer, Query, Search
 from eval.query.scan import Level
-from pipeline.features import Split
 
 COLUMNS = (
     "query,source,target,rank,video_id,title,artist,path,cosine,own,query_start,start,moment_cosine,gallery".split(",")

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from config.heads import MODALITIES
 from eval.report.gather import ExperimentRun, Run, Space
 from eval.report.plots import neighbours, probes, retrieval, training
 from eval.report.plots.base import Plot
@@ -31,7 +32,7 @@ def draw(run: Run, folder: Path) -> Drawn:
         drawn["probes"] += _probes(run, task, folder)
     for space in _few(run):
         for projected in space.neighbours["maps"]:
-            for modality in ("audio", "video"):
+            for modality in MODALITIES:
                 plot = neighbours.map_of(space.name, projected, modality, space.neighbours["genres"], folder)
                 drawn[f"map-{space.name}-{projected['method']}"].append(plot)
     for label in ("genre", "tags", "artist"):

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,14 @@ from config.heads import Experiment, trainable
 from config.model import Config
 from config.paths import Paths
 from data.manifest import active, read_manifest
+from data.splits import SPLITS
 from eval.report.duplicates import Duplicates, duplicates
 from heads.runs import runs
-from pipeline.features import Features, Split, open_features
+from pipeline.features import Features, open_features
 from pipeline.readers import REASONS
 from pipeline.records import Plan, read_cache_record, read_plan
 
 Json = dict[str, Any]
-SPLITS: tuple[Split, ...] = get_args(Split)
 LEAD = "recommended"
 """The experiment to show where there is room for a single one; one of trained backbones goes first."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.files import replacing
+from config.heads import MODALITIES
 from config.labels import FEATURES
 from eval.paper import GALLERY, MEDIAN_RANKS
 from eval.report.gather import Run, Space
@@ -179,7 +180,7 @@ def maps(space: Space) -> list[Row]:
     return [
         {"space": space.name, "method": m["method"], "side": modality, "genre": genre, "x": x, "y": y}
         for m in space.neighbours["maps"]
-        for modality in ("audio", "video")
+        for modality in MODALITIES
         for genre, (x, y) in zip(space.neighbours["genres"], m[modality], strict=True)
     ]
 

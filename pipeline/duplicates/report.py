@@ -17,7 +17,7 @@ import pyarrow as pa
 from config.cli import printable
 from config.files import read_json, replacing, write_json
 from config.paths import Paths
-from data.splits import NAMES
+from data.splits import SPLITS
 from pipeline.duplicates.search import by_means, by_segments
 from pipeline.duplicates.space import Stored, blocks
 
@@ -73,7 +73,7 @@ def across(groups: Sequence[np.ndarray], splits: np.ndarray) -> dict[str, Any]:
 
     groups: positions, int64 [members] each; splits: text or None [videos].
     """
-    counts = {f"{a}_with_{b}": 0 for a in NAMES for b in NAMES if a != b}
+    counts = {f"{a}_with_{b}": 0 for a in SPLITS for b in SPLITS if a != b}
     several = 0
     for members in groups:
         here = [str(split) for split in splits[members] if split is not None]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from config.cli import progress
 from data.columns import FILES
-from data.splits import NAMES
+from data.splits import SPLITS
 from pipeline.features import Features
 
 BLOCK = 1000
@@ -50,7 +50,7 @@ class Selection:
     def by_split(self) -> dict[str, Selection]:
         """Return the videos of each split that has any, `train` first. Retired videos are in none."""
         split = np.array(self.labels["split"].to_pylist(), object)
-        present = [name for name in NAMES if (split == name).any()]
+        present = [name for name in SPLITS if (split == name).any()]
         return {name: replace(self, rows=self.rows[split == name]) for name in present}
 
     def shape(self, backbone: str) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from config.cli import parser, run
 from config.model import Config, read
 from eval.bootstrap import few_groups, metric_intervals, resampled_metrics
 from eval.compare import difference
-from eval.ranks import ranks
+from eval.ranks import DIRECTIONS, ranks
 from eval.seeds import mean_interval
 from heads.metrics import chance, summary
 from study.aggregation import inconsistency
@@ -27,7 +27,6 @@ from study.groups import groups_of_rows
 from study.segments import PairedSegments
 from study.trainings import Trained, read_trained
 
-DIRECTIONS = ("audio_to_video", "video_to_audio")
 METRICS = ("mrr", "recall_at_10", "median")
 BASELINE = "mean"
 NAMES = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from config.heads import MODALITIES
 from config.model import Config
 from study.answer import Finding, Row
 
 PAPER, FEW = "mean after training", "mean after (one segment)"
 MEAN = "mean"
-MODALITIES = ("audio", "video")
 METHOD = """
 {train} training, {validation} validation and {test} test videos, {segments} segments each. A segment's features go
 through the `recommended` projection head, the unit vectors of a video through the pooling, and the contrastive loss

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from config.cli import UserError, parser, run
 from config.heads import Experiment, SegmentPolicy
 from config.model import Config, read
+from data.splits import SPLITS
 from heads import small
 from heads.batches import cut, draw, steps
 from heads.features import load_features
@@ -39,7 +40,6 @@ PART = "aggregation"
 AFTER: dict[str, SegmentPolicy] = {"after": "all", "after_one": "one"}
 """Trained on segments, pooled by the mean afterwards: which segments of a video an epoch has."""
 WAYS = (*AFTER, *POOLINGS)
-SPLITS = ("train", "validation", "test")
 BLOCK = 512
 """Videos embedded at a time."""
 

@@ -15,11 +15,10 @@ from torch import Tensor
 from config.cli import UserError
 from config.model import Config
 from data.labels import read_labels
+from data.splits import SPLITS
 from heads.features import PairedFeatures
 from study.aggregation.poolings import mean
 from study.segments import load
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from config.cli import UserError, parser, run
 from config.model import Config, read
 from config.study.fusion import Fusion
+from data.splits import SPLITS
 from eval.probe.fit import classification_loss
 from heads import small
 from heads.batches import generator
@@ -29,7 +30,7 @@ from heads.features import load_features
 from heads.fit import seed_everything
 from heads.kernels import kernels
 from study.fusion import cca
-from study.fusion.data import SPLITS, FusionSplit, load_task
+from study.fusion.data import FusionSplit, load_task
 from study.fusion.networks import FUSIONS, build
 from study.trainings import Outcome, work_off
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eval.bootstrap import metric_intervals, resampled_metrics
 from eval.paper import GALLERY, MEDIAN_RANKS
+from eval.ranks import DIRECTIONS
 from eval.seeds import mean_interval
 from study.answer import Row
 from study.paper_code.checkpoints import BATCH, SMALL, VALIDATION
@@ -23,7 +24,6 @@ from study.paper_code.driver import EPOCH
 
 THEIRS = {"v2a": "v2a Validation median rank", "a2v": "a2v Validation median rank"}
 """Names of their values in the log, by direction; both are computed from the same matrix of v2a."""
-DIRECTIONS = ("audio_to_video", "video_to_audio")
 
 
 def run_row(facts: Mapping[str, Any], ranks: Mapping[str, Tensor]) -> Row:

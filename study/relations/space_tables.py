@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from data.splits import SPLITS, Split
 from eval.bootstrap import percentile_interval
 from pipeline.backbones.descriptors import BINS, DESCRIPTORS
-from pipeline.features import Features, Split, good_segments
+from pipeline.features import Features, good_segments
 from pipeline.shards import Shards
 from pipeline.statistics import Joined, Statistics, compute
 from study.answer import Row
@@ -55,13 +56,13 @@ def linear(features: Features, names: list[str], **how: Any) -> tuple[list[Row],
 
     `study.relations.sign_test.add_chance` adds chance. `how`: arguments of dask.compute.
     """
-    by_split = covariances(features, names, ("train", "validation", "test"), **how)
+    by_split = covariances(features, names, SPLITS, **how)
     indices = columns(features, names)
     rows: list[Row] = []
     spectra: list[Row] = []
     for first, second in combinations(names, 2):
         a, b = indices[first], indices[second]
-        train, validation, test = (blocks(by_split[split], a, b) for split in ("train", "validation", "test"))
+        train, validation, test = (blocks(by_split[split], a, b) for split in SPLITS)
         validated = canonical(train, validation)
         ridge = max(validated, key=lambda strength: float(validated[strength].mean()))
         cca = canonical(train, test, (ridge,))[ridge]

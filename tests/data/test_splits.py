@@ -17,7 +17,7 @@ from data import manifest
 from data.groups import group_keys, group_numbers
 from data.manifest import SHARES, merge, read_manifest, update
 from data.names import artist_name, group_of, plain
-from data.splits import NAMES, earlier_splits, splits_of
+from data.splits import SPLITS, earlier_splits, splits_of
 from study.length import variant
 
 ARTISTS = st.one_of(st.none(), st.integers(0, 15).map(lambda i: f"Artist {i}"), st.text(max_size=6))
@@ -67,7 +67,7 @@ def test_shares_are_those_of_videos_where_few_artists_have_most(count, seed):
     artists = heavy_tailed(count, seed)
     counts = Counter(splits(merge(None, videos(artists), Splits())).values())
     # As near as whole artists allow: the old rule missed by up to 11 points here.
-    for name in NAMES:
+    for name in SPLITS:
         assert counts[name] / len(artists) == pytest.approx(getattr(Splits(), name), abs=0.01)
 
 
@@ -76,7 +76,7 @@ def test_shares_are_kept_while_videos_are_added_one_by_one():
     for i in range(1, 150):
         table = merge(table, videos([None] * (i + 1)), Splits())
     counts = Counter(table["split"].to_pylist())
-    assert {name: counts[name] for name in NAMES} == {
+    assert {name: counts[name] for name in SPLITS} == {
         "train": pytest.approx(120, abs=2),
         "validation": pytest.approx(15, abs=2),
         "test": pytest.approx(15, abs=2),
@@ -85,7 +85,7 @@ def test_shares_are_kept_while_videos_are_added_one_by_one():
 
 def test_large_artists_reach_every_split():
     first = [splits(merge(None, videos(heavy_tailed(200, seed)), Splits()))["v210"] for seed in range(60)]
-    assert set(first) == set(NAMES)  # v210: the second largest artist, a tenth of all videos
+    assert set(first) == set(SPLITS)  # v210: the second largest artist, a tenth of all videos
 
 
 def test_other_shares_give_other_splits_and_are_told_from_the_manifest():
