@@ -148,10 +148,10 @@ def _means(counts: np.ndarray, sums: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _medians(ordered: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return each resample's median: resample i has element j of `ordered` [n], ascending, `times[i, j]` times."""
-    upto = times.cumsum(axis=1)
-    total = upto[:, -1]
+    reached = times.cumsum(axis=1)
+    total = reached[:, -1]
     # Element number m of a resample (from 0) is the first with more than m elements up to and including it.
-    both = zip(upto, np.stack([(total - 1) // 2, total // 2], axis=1), strict=True)
+    both = zip(reached, np.stack([(total - 1) // 2, total // 2], axis=1), strict=True)
     middles = np.array([row.searchsorted(middle, side="right") for row, middle in both])
     medians: np.ndarray = ordered[middles].mean(axis=1)
     return medians

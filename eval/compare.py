@@ -45,18 +45,23 @@ def compare(config: Config) -> dict[str, Any]:
     for a, b in combinations(names, 2):
         _check_same(a, b, loaded)
         (written_a, values_a), (written_b, values_b) = loaded[a], loaded[b]
-        of_b = {(r["level"], r["direction"]): r["metrics"] for r in written_b["results"] if r["gallery"] == "full"}
-        for r in written_a["results"]:
-            if r["gallery"] == "full":
-                kind, key = (r["level"], r["direction"]), f"{r['level']}/{r['direction']}"
-                values, groups = values_a[key] - values_b[key], written_a["test_groups"]
-                paired = metric_intervals(values, groups, names=list(r["metrics"]))
-                for name in [name for name in paired if name in METRICS]:
-                    line = difference(name, r["metrics"][name]["seeds"], of_b[kind][name]["seeds"], paired[name])
-                    results.append({"a": a, "b": b, "level": kind[0], "direction": kind[1], **line})
+        metrics_a, metrics_b = (_of_full_galleries(written) for written in (written_a, written_b))
+        for (level, direction), metrics in metrics_a.items():
+            values = values_a[f"{level}/{direction}"] - values_b[f"{level}/{direction}"]
+            paired = metric_intervals(values, written_a["test_groups"], names=list(metrics))
+            for name in [name for name in paired if name in METRICS]:
+                seeds_a, seeds_b = (of[level, direction][name]["seeds"] for of in (metrics_a, metrics_b))
+                line = difference(name, seeds_a, seeds_b, paired[name])
+                results.append({"a": a, "b": b, "level": level, "direction": direction, **line})
     compared = {"experiments": names, "bootstrap": config.eval.bootstrap, "seed": config.eval.seed, "results": results}
     write_json(paths.comparison, compared)
     return compared
+
+
+def _of_full_galleries(written: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return {(level, direction): metrics} of the full galleries in a retrieval.json."""
+    full = (result for result in written["results"] if result["gallery"] == "full")
+    return {(result["level"], result["direction"]): result["metrics"] for result in full}
 
 
 def difference(metric: str, a: list[float], b: list[float], paired: tuple[float, float]) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def difference(metric: str, a: list[float], b: list[float], paired: tuple[float,
 
 
 def _check_same(a: str, b: str, loaded: dict[str, Any]) -> None:
-    """UserError unless both experiments have the same queries, resamples and metrics."""
+    """Raise UserError unless both experiments have the same queries, resamples and metrics."""
     (written_a, values_a), (written_b, values_b) = loaded[a], loaded[b]
     # Without `test_groups` the resamples are those of an earlier version, which drew videos.
     same = ["test_groups" in written_a, "test_groups" in written_b]
@@ -93,12 +98,21 @@ def _check_same(a: str, b: str, loaded: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line."""
-    for r in compare(read(parser(__doc__, "eval.compare").parse_args().config))["results"]:
-        if r["metric"] == "median":
-            verdict = f"{r[r['better']]} is better" if r["better"] else "no difference shown"
+    for result in compare(read(parser(__doc__, "eval.compare").parse_args().config))["results"]:
+        if result["metric"] == "median":
+            verdict = f"{result[result['better']]} is better" if result["better"] else "no difference shown"
             log.info(
                 "%s - %s, %s %s: median rank %+.1f [%+.1f, %+.1f]: %s",
-                *(r["a"], r["b"], r["level"], r["direction"], r["difference"], r["low"], r["high"], verdict),
+                *(
+                    result["a"],
+                    result["b"],
+                    result["level"],
+                    result["direction"],
+                    result["difference"],
+                    result["low"],
+                    result["high"],
+                    verdict,
+                ),
             )
 
 

@@ -66,10 +66,11 @@ def all_ranks(
     every = np.full((len(own), int(count.max())), np.inf, exact)
     every[:, 0] = own
     several = np.flatnonzero(count[number] > 1)
-    q, c = rows_on_grid(queries, unit[0]), rows_on_grid(candidates, unit[1])
-    for start in range(0, len(several), max(PAIRS * PAIRS // len(own), 1)):
-        part = several[start : start + max(PAIRS * PAIRS // len(own), 1)]
-        for query, similar in zip(part.tolist(), q[part] @ c.T, strict=True):
+    query_rows, candidate_rows = rows_on_grid(queries, unit[0]), rows_on_grid(candidates, unit[1])
+    at_once = max(PAIRS * PAIRS // len(own), 1)
+    for start in range(0, len(several), at_once):
+        part = several[start : start + at_once]
+        for query, similar in zip(part.tolist(), query_rows[part] @ candidate_rows.T, strict=True):
             ascending = np.sort(similar)
             positives = similar[group == group[query]]
             above = len(own) - np.searchsorted(ascending, positives, side="right")
@@ -85,22 +86,26 @@ def chance_levels(gallery: int, positives: np.ndarray) -> dict[str, float]:
     positives' distributions, 1 - C(gallery - rank, positives) / C(gallery, positives) up to a rank.
     """
     sizes, count = np.unique(positives, return_counts=True)
-    share = count / count.sum()
+    shares = count / count.sum()
     levels = [chance(gallery, size) for size in sizes.tolist()]
-    expected = {name: float(sum(s * level[name] for s, level in zip(share, levels, strict=True))) for name in METRICS}
+    expected = {
+        name: float(sum(share * level[name] for share, level in zip(shares, levels, strict=True))) for name in METRICS
+    }
     beyond = np.zeros(gallery)
     rank = np.arange(1, gallery + 1)
-    for size, s in zip(sizes.tolist(), share, strict=True):
+    for size, share in zip(sizes.tolist(), shares, strict=True):
         # C(gallery - rank, size) / C(gallery, size), each rank from the one before.
-        beyond += s * np.cumprod(np.maximum(gallery - rank + 1 - size, 0) / (gallery - rank + 1))
-    upto = 1 - beyond
-    middle = (int(np.argmax(upto >= 0.5 - 1e-12)) + int(np.argmax(upto > 0.5 + 1e-12))) / 2 + 1
+        beyond += share * np.cumprod(np.maximum(gallery - rank + 1 - size, 0) / (gallery - rank + 1))
+    reached = 1 - beyond
+    middle = (int(np.argmax(reached >= 0.5 - 1e-12)) + int(np.argmax(reached > 0.5 + 1e-12))) / 2 + 1
     return {name: middle if METRICS[name].aggregate == "median" else value for name, value in expected.items()}
 
 
 @dataclass(frozen=True)
-class Tests:
-    """What all seeds share, of each test video: its group, int64 [videos], and how many positives it has, likewise."""
+class TestVideos:
+    """The test videos, the same for all seeds: int64 [videos] each, their group and their number of positives."""
+
+    __test__ = False  # not for pytest
 
     groups: np.ndarray
     positives: np.ndarray
@@ -108,7 +113,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept of one seed's ranks: every metric, and `eval.bootstrap.resampled_metrics`."""
+    """One seed's ranks in numbers: every metric, and `eval.bootstrap.resampled_metrics`."""
 
     values: dict[str, float]
     resampled: np.ndarray
@@ -130,11 +135,11 @@ def settled(config: Config) -> dict[str, Any]:
 
 def differs(config: Config, record: dict[str, Any]) -> str | None:
     """Say what else the near-duplicates of this record were looked for with or in; None if all is as it is now."""
-    on, view = config.duplicates.on, open_features(config.paths)
+    compared_by, view = config.duplicates.on, open_features(config.paths)
     names = {"audio": config.heads.audio, "video": config.heads.video}
-    chosen = {modality: name for modality, name in names.items() if on in (modality, "both")}
+    chosen = {modality: name for modality, name in names.items() if compared_by in (modality, "both")}
     wanted = {
-        "duplicates.on": ("on", on),
+        "duplicates.on": ("on", compared_by),
         "duplicates.threshold": ("threshold", config.duplicates.threshold),
         "heads.audio and heads.video": ("backbones", chosen),
         "the cache's keys": ("keys", {name: view.key(name) for name in chosen.values()}),
@@ -167,23 +172,23 @@ def positives_of(group: np.ndarray) -> np.ndarray:
 
 def evaluate(config: Config, name: str) -> dict[str, Any]:
     """Measure one experiment both ways over all its seeds, write the JSON and return it."""
-    paths, e = config.paths, config.eval
+    paths, settings = config.paths, config.eval
     record = settled(config)
-    tests: Tests | None = None
+    tests: TestVideos | None = None
     embeddings: list[str] = []
-    by_seed: dict[tuple[str, str], list[Summary]] = {(d, way): [] for d in DIRECTIONS for way in WAYS}
+    by_seed: dict[tuple[str, str], list[Summary]] = {(direction, way): [] for direction in DIRECTIONS for way in WAYS}
     for training in runs(config, name):
         test, _ = load_test(config, name, training)
         embeddings.append(test.record["digest"])
         audio, video, _ = test.level("video")
         group = read_groups(paths.duplicates_table, test.table["row"].to_numpy())
-        tests = Tests(test.groups, positives_of(group))
+        tests = TestVideos(test.groups, positives_of(group))
         strict = ranks(audio, video, unit=test.unit)
         sides = ((audio, video, test.unit), (video, audio, test.unit[::-1]))
         for direction, own, (queries, candidates, unit) in zip(DIRECTIONS, strict, sides, strict=True):
             every = all_ranks(queries, candidates, own, group, unit)
             for way, rank in zip(WAYS, (own, every), strict=True):
-                values = resampled_metrics(rank, test.groups, e.bootstrap, e.seed)
+                values = resampled_metrics(rank, test.groups, settings.bootstrap, settings.seed)
                 by_seed[direction, way].append(Summary(summary(rank), values))
     assert tests is not None, "heads.seeds has at least one seed"
     size = len(tests.groups)

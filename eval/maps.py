@@ -34,10 +34,10 @@ def _pca(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     Each component's sign is fixed, its largest coordinate being positive: a map must not flip from run to run.
     """
     centred = vectors.astype(np.float64) - vectors.mean(axis=0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     points = np.zeros((len(vectors), 2))
-    kept = min(2, len(s))
-    points[:, :kept] = u[:, :kept] * s[:kept]
+    kept = min(2, len(singular))
+    points[:, :kept] = left[:, :kept] * singular[:kept]
     points *= np.where(points[np.abs(points).argmax(axis=0), [0, 1]] < 0, -1, 1)
-    total = float((s**2).sum())
-    return points, [float(x**2) / total if total else 0.0 for x in [*s, 0.0, 0.0][:2]]
+    total = float((singular**2).sum())
+    return points, [float(value**2) / total if total else 0.0 for value in [*singular, 0.0, 0.0][:2]]

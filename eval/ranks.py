@@ -79,19 +79,19 @@ def ranks(
     """
     if audio.shape != video.shape or audio.ndim != 2:
         raise ValueError(f"shapes {audio.shape} and {video.shape} are not two equal [n, d]")
-    a, v = (_grid(vectors, of_unit) for vectors, of_unit in zip((audio, video), unit, strict=True))
-    blocks = [slice(start, start + PAIRS) for start in range(0, len(a), PAIRS)]
-    own = np.concatenate([_similarities(a[block], v[block]) for block in blocks])
+    audio, video = (_grid(vectors, of_unit) for vectors, of_unit in zip((audio, video), unit, strict=True))
+    blocks = [slice(start, start + PAIRS) for start in range(0, len(audio), PAIRS)]
+    own = np.concatenate([_similarities(audio[block], video[block]) for block in blocks])
     if torch.cuda.is_available():
-        counted = exact_counts(a, v, own, tile or CUDA_TILE, "cuda")
+        counted = exact_counts(audio, video, own, tile or CUDA_TILE, "cuda")
     else:
-        counted = _Screen(a, v, own, tile or TILE).run(torch.get_num_threads())
+        counted = _Screen(audio, video, own, tile or TILE).run(torch.get_num_threads())
     # The positive itself counts as one equal: 1 + greater + equal/2 = (1 + (2 greater + equal + 1)) / 2.
     return (counted[0] + 1) / 2, (counted[1] + 1) / 2
 
 
 def _grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
-    """`rows_on_grid` as float32, which holds multiples of 2⁻²⁴ up to 1 without error; unit rows few at a time."""
+    """Return `rows_on_grid` as float32, which holds multiples of 2⁻²⁴ up to 1 without error."""
     if not unit:
         return rows_on_grid(vectors, unit).astype(np.float32)
     units = np.empty(vectors.shape, np.float32)
@@ -100,21 +100,22 @@ def _grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
     return units
 
 
-def _similarities(a: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Similarities of pairs of rows on the grid, [n, d] each, exactly: float64 [n]."""
-    products: np.ndarray = np.einsum("nd,nd->n", a.astype(np.float64), v.astype(np.float64))
+def _similarities(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """Return the exact similarities of pairs of rows on the grid, [n, d] each: float64 [n]."""
+    products: np.ndarray = np.einsum("nd,nd->n", audio.astype(np.float64), video.astype(np.float64))
     return products
 
 
 def exact_counts(
-    a: np.ndarray, v: np.ndarray, own: np.ndarray, tile: int, device: str
+    audio: np.ndarray, video: np.ndarray, own: np.ndarray, tile: int, device: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count 2 · greater + equal for each query of both directions, the positive counted as equal; int64 [n] each.
 
-    `a` and `v` are rows on the grid [n, d], `own` float64 [n] the positives' similarities. All in float64, which a
-    data centre's GPU multiplies as fast as float32; one without fast float64 takes longer, with the same result.
+    `audio` and `video` are rows on the grid [n, d], `own` float64 [n] the positives' similarities. All in float64,
+    which a data centre's GPU multiplies as fast as float32; one without fast float64 takes longer, with the same
+    result.
     """
-    queries, candidates, positive = (torch.from_numpy(x).to(device, torch.float64) for x in (a, v, own))
+    queries, candidates, positive = (torch.from_numpy(array).to(device, torch.float64) for array in (audio, video, own))
     counts = torch.zeros((2, len(own)), dtype=torch.int64, device=device)
     for top in range(0, len(own), tile):
         for left in range(0, len(own), tile):
@@ -135,11 +136,11 @@ class _Screen:
     grid leaves at most 2⁻¹⁰ above 1. Tiles mostly undecided, as those of a collapsed model, are in float64.
     """
 
-    def __init__(self, a: np.ndarray, v: np.ndarray, own: np.ndarray, tile: int) -> None:
+    def __init__(self, audio: np.ndarray, video: np.ndarray, own: np.ndarray, tile: int) -> None:
         if tile > TILE:
             raise ValueError(f"tiles of {tile}: at most {TILE}")
-        self.a, self.v, self.own, self.tile = a, v, own, tile
-        error = a.shape[1] * 2.0**-24 * (1 + 2.0**-10)
+        self.audio, self.video, self.own, self.tile = audio, video, own, tile
+        error = audio.shape[1] * 2.0**-24 * (1 + 2.0**-10)
         # One float32 further than rounded to nearest: never nearer than the bound.
         self.high = np.nextafter((own + error).astype(np.float32), np.float32(np.inf))
         self.low = np.nextafter((own - error).astype(np.float32), np.float32(-np.inf))
@@ -157,15 +158,15 @@ class _Screen:
 
     def _panel(self, starts: range) -> None:
         """Compare the tiles' rows that begin at `starts` with all columns."""
-        n, tile, by_column = len(self.own), self.tile, np.zeros_like(self.by_column)
+        count, tile, by_column = len(self.own), self.tile, np.zeros_like(self.by_column)
         similar, masks = np.empty(tile * tile, np.float32), _Masks(tile)
         for top in starts:
-            rows = slice(top, min(top + tile, n))
-            for left in range(0, n, tile):
-                columns = slice(left, min(left + tile, n))
+            rows = slice(top, min(top + tile, count))
+            for left in range(0, count, tile):
+                columns = slice(left, min(left + tile, count))
                 shape = (rows.stop - top, columns.stop - left)
                 product = similar[: shape[0] * shape[1]].reshape(shape)
-                np.matmul(self.a[rows], self.v[columns].T, out=product)
+                np.matmul(self.audio[rows], self.video[columns].T, out=product)
                 in_rows, in_columns = self._decided(product, rows, columns, masks) or self._exact(rows, columns, masks)
                 self.by_row[rows] += in_rows
                 by_column[columns] += in_columns
@@ -175,27 +176,29 @@ class _Screen:
     def _decided(
         self, product: np.ndarray, rows: slice, columns: slice, masks: _Masks
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """A tile's counts from its float32 similarities; None if the exact product costs less than the undecided."""
+        """Count a tile from its float32 similarities; None if the exact product costs less than the undecided."""
         counted = []
         for direction, part in enumerate((rows, columns)):
-            masks.compare(product, *(x[part] if direction else x[part, None] for x in (self.low, self.high)))
+            masks.compare(
+                product, *(bound[part] if direction else bound[part, None] for bound in (self.low, self.high))
+            )
             undecided = masks.undecided(product.size // 64)
             if undecided is None:
                 return None
-            i, j = undecided
+            row, column = undecided
             counts = 2 * masks.counts(masks.above, direction)[: part.stop - part.start]
-            for start in range(0, len(i), PAIRS):
+            for start in range(0, len(row), PAIRS):
                 few = slice(start, start + PAIRS)
-                exact = _similarities(self.a[rows.start + i[few]], self.v[columns.start + j[few]])
-                query = (i, j)[direction][few]
+                exact = _similarities(self.audio[rows.start + row[few]], self.video[columns.start + column[few]])
+                query = (row, column)[direction][few]
                 threshold = self.own[part][query]
                 np.add.at(counts, query, (exact > threshold).astype(np.int64) + (exact >= threshold))
             counted.append(counts)
         return counted[0], counted[1]
 
     def _exact(self, rows: slice, columns: slice, masks: _Masks) -> tuple[np.ndarray, np.ndarray]:
-        """A tile's counts from its exact similarities."""
-        product = self.a[rows].astype(np.float64) @ self.v[columns].astype(np.float64).T
+        """Count a tile from its exact similarities."""
+        product = self.audio[rows].astype(np.float64) @ self.video[columns].astype(np.float64).T
         counted = []
         for direction, part in enumerate((rows, columns)):
             own = self.own[part] if direction else self.own[part, None]

@@ -93,7 +93,7 @@ def load_checkpoint(path: Path) -> tuple[TwoHeads, About]:
 def trained(experiment: Experiment, dims: tuple[int, int], tensors: dict[str, Tensor]) -> TwoHeads:
     """Return heads with these tensors, in eval mode on the CPU. Raises RuntimeError if they are of another layout."""
     heads = build(experiment, *dims)
-    heads.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("loss.")})
+    heads.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("loss.")})
     return heads.eval()
 
 
@@ -113,10 +113,9 @@ class Progress:
 
 def save_progress(path: Path, progress: Progress) -> None:
     """Write `state.safetensors` atomically: a killed training leaves the previous epoch's state or this one's."""
-    p = progress
-    groups = {"weights": p.weights, "moments": p.moments, "best": p.best}
+    groups = {"weights": progress.weights, "moments": progress.moments, "best": progress.best}
     tensors = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-    write_tensors(path, tensors, {"about": asdict(p.about), "metrics": p.metrics})
+    write_tensors(path, tensors, {"about": asdict(progress.about), "metrics": progress.metrics})
 
 
 def load_progress(path: Path, description: About) -> Progress | None:

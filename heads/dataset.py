@@ -161,7 +161,7 @@ class Data:
                 else:
                     yield block.pairs(places[chosen], segment if block.segments > 1 else np.zeros_like(segment))
             number += 1
-            del block  # lest it lives on while the window after the next is read
+            del block  # so that it is freed before the window after the next is read
 
     def _windows(
         self, segments: np.ndarray, policy: SegmentPolicy, seed: int, epoch: int
@@ -276,7 +276,7 @@ def open_data(
 
 
 def best_device() -> str:
-    """`cuda` where PyTorch sees a GPU, otherwise `cpu`. A PyTorch without CUDA need not be imported to know."""
+    """Return `cuda` where PyTorch sees a GPU, otherwise `cpu`; a PyTorch without CUDA is not imported for that."""
     if version("torch").endswith("+cpu"):
         return "cpu"
     import torch
@@ -285,7 +285,7 @@ def best_device() -> str:
 
 
 def available(device: str) -> int:
-    """Bytes that training may take: 0.9 of what the GPU, or the machine and this job's cgroup, has free."""
+    """Return the bytes for a training: 0.9 of what the GPU, or the machine and this job's cgroup, has free."""
     if device != "cpu":
         import torch
 

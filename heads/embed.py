@@ -199,11 +199,11 @@ def embeddings_record(run: Run, keys: dict[str, str], videos: int | None = None)
             "Train again: `snakemake train …`."
         )
     # What is not in a record cannot differ: earlier versions wrote less.
-    of, asked = (record.get("experiment", run.experiment), record.get("seed", run.seed)), (run.experiment, run.seed)
-    if of != asked:
+    experiment, seed = record.get("experiment", run.experiment), record.get("seed", run.seed)
+    if (experiment, seed) != (run.experiment, run.seed):
         raise UserError(
-            f"{path} is of the experiment '{of[0]}' with seed {of[1]}, not of '{asked[0]}' with seed {asked[1]}; "
-            "run `snakemake embeddings …`"
+            f"{path} is of the experiment '{experiment}' with seed {seed}, not of '{run.experiment}' with seed "
+            f"{run.seed}; run `snakemake embeddings …`"
         )
     if videos is not None and record["videos"] != videos:
         raise UserError(f"{path} is of {record['videos']} videos, the cache has {videos}; run `snakemake embeddings …`")

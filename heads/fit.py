@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -83,24 +83,28 @@ class Training:
     def _standardise(self) -> None:
         """Fit the heads' standardisers, where there are any, to all segments of the training split."""
         scalings = [self.heads.audio.scaling, self.heads.video.scaling]
-        fitted = {i: Standardiser(len(scaling.mean)) for i, scaling in enumerate(scalings) if scaling is not None}
+        fitted = {
+            modality: Standardiser(len(scaling.mean))
+            for modality, scaling in enumerate(scalings)
+            if scaling is not None
+        }
         if not fitted:
             return
-        for batch in self.data["train"].batches("all", self.experiment.batch, self.seed, 0):
-            for i, standardiser in fitted.items():
-                standardiser.see(batch[i].cpu())
-        for i, scaling in enumerate(scalings):
+        for batch in self._batches("train", "all", 0):
+            for modality, standardiser in fitted.items():
+                standardiser.see(batch[modality].cpu())
+        for modality, scaling in enumerate(scalings):
             if scaling is not None:
-                scaling.set(fitted[i])
+                scaling.set(fitted[modality])
 
     def initialise(self) -> None:
         """Initialise the heads as `initialisation` says; called before the first epoch."""
-        e = self.experiment
-        if e.initialisation == "autoencoder":
+        experiment = self.experiment
+        if experiment.initialisation == "autoencoder":
             initialise(
                 self.heads,
-                lambda epoch: self.data["train"].batches(e.segment_policy, e.batch, self.seed, self.drawn(epoch)),
-                e,
+                lambda epoch: self._batches("train", experiment.segment_policy, self.drawn(epoch)),
+                experiment,
                 derived_seed(self.seed, 0, 1),
             )
 
@@ -113,14 +117,17 @@ class Training:
 
         Call `repeat_step` before the next one.
         """
-        e = self.experiment
+        experiment = self.experiment
         seed_everything(self.seed, number)
         steps_before = (number - 1) * self.steps
-        rates = [rate(e, steps_before + step, self.steps, e.max_epochs * self.steps) for step in range(self.steps)]
+        total_steps = experiment.max_epochs * self.steps
+        rates = [rate(experiment, steps_before + step, self.steps, total_steps) for step in range(self.steps)]
         # Streaming may cut a few batches more than there are in memory: they have the last one's rate.
         ahead = chain(rates, repeat(rates[-1]))
         self.heads.train()
-        train = self._pass("train", e.segment_policy, self.drawn(number), lambda loss: self.step(loss, next(ahead)))
+        train = self._pass(
+            "train", experiment.segment_policy, self.drawn(number), lambda loss: self.step(loss, next(ahead))
+        )
         validation, temperature = self.validate(), self.loss.temperature()
         return {"epoch": number, "learning_rate": rates[-1], "temperature": temperature, **train, **validation}
 
@@ -133,11 +140,14 @@ class Training:
         with torch.no_grad():
             return self._pass("validation", policy, 0, lambda loss: None)
 
+    def _batches(self, split: str, policy: SegmentPolicy, number: int) -> Iterator[list[Tensor]]:
+        """Yield the batches of epoch `number` of a split, audio and video float32 [pairs, dim] each."""
+        return self.data[split].batches(policy, self.experiment.batch, self.seed, number)
+
     def _pass(self, split: str, policy: SegmentPolicy, number: int, then: Callable[[Tensor], None]) -> dict[str, float]:
         """Return the mean loss over an epoch's pairs, its value at chance and the lowest possible one."""
-        e = self.experiment
         total, sizes, lowest = torch.zeros((), dtype=torch.float64, device=self.device), [], 0.0
-        for audio, video in self.data[split].batches(policy, e.batch, self.seed, number):
+        for audio, video in self._batches(split, policy, number):
             size = len(audio)
             loss = self.loss(*self.heads(audio, video))
             lowest += self.loss.lowest(size) * size  # before the step, which may change a learned temperature
@@ -147,7 +157,7 @@ class Training:
         pairs = sum(sizes)
         return {
             f"{split}_loss": float(total) / pairs,
-            f"{split}_chance": sum(self.loss.chance(n) * n for n in sizes) / pairs,
+            f"{split}_chance": sum(self.loss.chance(size) * size for size in sizes) / pairs,
             f"{split}_lowest": lowest / pairs,
             f"{split}_pairs": pairs,
         }

@@ -58,16 +58,16 @@ class OneDNNLinear(torch.autograd.Function):
 
 
 class FastDropout(torch.autograd.Function):
-    """`functional.dropout` while training, by comparing 16 random bits for every number; p is exact to 1/65,536."""
+    """`functional.dropout` while training, comparing 16 random bits for every number; rates are exact to 1/65,536."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, p: float) -> Tensor:
-        """Return float32 of the shape of `features`."""
+    def forward(ctx: Any, features: Tensor, rate: float) -> Tensor:
+        """Return float32 of the shape of `features`, of which a share `rate` is zeroed."""
         count = features.numel()
         # 64 bits a draw: the generator's calls are what costs time.
         draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-        mask = draws.view(torch.int16)[:count].view(features.shape) >= round(p * 2**16) - 2**15
-        scale = torch.where(mask, 1 / (1 - p), 0.0)
+        mask = draws.view(torch.int16)[:count].view(features.shape) >= round(rate * 2**16) - 2**15
+        scale = torch.where(mask, 1 / (1 - rate), 0.0)
         ctx.save_for_backward(scale)
         return features * scale
 
@@ -126,8 +126,8 @@ class OneDNN(TorchFunctionMode):
         if func in (torch.matmul, Tensor.matmul, Tensor.__matmul__) and _matrices(*args):
             return OneDNNLinear.apply(args[0], args[1].T, None)  # type: ignore[no-untyped-call]
         if func is functional.dropout and args[0].dtype == torch.float32:
-            p, training = kwargs.get("p", 0.5), kwargs.get("training", True)
-            return FastDropout.apply(args[0], p) if training and p else args[0]  # type: ignore[no-untyped-call]
+            rate, training = kwargs.get("p", 0.5), kwargs.get("training", True)
+            return FastDropout.apply(args[0], rate) if training and rate else args[0]  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 

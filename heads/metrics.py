@@ -56,7 +56,7 @@ def as_ranks(ranks: np.ndarray) -> np.ndarray:
 
 
 def _first(ranks: np.ndarray) -> np.ndarray:
-    """Rank of the first positive."""
+    """Return the rank of the first positive."""
     return ranks[:, 0]
 
 
@@ -65,7 +65,7 @@ def _reciprocal(ranks: np.ndarray) -> np.ndarray:
 
 
 def _hit(k: int, ranks: np.ndarray) -> np.ndarray:
-    """1 where a positive has a rank of at most k, else 0."""
+    """Return 1 where a positive has a rank of at most k, else 0."""
     return (ranks[:, 0] <= k).astype(np.float64)
 
 
@@ -80,7 +80,7 @@ def _average_precision(ranks: np.ndarray) -> np.ndarray:
 
 
 def _discounts(k: int) -> np.ndarray:
-    """1 / log2(1 + rank) of ranks 1 … k."""
+    """Return 1 / log2(1 + rank) of the ranks 1 … k."""
     return 1 / np.log2(1 + np.arange(1, k + 1))
 
 
@@ -98,14 +98,17 @@ def _mean_chance(gallery: int, positives: int) -> float:
 
 
 def _median_chance(gallery: int, positives: int) -> float:
-    """Middle of the smallest rank that half the cases do not exceed and of the smallest that more than half do not."""
+    """Return the median of the first positive's rank.
+
+    It is the middle of two ranks: the smallest that half the cases do not exceed, and that more than half do not.
+    """
     every = math.comb(gallery, positives)
-    upto, low = 0, None
+    not_above, low = 0, None
     for rank in range(1, gallery + 1):
-        upto += math.comb(gallery - rank, positives - 1)
-        if low is None and 2 * upto >= every:
+        not_above += math.comb(gallery - rank, positives - 1)
+        if low is None and 2 * not_above >= every:
             low = rank
-        if low is not None and 2 * upto > every:
+        if low is not None and 2 * not_above > every:
             return (low + rank) / 2
     raise ValueError(f"{positives} positives in a gallery of {gallery}")
 
@@ -123,8 +126,11 @@ def _ndcg_chance(k: int, gallery: int, positives: int) -> float:
 
 
 def _average_precision_chance(gallery: int, positives: int) -> float:
-    """A positive has each rank equally often; of the places before it, other positives have theirs:
-    (positives - 1) / (gallery - 1) of them (Bestgen 2015, Prague Bulletin of Mathematical Linguistics 103)."""
+    """Return the expected mAP (Bestgen 2015, Prague Bulletin of Mathematical Linguistics 103).
+
+    A positive has each rank equally often, and other positives have a share (positives - 1) / (gallery - 1) of the
+    places before it.
+    """
     reciprocal = float((1 / np.arange(1, gallery + 1)).mean())
     return reciprocal if positives == 1 else reciprocal + (positives - 1) / (gallery - 1) * (1 - reciprocal)
 
@@ -152,7 +158,10 @@ def summary(ranks: np.ndarray) -> dict[str, float]:
     """Return every metric of METRICS, by its name, of ranks [queries] or [queries, positives] as in `as_ranks`."""
     table = as_ranks(ranks)
     values = {name: metric.per_query(table) for name, metric in METRICS.items()}
-    return {n: float(np.median(v) if METRICS[n].aggregate == "median" else v.mean()) for n, v in values.items()}
+    return {
+        name: float(np.median(of_queries) if METRICS[name].aggregate == "median" else of_queries.mean())
+        for name, of_queries in values.items()
+    }
 
 
 def chance(gallery: int, positives: int = 1) -> dict[str, float]:

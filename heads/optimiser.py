@@ -17,16 +17,15 @@ def make(experiment: Experiment, parameters: Iterable[nn.Parameter]) -> torch.op
     Weight matrices decay; parameters with fewer than two axes do not (biases, normalisations, temperature). One kernel
     a step (`fused`) does the same arithmetic as the loop over parameters, four times as fast on a CPU.
     """
-    e = experiment
-    every = list(parameters)
+    trained = list(parameters)
     groups = [
-        {"params": [p for p in every if p.ndim >= 2], "weight_decay": e.weight_decay},
-        {"params": [p for p in every if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [one for one in trained if one.ndim >= 2], "weight_decay": experiment.weight_decay},
+        {"params": [one for one in trained if one.ndim < 2], "weight_decay": 0.0},
     ]
-    if e.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=e.learning_rate, momentum=e.momentum, fused=True)
-    kind = torch.optim.AdamW if e.optimiser == "adamw" else torch.optim.Adam
-    return kind(groups, lr=e.learning_rate, fused=True)
+    if experiment.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=experiment.learning_rate, momentum=experiment.momentum, fused=True)
+    kind = torch.optim.AdamW if experiment.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=experiment.learning_rate, fused=True)
 
 
 def rate(experiment: Experiment, step: int, steps_an_epoch: float, total_steps: int) -> float:
@@ -36,10 +35,11 @@ def rate(experiment: Experiment, step: int, steps_an_epoch: float, total_steps: 
     only (the paper's); `cosine` is half a period of it over the steps after the warm-up (Loshchilov & Hutter 2017,
     arXiv 1608.03983).
     """
-    e, warm = experiment, experiment.warmup * steps_an_epoch
-    highest = e.learning_rate * min(1.0, (step + 1) / warm if warm else 1.0)
-    if e.schedule == "exponential":
-        return highest * e.decay ** (step // steps_an_epoch)
-    if e.schedule == "cosine":
-        return highest * (1 + math.cos(math.pi * max(0, step - warm) / (total_steps - warm))) / 2
+    warmup_steps = experiment.warmup * steps_an_epoch
+    highest = experiment.learning_rate * min(1.0, (step + 1) / warmup_steps if warmup_steps else 1.0)
+    if experiment.schedule == "exponential":
+        return highest * experiment.decay ** (step // steps_an_epoch)
+    if experiment.schedule == "cosine":
+        angle = math.pi * max(0, step - warmup_steps) / (total_steps - warmup_steps)
+        return highest * (1 + math.cos(angle)) / 2
     return highest

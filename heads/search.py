@@ -60,10 +60,10 @@ class Candidate:
 def candidates(path: Path) -> dict[str, dict[str, Any]]:
     """Return the grid file's combinations: name → keys of an experiment. Raises UserError if the file is not one."""
     try:
-        read_in = yaml.safe_load(path.read_text(encoding="utf-8"))
-        base, grid = read_in["base"], read_in["grid"]
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        base, grid = written["base"], written["grid"]
         combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-        return {", ".join(f"{key} {value}" for key, value in c.items()): base | c for c in combinations}
+        return {", ".join(f"{key} {value}" for key, value in keys.items()): base | keys for keys in combinations}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
@@ -143,13 +143,14 @@ def deciding(candidate: Candidate) -> str:
 
 def write_tables(folder: Path, seeds: list[int], results: list[Candidate]) -> None:
     """Write search.json and search.csv."""
-    write_json(folder / "search.json", {"seeds": seeds, "candidates": [asdict(c) for c in results]})
+    write_json(folder / "search.json", {"seeds": seeds, "candidates": [asdict(candidate) for candidate in results]})
     text = io.StringIO()
     columns = ["candidate", *METRICS, "gallery", "best_epochs"]
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
-    for c in results:
-        table.writerow({"candidate": c.name, **c.metrics, "gallery": c.gallery, "best_epochs": json.dumps(c.epochs)})
+    for candidate in results:
+        row = {"candidate": candidate.name, **candidate.metrics, "gallery": candidate.gallery}
+        table.writerow(row | {"best_epochs": json.dumps(candidate.epochs)})
     with replacing(folder / "search.csv") as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

@@ -55,11 +55,11 @@ class Standardiser(nn.Module):
 
     def see(self, features: Tensor) -> None:
         """Add a batch (Chan, Golub & LeVeque 1983: squares are summed about the mean, which loses no digits)."""
-        x = features.double()
-        n, mean = len(x), x.mean(0)
-        total, shift = self.count + n, mean - self.mean
-        self.squares += ((x - mean) ** 2).sum(0) + shift**2 * self.count * n / total
-        self.mean += shift * n / total
+        batch = features.double()
+        size, mean = len(batch), batch.mean(0)
+        total, shift = self.count + size, mean - self.mean
+        self.squares += ((batch - mean) ** 2).sum(0) + shift**2 * self.count * size / total
+        self.mean += shift * size / total
         self.count = total
 
     @property

@@ -24,20 +24,23 @@ SEVERITY = {"broken": 0, "weak": 1, "note": 2}
 def diagnosed(run: Run) -> list[dict[str, Any]]:
     """Return what eval/diagnose found, the worst first: each finding once, with the `experiments` that have it."""
     findings: dict[str, dict[str, Any]] = {}
-    for e in run.experiments:
-        for f in e.diagnosis["findings"]:
-            if f["verdict"] == "found":
-                findings.setdefault(f["name"], {**f, "experiments": []})["experiments"].append(e.name)
-    return sorted(findings.values(), key=lambda f: SEVERITY[f["severity"]])
+    for experiment in run.experiments:
+        for finding in experiment.diagnosis["findings"]:
+            if finding["verdict"] == "found":
+                findings.setdefault(finding["name"], {**finding, "experiments": []})["experiments"].append(
+                    experiment.name
+                )
+    return sorted(findings.values(), key=lambda finding: SEVERITY[finding["severity"]])
 
 
 def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
-    better = [r["experiment"] for r in rows if r["better_than_chance"]]
-    best = min(rows, key=lambda r: r["share"])
-    both_ways = [r for r in rows if r["experiment"] == best["experiment"]]
+    better = [row["experiment"] for row in rows if row["better_than_chance"]]
+    best = min(rows, key=lambda row: row["share"])
+    both_ways = [row for row in rows if row["experiment"] == best["experiment"]]
     ranks = " and ".join(
-        f"{_short(r['median'])} [{_short(r['median_low'])}, {_short(r['median_high'])}] for {WAYS[r['direction']]}"
-        for r in both_ways
+        f"{_short(row['median'])} [{_short(row['median_low'])}, {_short(row['median_high'])}] for "
+        f"{WAYS[row['direction']]}"
+        for row in both_ways
     )
     total = len(run.experiments)
     verdict = (
@@ -52,10 +55,10 @@ def _retrieval(run: Run, rows: list[dict[str, Any]]) -> str:
 
 
 def _formula(rows: list[dict[str, Any]]) -> str | None:
-    known = [r["published_formula"] for r in rows if r["published_formula"] is not None]
+    known = [row["published_formula"] for row in rows if row["published_formula"] is not None]
     if not known:
         return None
-    true = [r["median"] for r in rows]
+    true = [row["median"] for row in rows]
     return (
         f"The formula of the paper’s published code gives {_short(min(known))} to {_short(max(known))} for the same "
         f"embeddings, whose true median ranks lie between {_short(min(true))} and {_short(max(true))}: it does "
@@ -68,9 +71,9 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
     for task, probed in lead.probes.items():
         compared = next(
             (
-                c
-                for c in probed["comparisons"]
-                if (c["level"], c["probe"], c["metric"], c["a"], c["b"])
+                comparison
+                for comparison in probed["comparisons"]
+                if (comparison["level"], comparison["probe"], comparison["metric"], comparison["a"], comparison["b"])
                 == ("video", "perceptron", "auc", "cl_aggregated", "audio_video")
             ),
             None,
@@ -78,11 +81,11 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
         if compared is None or compared["low"] is None:  # not measured, or not defined
             continue
         values = {
-            r["representation"]: r["metrics"]["auc"]["value"]
+            result["representation"]: result["metrics"]["auc"]["value"]
             for space in (run.features_of(lead), lead)
             if space
-            for r in space.probes[task]["results"]
-            if (r["level"], r["probe"]) == ("video", "perceptron")
+            for result in space.probes[task]["results"]
+            if (result["level"], result["probe"]) == ("video", "perceptron")
         }
         difference, differs = compared["difference"], compared["differs"]
         verdict = ("better" if difference > 0 else "worse") if differs else "not distinguishable"
@@ -95,11 +98,11 @@ def _probes(run: Run, lead: ExperimentRun) -> list[str]:
 
 
 def _neighbours(lead: ExperimentRun) -> str | None:
-    lines = [a for a in lead.neighbours["agreement"] if (a["label"], a["level"]) == ("genre", "video")]
+    lines = [line for line in lead.neighbours["agreement"] if (line["label"], line["level"]) == ("genre", "video")]
     if not lines:
         return None
-    better = [WAYS[a["by"]] for a in lines if a["better_than_chance"]]
-    best = max(lines, key=lambda a: a["value"])
+    better = [WAYS[line["by"]] for line in lines if line["better_than_chance"]]
+    best = max(lines, key=lambda line: line["value"])
     return (
         f"In the embeddings of “{lead.name}”, the {best['k']} nearest videos of other groups (artists) share the genre "
         f"in at most {best['value']:.0%} of cases (by {WAYS[best['by']]}; all of them: {best['chance']:.0%}); above "

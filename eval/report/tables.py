@@ -20,21 +20,22 @@ Row = dict[str, Any]
 
 def metrics_of(run: Run) -> dict[str, Metric]:
     """Return the retrieval metrics that all experiments have: results from before a metric was added lack it."""
-    results = [r["metrics"] for e in run.experiments for r in e.retrieval["results"]]
+    results = [ranked["metrics"] for experiment in run.experiments for ranked in experiment.retrieval["results"]]
     return {name: metric for name, metric in METRICS.items() if all(name in measured for measured in results)}
 
 
 def retrieval(run: Run) -> list[Row]:
     """Return one row a measured ranking."""
     rows = []
-    for e in run.experiments:
-        for r in e.retrieval["results"]:
-            row = {"experiment": e.name, "level": r["level"], "direction": r["direction"]}
-            row |= {"gallery": r["size"], "draws": r["draws"], "queries": r["queries"]}
+    for experiment in run.experiments:
+        for ranked in experiment.retrieval["results"]:
+            row = {"experiment": experiment.name, "level": ranked["level"], "direction": ranked["direction"]}
+            row |= {"gallery": ranked["size"], "draws": ranked["draws"], "queries": ranked["queries"]}
             for name in metrics_of(run):
-                row |= _flat(name, r["metrics"][name])
+                row |= _flat(name, ranked["metrics"][name])
             rows.append(
-                row | {"better_than_chance": r["better_than_chance"], "published_formula": r["published_formula"]}
+                row
+                | {"better_than_chance": ranked["better_than_chance"], "published_formula": ranked["published_formula"]}
             )
     return rows
 
@@ -46,15 +47,20 @@ def table_1(run: Run) -> list[Row]:
     `published_formula` is that of video → audio; the paper's code prints it for both directions.
     """
     rows = []
-    for e in run.experiments:
-        for r in e.headline():
-            median, size = r["metrics"]["median"], r["size"]
-            formula, paper = r["published_formula"], MEDIAN_RANKS.get(e.name, {}).get(r["direction"])
+    for experiment in run.experiments:
+        for ranked in experiment.headline():
+            median, size = ranked["metrics"]["median"], ranked["size"]
+            formula, paper = ranked["published_formula"], MEDIAN_RANKS.get(experiment.name, {}).get(ranked["direction"])
             rows.append(
-                {"experiment": e.name, "direction": r["direction"], "gallery": size, "draws": r["draws"]}
+                {
+                    "experiment": experiment.name,
+                    "direction": ranked["direction"],
+                    "gallery": size,
+                    "draws": ranked["draws"],
+                }
                 | _flat("median", median)
-                | _flat("recall_at_10", r["metrics"]["recall_at_10"])
-                | {"better_than_chance": r["better_than_chance"], "published_formula": formula, "paper": paper}
+                | _flat("recall_at_10", ranked["metrics"]["recall_at_10"])
+                | {"better_than_chance": ranked["better_than_chance"], "published_formula": formula, "paper": paper}
                 | {"share": median["value"] / size * 100, "share_low": median["low"] / size * 100}
                 | {"share_high": median["high"] / size * 100}
                 | {"formula_share": None if formula is None else formula / size * 100}
@@ -66,11 +72,16 @@ def table_1(run: Run) -> list[Row]:
 def diagnosis(run: Run) -> list[Row]:
     """Return one row a finding of an experiment's diagnosis, found or not; `numbers` is JSON."""
     return [
-        {"experiment": e.name, "finding": f["name"], "severity": f["severity"], "verdict": f["verdict"]}
-        | {"numbers": json.dumps(f["numbers"]), "details": " ".join(f["details"])}
-        | {"meaning": f["meaning"], "advice": f["advice"]}
-        for e in run.experiments
-        for f in e.diagnosis["findings"]
+        {
+            "experiment": experiment.name,
+            "finding": found["name"],
+            "severity": found["severity"],
+            "verdict": found["verdict"],
+        }
+        | {"numbers": json.dumps(found["numbers"]), "details": " ".join(found["details"])}
+        | {"meaning": found["meaning"], "advice": found["advice"]}
+        for experiment in run.experiments
+        for found in experiment.diagnosis["findings"]
     ]
 
 
@@ -94,14 +105,14 @@ def probes(run: Run) -> list[Row]:
     rows = []
     for space in run.spaces:
         for task, written in space.probes.items():
-            for r in written["results"]:
-                row = {"experiment": space.name, "task": task, "level": r["level"], "probe": r["probe"]}
-                row |= {"representation": r["representation"], "name": r["name"], "dim": r["dim"]}
-                for name, m in r["metrics"].items():
-                    row |= _flat(name, m)
+            for result in written["results"]:
+                row = {"experiment": space.name, "task": task, "level": result["level"], "probe": result["probe"]}
+                row |= {"representation": result["representation"], "name": result["name"], "dim": result["dim"]}
+                for name, value in result["metrics"].items():
+                    row |= _flat(name, value)
                 # The paper's heads are its baseline's.
                 known = (written["published"] or {}) if space.name in (FEATURES, "baseline") else {}
-                paper = known.get(r["representation"], {})
+                paper = known.get(result["representation"], {})
                 rows.append(row | {f"paper_{name}": paper.get(name) for name in ("auc", "f1")})
     return rows
 
@@ -124,14 +135,14 @@ def table_2(run: Run, level: str = "video", probe: str = "perceptron") -> list[R
 
 def probe_classes(run: Run) -> list[Row]:
     """Return one row a class of a probed representation."""
-    return [head | line for head, r in _probed(run) for line in r["per_class"]]
+    return [head | line for head, result in _probed(run) for line in result["per_class"]]
 
 
 def confusion(run: Run) -> list[Row]:
     """Return one row a pair of genres: how many items of `genre` were predicted as `taken_for`."""
     rows = []
-    for head, r in _probed(run):
-        matrix = r["confusion"] or {"classes": [], "counts": []}
+    for head, result in _probed(run):
+        matrix = result["confusion"] or {"classes": [], "counts": []}
         for genre, counts in zip(matrix["classes"], matrix["counts"], strict=True):
             pairs = zip(matrix["classes"], counts, strict=True)
             rows += [head | {"genre": genre, "taken_for": predicted, "items": count} for predicted, count in pairs]
@@ -139,21 +150,24 @@ def confusion(run: Run) -> list[Row]:
 
 
 def _probed(run: Run) -> Iterator[tuple[Row, Row]]:
-    """Every probed representation: the columns that name it, and its results."""
+    """Yield every probed representation: the columns that name it, and its results."""
     for space in run.spaces:
         for task, written in space.probes.items():
-            for r in written["results"]:
-                yield {"experiment": space.name, "task": task} | {k: r[k] for k in ("level", "probe", "name")}, r
+            for result in written["results"]:
+                yield (
+                    {"experiment": space.name, "task": task} | {key: result[key] for key in ("level", "probe", "name")},
+                    result,
+                )
 
 
 def consistency(run: Run) -> list[Row]:
     """Return one row a space and modality: segments of one video beside segments of different videos."""
     rows = []
     for space in run.spaces:
-        for c in space.neighbours["consistency"]:
-            row = {"space": space.name, "by": c["by"], "videos": c["videos"]}
+        for measured in space.neighbours["consistency"]:
+            row = {"space": space.name, "by": measured["by"], "videos": measured["videos"]}
             for name in ("within", "between", "nearest_same_video"):
-                row |= _flat(name, c[name])
+                row |= _flat(name, measured[name])
             rows.append(row)
     return rows
 
@@ -164,33 +178,34 @@ def neighbours(space: Space) -> list[Row]:
     rows = []
     for gallery in space.neighbours["galleries"]:
         for query in gallery["queries"]:
-            for way, near in query["nearest"].items():
-                for position, n in enumerate(near, 1):
-                    q, neighbour = shown[query["item"]], shown[n["item"]]
-                    row = {"space": space.name, "level": gallery["level"], "query": q["video_id"]}
-                    row |= {"query_segment": q["segment"], "by": way, "place": position}
+            asked = shown[query["item"]]
+            for way, nearest in query["nearest"].items():
+                for position, near in enumerate(nearest, 1):
+                    neighbour = shown[near["item"]]
+                    row = {"space": space.name, "level": gallery["level"], "query": asked["video_id"]}
+                    row |= {"query_segment": asked["segment"], "by": way, "place": position}
                     row |= {"neighbour": neighbour["video_id"]}
-                    row |= {"neighbour_segment": neighbour["segment"], "similarity": n["similarity"]}
-                    rows.append(row | {"is_partner": n["is_partner"], "rank_of_partner": query["ranks"].get(way)})
+                    row |= {"neighbour_segment": neighbour["segment"], "similarity": near["similarity"]}
+                    rows.append(row | {"is_partner": near["is_partner"], "rank_of_partner": query["ranks"].get(way)})
     return rows
 
 
 def maps(space: Space) -> list[Row]:
     """Return one row a point of a map."""
     return [
-        {"space": space.name, "method": m["method"], "side": modality, "genre": genre, "x": x, "y": y}
-        for m in space.neighbours["maps"]
+        {"space": space.name, "method": projected["method"], "side": modality, "genre": genre, "x": x, "y": y}
+        for projected in space.neighbours["maps"]
         for modality in MODALITIES
-        for genre, (x, y) in zip(space.neighbours["genres"], m[modality], strict=True)
+        for genre, (x, y) in zip(space.neighbours["genres"], projected[modality], strict=True)
     ]
 
 
 def tables(run: Run) -> dict[str, list[Row]]:
     """Return every table by the name of its file."""
     losses = [
-        {"experiment": e.name, "seed": seed, **line}
-        for e in run.experiments
-        for seed, metrics in zip(e.seeds, e.metrics, strict=True)
+        {"experiment": experiment.name, "seed": seed, **line}
+        for experiment in run.experiments
+        for seed, metrics in zip(experiment.seeds, experiment.metrics, strict=True)
         for line in metrics
     ]
     return {
@@ -207,11 +222,13 @@ def tables(run: Run) -> dict[str, list[Row]]:
         "probes": probes(run),
         "probe_classes": probe_classes(run),
         "confusion": confusion(run),
-        "label_agreement": [{"space": s.name, **line} for s in run.spaces for line in s.neighbours["agreement"]],
+        "label_agreement": [
+            {"space": space.name, **line} for space in run.spaces for line in space.neighbours["agreement"]
+        ],
         "consistency": consistency(run),
         "duplicates": run.duplicates.rows,
-        "neighbours": [row for s in run.spaces for row in neighbours(s)],
-        "maps": [row for s in run.spaces for row in maps(s)],
+        "neighbours": [row for space in run.spaces for row in neighbours(space)],
+        "maps": [row for space in run.spaces for row in maps(space)],
     }
 
 
@@ -225,6 +242,6 @@ def write_table(folder: Path, name: str, rows: list[Row]) -> None:
 
 
 def _flat(name: str, value: dict[str, Any]) -> Row:
-    """A value as columns: with its interval over groups and, where there are any, over seeds and its chance level."""
+    """Return a value as columns, with its intervals over groups and seeds and its chance level where there are any."""
     parts = ("low", "high", "seeds_low", "seeds_high", "chance")
     return {name: value["value"]} | {f"{name}_{part}": value[part] for part in parts if part in value}
