@@ -97,9 +97,9 @@ def gallery(space: Space, level: str, shown: Shown, seed: int) -> dict[str, Any]
         lines = [line for block in blocks for line in zip(*block, strict=True)]
         for query, (item, near, cosine) in zip(queries, lines, strict=True):
             query["nearest"][way] = [
-                {"item": number(j), "similarity": float(c), "is_partner": bool(j == item)}
-                for j, c in zip(near.tolist(), cosine.tolist(), strict=True)
-                if c > -math.inf
+                {"item": number(neighbour), "similarity": float(similar), "is_partner": bool(neighbour == item)}
+                for neighbour, similar in zip(near.tolist(), cosine.tolist(), strict=True)
+                if similar > -math.inf
             ]
     return {"level": level, "size": len(items.owner), "queries": queries}
 
@@ -155,10 +155,10 @@ def main() -> None:
     space_arguments(command_line)
     arguments = command_line.parse_args()
     torch.set_num_threads(arguments.threads)
-    for a in neighbours(read(arguments.config), arguments.experiment or arguments.space)["agreement"]:
+    for line in neighbours(read(arguments.config), arguments.experiment or arguments.space)["agreement"]:
         log.info(
             "%ss, %s of the %d nearest by %s: %.3f [%.3f, %.3f], chance %.3f",
-            *(a["level"], a["label"], a["k"], a["by"], a["value"], a["low"], a["high"], a["chance"]),
+            *(line[column] for column in ("level", "label", "k", "by", "value", "low", "high", "chance")),
         )
 
 

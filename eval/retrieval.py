@@ -76,7 +76,7 @@ class TestSet:
     def level(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return audio and video [items, embedding] and each item's video, int [items], for `segment` or `video`."""
         if name == "video":
-            audio, video = (pool(x, unit) for x, unit in zip((self.audio, self.video), self.unit, strict=True))
+            audio, video = (pool(one, unit) for one, unit in zip((self.audio, self.video), self.unit, strict=True))
             return audio, video, np.arange(len(self.audio))
         good = good_segments(self.audio, self.video)
         return self.audio[good], self.video[good], np.nonzero(good)[0]
@@ -126,7 +126,7 @@ def load_test(config: Config, name: str, training: Run | None = None) -> tuple[T
 
 
 def _check(total: int, usable: int) -> None:
-    """UserError unless there are at least two test videos to rank."""
+    """Raise UserError unless there are at least two test videos to rank."""
     if usable < 2:
         raise UserError(
             f"the test split has {total} videos, of which {usable} have features of all backbones; a "
@@ -192,15 +192,15 @@ def draw(owner: np.ndarray, gallery: int, seed: int) -> np.ndarray:
 
 def retrieval(config: Config, name: str) -> dict[str, Any]:
     """Evaluate one experiment over all its seeds, write its files, and return the JSON."""
-    e, rankings, records = config.eval, dict[Key, Ranking](), []
+    settings, rankings, records = config.eval, dict[Key, Ranking](), []
     for training in runs(config, name):
         test, _ = load_test(config, name, training)
         records.append(test.record)
-        collect(test, e.galleries, e.seed, rankings)
+        collect(test, settings.galleries, settings.seed, rankings)
     groups = len(np.unique(test.groups))
     tensors, results = {"rows": test.table["row"].to_numpy().copy()}, []
     for (level, direction, kind, _), ranking in rankings.items():
-        by_seed = [resampled_metrics(rank, ranking.group, e.bootstrap, e.seed) for rank in ranking.ranks]
+        by_seed = [resampled_metrics(rank, ranking.group, settings.bootstrap, settings.seed) for rank in ranking.ranks]
         values = np.mean(by_seed, axis=0)
         results.append({"level": level, "direction": direction, "gallery": kind, **entry(ranking, values)})
         if kind == "full":
@@ -211,14 +211,14 @@ def retrieval(config: Config, name: str) -> dict[str, Any]:
         "random_weights": records[0]["random_weights"],
         "seeds": config.heads.seeds,
         "embeddings": [record["digest"] for record in records],
-        "seed": e.seed,
-        "bootstrap": e.bootstrap,
+        "seed": settings.seed,
+        "bootstrap": settings.bootstrap,
         "test_videos": test.total,
         "test_videos_valid": test.table.num_rows,
         "test_groups": groups,
         "segments": test.audio.shape[1],
         "published_formula": f"median of {NAME}, video → audio, which is not a rank: see eval/published.py",
-        "notes": notes_on(rankings, e.galleries, test.table.num_rows, groups),
+        "notes": notes_on(rankings, settings.galleries, test.table.num_rows, groups),
         "results": results,
     }
     folder = config.paths.eval(name)
@@ -232,11 +232,19 @@ def main() -> None:
     """Run the command line."""
     arguments = experiment_parser(__doc__, "eval.retrieval").parse_args()
     torch.set_num_threads(arguments.threads)
-    for r in retrieval(read(arguments.config), arguments.experiment)["results"]:
-        median = r["metrics"]["median"]
+    for ranked in retrieval(read(arguments.config), arguments.experiment)["results"]:
+        median = ranked["metrics"]["median"]
         log.info(
             "%s %s, gallery of %d: median rank %.1f [%.1f, %.1f], chance %.1f",
-            *(r["level"], r["direction"], r["size"], median["value"], median["low"], median["high"], median["chance"]),
+            *(
+                ranked["level"],
+                ranked["direction"],
+                ranked["size"],
+                median["value"],
+                median["low"],
+                median["high"],
+                median["chance"],
+            ),
         )
 
 

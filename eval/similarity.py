@@ -66,8 +66,8 @@ class Items:
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
         """Audio and video as unit vectors, float32 [items, dim]; a vector of zeros stays as it is."""
         audio, video = (
-            x if unit else x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-            for x, unit in zip((self.audio, self.video), self.unit, strict=True)
+            rows if unit else rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            for rows, unit in zip((self.audio, self.video), self.unit, strict=True)
         )
         return audio, video
 
@@ -78,12 +78,13 @@ class Items:
 
     def similar(self, query: np.ndarray, by: str) -> np.ndarray:
         """Return similarities float32 [queries, items] of items `query` (int64) to all; of `both`, the mean cosine."""
-        a, v = (self.audio, self.video) if by in DIRECTIONS else self.directions
+        audio, video = (self.audio, self.video) if by in DIRECTIONS else self.directions
         if by == "both":
-            cosines: np.ndarray = (a[query] @ a.T + v[query] @ v.T) / 2
+            cosines: np.ndarray = (audio[query] @ audio.T + video[query] @ video.T) / 2
         else:
-            left, right = {"audio": (a, a), "video": (v, v), "audio_to_video": (a, v), "video_to_audio": (v, a)}[by]
-            cosines = left[query] @ right.T
+            source = audio if by in ("audio", "audio_to_video") else video
+            target = audio if by in ("audio", "video_to_audio") else video
+            cosines = source[query] @ target.T
         return cosines
 
 
@@ -248,7 +249,7 @@ def interval(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) 
 
 
 def _mean(alike: np.ndarray) -> np.ndarray:
-    """Mean of each row over what is not NaN, NaN where all is."""
+    """Return the mean of each row over what is not NaN; NaN where all is."""
     known = ~np.isnan(alike)
     with np.errstate(invalid="ignore"):
         mean: np.ndarray = np.where(known, alike, 0).sum(axis=1, dtype=np.float64) / known.sum(axis=1)
@@ -256,7 +257,7 @@ def _mean(alike: np.ndarray) -> np.ndarray:
 
 
 def _by_video(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Mean of each video's `values`, one number a video."""
+    """Return the mean of each video's `values`, one number a video."""
     _, number = np.unique(owner, return_inverse=True)
     mean: np.ndarray = np.bincount(number, weights=values) / np.bincount(number)
     return mean

@@ -59,13 +59,13 @@ class Space:
     def items(self, level: str) -> Items:
         """Return whole videos or segments, by `level` `video` or `segment`, that have both modalities."""
         if level == "video":
-            audio, video = (pool(x, unit) for x, unit in zip((self.audio, self.video), self.unit, strict=True))
+            audio, video = (pool(one, unit) for one, unit in zip((self.audio, self.video), self.unit, strict=True))
             owner = np.arange(len(self.audio))
         else:
             good = good_segments(self.audio, self.video)
             audio, video = (
-                _units(x[good]) if unit else x[good]
-                for x, unit in zip((self.audio, self.video), self.unit, strict=True)
+                _units(one[good]) if unit else one[good]
+                for one, unit in zip((self.audio, self.video), self.unit, strict=True)
             )
             owner = np.nonzero(good)[0]
         groups = group_numbers(self.table)
@@ -117,8 +117,8 @@ def load_features(config: Config, sides: Sides) -> Space:
     if constant:
         facts["constant"] = constant
     audio, video = (
-        directed(np.where(np.isnan(x), np.nan, 0) if _constant(x) else x - np.nanmean(x, axis=(0, 1)))
-        for x in (audio, video)
+        directed(np.where(np.isnan(one), np.nan, 0) if _constant(one) else one - np.nanmean(one, axis=(0, 1)))
+        for one in (audio, video)
     )
     return Space(table.take(pa.array(chosen)), audio, video, view.start()[chosen], False, facts)
 
@@ -142,10 +142,8 @@ def effective_ranks(features: np.ndarray) -> dict[str, float]:
 
 
 def _constant(features: np.ndarray) -> bool:
-    """Whether all valid segments of [videos, segments, dim] are the same."""
-    return (
-        bool(np.all(np.nanmax(features, axis=(0, 1)) == np.nanmin(features, axis=(0, 1)))) if len(features) else False
-    )
+    """Return whether all valid segments of [videos, segments, dim] are the same; False without any video."""
+    return len(features) > 0 and bool((np.nanmax(features, axis=(0, 1)) == np.nanmin(features, axis=(0, 1))).all())
 
 
 def representatives(videos: int, seed: int) -> np.ndarray:

@@ -25,23 +25,23 @@ def labels(table: pa.Table) -> list[Label]:
         by_video = [{name.strip() for name in _several(value)} - {""} for value in table[kind].to_pylist()]
         count = Counter(name for names in by_video for name in names)
         classes = sorted(count, key=lambda name: (-count[name], name))[: TAGS if kind == "tags" else None]
-        column = {name: i for i, name in enumerate(classes)}
+        column = {name: number for number, name in enumerate(classes)}
         values = np.zeros((len(by_video), len(classes)), dtype=bool)
-        for i, names in enumerate(by_video):
-            values[i, [column[name] for name in names if name in column]] = True
+        for video, names in enumerate(by_video):
+            values[video, [column[name] for name in names if name in column]] = True
         kinds.append(Label(kind, classes, values))
     return kinds
 
 
 def with_labels(config: Config, table: pa.Table) -> pa.Table:
     """Return this part of the manifest with genre and tags from labels/, for tasks of another source than it."""
-    paths, row = config.paths, table["row"].to_numpy()
+    paths, rows = config.paths, table["row"].to_pylist()
     for task, column in (("genre", "genre"), ("tagging", "tags")):
         if task not in config.labels.tasks or config.labels.task(task).source == "manifest":
             continue
         known = read_labels(paths, task)
         by_row = dict(zip(known.rows.tolist(), known.values, strict=True))
-        names = [[known.classes[i] for i in np.flatnonzero(by_row.get(r, []))] for r in row.tolist()]
+        names = [[known.classes[number] for number in np.flatnonzero(by_row.get(one, []))] for one in rows]
         values = names if column == "tags" else [next(iter(of_video), None) for of_video in names]
         table = table.set_column(table.column_names.index(column), column, pa.array(values, table[column].type))
     return table

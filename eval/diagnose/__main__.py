@@ -75,13 +75,13 @@ def linear_ranks(
         fitted, tested = (segment_mean(block, good_segments(block), np.float64) for block in blocks)
         middle, scale = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
         scaled.append(((fitted - middle) / scale, (tested - middle) / scale))
-    (x, queries), (y, candidates) = scaled
-    if not x.any() or not y.any():
+    (audio, queries), (video, candidates) = scaled
+    if not audio.any() or not video.any():
         same = np.ones((len(test), 1))
         return median_rank(same, same, groups, config)
-    kernel = x @ x.T
+    kernel = audio @ audio.T
     kernel[np.diag_indices_from(kernel)] += 0.1 * np.trace(kernel) / len(kernel)
-    predicted = queries @ x.T @ np.linalg.solve(kernel, y)
+    predicted = queries @ audio.T @ np.linalg.solve(kernel, video)
     return median_rank(*comparable(predicted, candidates), groups, config)
 
 
@@ -119,7 +119,7 @@ def of_checkpoint(sides: Sides, training: Run, view: Features, keys: dict[str, s
 
 
 def _embedded(head: nn.Module, features: torch.Tensor, batchwise: bool) -> np.ndarray:
-    """Embeddings [n, d]; `batchwise` with batch norm's training mode (the batch's own statistics), without dropout."""
+    """Embed features, [n, d]; `batchwise` with batch norm's training mode (the batch's own statistics), no dropout."""
     head.eval()
     for layer in head.modules():
         if isinstance(layer, nn.BatchNorm1d):
@@ -172,7 +172,7 @@ def diagnose(config: Config, name: str) -> dict[str, Any]:
     audio, video, _ = test.level("segment")
     shape = of_shape(unit_rows(audio), unit_rows(video))
     medians = {
-        "test": next(r for r in ranked["results"] if r["level"] == "segment" and r["gallery"] == "full"),
+        "test": next(one for one in ranked["results"] if one["level"] == "segment" and one["gallery"] == "full"),
         "train": median_rank(
             trained.audio[good, 0], trained.video[good, 0], group_numbers(view.labels(rows[good])), config, test.unit
         ),

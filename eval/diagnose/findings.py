@@ -53,6 +53,7 @@ def of_losses(lines: list[dict[str, Any]]) -> tuple[list[Finding], dict[str, flo
     chance, lowest = best["validation_chance"], best["validation_lowest"]
 
     def way(line: dict[str, float], split: str) -> float:
+        """Return the share of the way from chance to the lowest loss that a split's loss has fallen."""
         return (line[f"{split}_chance"] - line[f"{split}_loss"]) / (line[f"{split}_chance"] - line[f"{split}_lowest"])
 
     ways = {"train_way": way(last, "train"), "validation_way": way(best, "validation")}
@@ -85,7 +86,7 @@ def of_ranks(ranked: dict[str, dict[str, float]], ways: dict[str, float], dead: 
     numbers = {f"{name}_{key}": value for name, rank in ranked.items() for key, value in rank.items()}
 
     def if_blind(also: bool | None) -> bool | None:
-        """`also`, for heads that are at chance without having collapsed."""
+        """Return `also` for heads that are at chance without having collapsed; False for others."""
         return False if dead or heads is False or also is False else None if heads is None else also
 
     return [

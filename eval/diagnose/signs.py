@@ -17,8 +17,8 @@ def spread(units: np.ndarray) -> float:
 
 def mean_cosine(units: np.ndarray) -> float:
     """Return the mean cosine of two different rows."""
-    n = len(units)
-    return float((np.square(units.sum(axis=0)).sum() - n) / (n * (n - 1)))
+    count = len(units)
+    return float((np.square(units.sum(axis=0)).sum() - count) / (count * (count - 1)))
 
 
 def effective_rank(units: np.ndarray) -> float:
@@ -43,7 +43,9 @@ def modality_gap(audio: np.ndarray, video: np.ndarray) -> dict[str, float]:
     right = []
     for number, units in enumerate((audio, video)):
         for half in (0, 1):
-            near, far = (((units[half::2] - middle[m][1 - half]) ** 2).sum(axis=1) for m in (number, 1 - number))
+            near, far = (
+                ((units[half::2] - middle[modality][1 - half]) ** 2).sum(axis=1) for modality in (number, 1 - number)
+            )
             right.append((near < far) + 0.5 * (near == far))
     inner = float(np.sqrt((spread(audio) ** 2 + spread(video) ** 2) / 2))
     distance = float(np.linalg.norm(audio.mean(axis=0) - video.mean(axis=0)))

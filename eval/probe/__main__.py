@@ -60,7 +60,7 @@ def score(
 ) -> dict[Kind, Scores]:
     """Fit every probe with every seed and score the test split."""
     fits: dict[Kind, list[tuple[np.ndarray, np.ndarray, int, int]]] = {}
-    jobs = [(s, key, level) for s in config.heads.seeds for key in representations for level in LEVELS]
+    jobs = [(seed, key, level) for seed in config.heads.seeds for key in representations for level in LEVELS]
     for seed, key, level in progress(jobs, len(jobs), f"probe {task.name}", "representations"):
         splits = task.splits(representations[key](seed), level)
         for probe in PROBES:
@@ -68,14 +68,17 @@ def score(
             name = f"the {probe} probe of {task.name} on {title(sides, key)} ({level}s, seed {seed})"
             fitted = fit(splits["train"], splits["validation"], config.probes, hidden, task.single, seed, name)
             held_out = splits["validation"]
-            validation, test = (fitted.scores(s.features[s.good]) for s in (held_out, splits["test"]))
+            validation, test = (fitted.scores(split.features[split.good]) for split in (held_out, splits["test"]))
             truth = held_out.truth[np.nonzero(held_out.good)[0]]
             thresholds = best_thresholds(validation[:, task.evaluated], truth[:, task.evaluated])
             dim = splits["test"].features.shape[2]
             fits.setdefault((level, key, probe), []).append((test, thresholds, fitted.epoch, dim))
     return {
         kind: Scores(
-            np.stack([s for s, *_ in seeds]), np.stack([t for _, t, *_ in seeds]), [e[2] for e in seeds], seeds[0][3]
+            scores=np.stack([scores for scores, *_ in seeds]),
+            thresholds=np.stack([thresholds for _, thresholds, *_ in seeds]),
+            epochs=[epoch for _, _, epoch, _ in seeds],
+            dim=seeds[0][3],
         )
         for kind, seeds in fits.items()
     }
@@ -154,7 +157,7 @@ def probe(config: Config, name: str, space: str = FEATURES) -> dict[str, Any]:
         "probes": config.probes.model_dump(),
         "bootstrap": config.eval.bootstrap,
         "seed": config.eval.seed,
-        "videos": {s: int((task.split == s).sum()) for s in SPLITS},
+        "videos": {split: int((task.split == split).sum()) for split in SPLITS},
         "test_groups": len(np.unique(task.test_groups)),
         "classes": task.classes,
         "left_out": task.left_out,
@@ -208,11 +211,11 @@ def main() -> None:
         log.info("left out: %s (%s)", label, ", ".join(why))
     if report["unvalidated"]:
         log.info("not in F1 by validation thresholds, for want of a positive: %s", ", ".join(report["unvalidated"]))
-    for r in report["results"]:
-        auc = r["metrics"]["auc"]
+    for result in report["results"]:
+        auc = result["metrics"]["auc"]
         log.info(
             "%s %s, %s: macro ROC-AUC %.3f [%.3f, %.3f]",
-            *(r["level"], r["name"], r["probe"], auc["value"], auc["low"], auc["high"]),
+            *(result["level"], result["name"], result["probe"], auc["value"], auc["low"], auc["high"]),
         )
 
 

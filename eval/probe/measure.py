@@ -81,12 +81,13 @@ def measure(
         metrics[name] |= over_seeds(seeds[:, 0])
     by_class = {name: np.mean(by_seed, axis=0) for name, by_seed in values.items() if name != "accuracy"}
     per_class = []
-    for i, name in enumerate(c for c, yes in zip(classes, evaluated, strict=True) if yes):
-        low, high = interval(by_class["auc"][1:, i], groups)
-        line: dict[str, Any] = {"class": name, "support": int(chosen[:, i].sum()), "auc_low": low, "auc_high": high}
-        per_class.append(line | {metric: number(value[0, i]) for metric, value in by_class.items()})
+    for column, index in enumerate(np.flatnonzero(evaluated).tolist()):
+        low, high = interval(by_class["auc"][1:, column], groups)
+        line: dict[str, Any] = {"class": classes[index], "support": int(chosen[:, column].sum())}
+        line |= {"auc_low": low, "auc_high": high}
+        per_class.append(line | {metric: number(value[0, column]) for metric, value in by_class.items()})
     entry = {"dim": fitted.dim, "epochs": fitted.epochs, "metrics": metrics, "per_class": per_class}
-    entry["thresholds"] = [[number(t) for t in thresholds] for thresholds in fitted.thresholds]
+    entry["thresholds"] = [[number(threshold) for threshold in thresholds] for thresholds in fitted.thresholds]
     entry["confusion"] = confusion(fitted.scores, right, classes) if single else None
     return MeasuredProbe(entry, resampled, groups)
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.bootstrap import resample_counts
-
-ELEMENTS = 2**23
-"""Numbers held at once: resamples are worked off in chunks of about this many."""
+from eval.bootstrap import ELEMENTS, resample_counts
 
 
 def resamples(groups: int, owner: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -34,7 +31,7 @@ def ranking(scores: np.ndarray, truth: np.ndarray, times: np.ndarray) -> tuple[n
     """
     size = max(1, ELEMENTS // max(1, len(scores)))
     parts = [
-        np.stack([_ranking(s, t, times[:, part]) for s, t in zip(scores.T, truth.T, strict=True)], axis=2)
+        np.stack([_ranking(*of_class, times[:, part]) for of_class in zip(scores.T, truth.T, strict=True)], axis=2)
         for part in (slice(first, first + size) for first in range(0, times.shape[1], size))
     ]
     auc, precision = np.concatenate(parts, axis=1)
@@ -54,14 +51,14 @@ def _ranking(score: np.ndarray, truth: np.ndarray, times: np.ndarray) -> np.ndar
     )
     scores = ordered[positive]
     # For each positive, how many items, and how many positives, stand before and up to the end of its group of equals.
-    before, upto = (above[np.searchsorted(ordered, scores, side)] for side in ("left", "right"))
-    hits_before, hits_upto = (hits_above[np.searchsorted(scores, scores, side)] for side in ("left", "right"))
+    before, up_to = (above[np.searchsorted(ordered, scores, side)] for side in ("left", "right"))
+    hits_before, hits_up_to = (hits_above[np.searchsorted(scores, scores, side)] for side in ("left", "right"))
     total, negatives = hits_above[-1], above[-1] - hits_above[-1]
-    beaten = negatives - ((before - hits_before) + (upto - hits_upto)) / 2
+    beaten = negatives - ((before - hits_before) + (up_to - hits_up_to)) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         auc = (hits * beaten).sum(axis=0) / (total * negatives)
         # Where nothing stands in the resample up to here, `hits` is 0 too.
-        precision = (hits * hits_upto / np.maximum(upto, 1)).sum(axis=0) / total
+        precision = (hits * hits_up_to / np.maximum(up_to, 1)).sum(axis=0) / total
     return np.stack([auc, precision])
 
 

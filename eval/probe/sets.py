@@ -136,7 +136,10 @@ def seen_in_training(task: ProbeTask, labels: LabelTable, backbones: list[str]) 
     if labels.musicnn_trained is None:
         return [sentence + "; labels.musicnn_training_list names the list of these tracks, which are then counted"]
     trained = labels.musicnn_trained[np.searchsorted(labels.rows, task.rows)]
-    parts = ", ".join(f"{int(trained[task.split == s].sum())} of {int((task.split == s).sum())} in {s}" for s in SPLITS)
+    parts = ", ".join(
+        f"{int(trained[task.split == split].sum())} of {int((task.split == split).sum())} in {split}"
+        for split in SPLITS
+    )
     return [sentence + f": {int(trained.sum())} of {len(trained)} probed tracks are in their training list ({parts})"]
 
 
@@ -153,12 +156,12 @@ def _task(
     """Choose the classes and, with one label a video, leave out the videos of classes that cannot be learned."""
     single = name == "genre"
     truth = labels.values[np.searchsorted(labels.rows, rows)]
-    positives = {s: truth[split == s].sum(axis=0) for s in SPLITS}
+    positives = {one: truth[split == one].sum(axis=0) for one in SPLITS}
     negatives = (split == "test").sum() - positives["test"]
     learned = positives["train"] > 0
     scorable = learned & (positives["test"] > 0) & (negatives > 0)
     left_out = {
-        labels.classes[i]: [f"no positive in {s}" for s in SPLITS if positives[s][i] == 0]
+        labels.classes[i]: [f"no positive in {one}" for one in SPLITS if positives[one][i] == 0]
         + (["no negative in test"] if negatives[i] == 0 else [])
         for i in np.flatnonzero(~scorable)
     }
@@ -170,7 +173,7 @@ def _task(
         groups=renumbered(groups[kept]),
         split=split[kept],
         good=good[kept],
-        classes=[c for c, yes in zip(labels.classes, learned, strict=True) if yes],
+        classes=[labels.classes[i] for i in np.flatnonzero(learned)],
         truth=truth[kept][:, learned],
         evaluated=scorable[learned],
         left_out=left_out,

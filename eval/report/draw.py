@@ -23,9 +23,9 @@ def draw(run: Run, folder: Path) -> Drawn:
     if run.features is None:
         return drawn
     rows = [
-        {"experiment": r["experiment"], "direction": r["direction"], "value": r["share"], "low": r["share_low"]}
-        | {"high": r["share_high"], "formula": r["formula_share"], "published": r["paper_share"]}
-        for r in table_1(run)
+        {"experiment": row["experiment"], "direction": row["direction"], "value": row["share"], "low": row["share_low"]}
+        | {"high": row["share_high"], "formula": row["formula_share"], "published": row["paper_share"]}
+        for row in table_1(run)
     ]
     drawn["overview"] = [retrieval.overview(rows, folder)]
     for task in run.tasks:
@@ -36,49 +36,58 @@ def draw(run: Run, folder: Path) -> Drawn:
                 plot = neighbours.map_of(space.name, projected, modality, space.neighbours["genres"], folder)
                 drawn[f"map-{space.name}-{projected['method']}"].append(plot)
     for label in ("genre", "tags", "artist"):
-        # One space of features at most is here: without its backbones' names it fits on a line.
-        lines = [("features" if s is not run.lead else s.name, _agreement(s, label, "video")) for s in _few(run)]
+        lines = [(space.name, _agreement(space, label, "video")) for space in _few(run)]
         if any(measured for _, measured in lines):
             drawn["agreement"].append(neighbours.agreement(label, "video", lines, folder))
-    for e in run.experiments:
-        drawn[f"experiment-{e.name}"] = _experiment(e, folder)
+    for experiment in run.experiments:
+        drawn[f"experiment-{experiment.name}"] = _experiment(experiment, folder)
     return drawn
 
 
 def _few(run: Run) -> list[Space]:
-    """The leading experiment and the features that it reads: what a plot has room for."""
+    """Return the leading experiment and the features that it reads: what a plot has room for."""
     lead = run.lead
-    return [s for s in (run.features_of(lead), lead) if s] if lead else []
+    return [space for space in (run.features_of(lead), lead) if space] if lead else []
 
 
 def _agreement(space: Space, label: str, level: str) -> list[dict[str, Any]]:
-    return [a for a in space.neighbours["agreement"] if (a["label"], a["level"]) == (label, level)]
+    return [line for line in space.neighbours["agreement"] if (line["label"], line["level"]) == (label, level)]
 
 
-def _experiment(e: ExperimentRun, folder: Path) -> list[Plot]:
-    plots = [training.loss(e.name, e.metrics, folder)]
-    return plots + [retrieval.ranks(e.name, level, e.results(level, "full"), folder) for level in e.levels]
+def _experiment(experiment: ExperimentRun, folder: Path) -> list[Plot]:
+    plots = [training.loss(experiment.name, experiment.metrics, folder)]
+    return plots + [
+        retrieval.ranks(experiment.name, level, experiment.results(level, "full"), folder)
+        for level in experiment.levels
+    ]
 
 
 def _probes(run: Run, task: str, folder: Path) -> list[Plot]:
-    """One task's plots: all representations, each class, and for one label a video the confusions."""
+    """Draw one task: all representations, each class, and for one label a video the confusions."""
     names = [space.name for space in _few(run)]
-    shown = [r for r in table_2(run) if r["experiment"] in names and r.get(f"{task}_auc") is not None]
+    shown = [row for row in table_2(run) if row["experiment"] in names and row.get(f"{task}_auc") is not None]
     if not shown:
         return []
     rows = [
-        {"name": r["name"], "value": r[f"{task}_auc"], "low": r[f"{task}_auc_low"], "high": r[f"{task}_auc_high"]}
-        | {"published": r[f"{task}_paper_auc"]}
-        for r in shown
+        {
+            "name": row["name"],
+            "value": row[f"{task}_auc"],
+            "low": row[f"{task}_auc_low"],
+            "high": row[f"{task}_auc_high"],
+        }
+        | {"published": row[f"{task}_paper_auc"]}
+        for row in shown
     ]
     plots = [probes.representations(task, rows, folder)]
     entries = [
-        (s, r)
-        for s in _few(run)
-        for r in s.probes[task]["results"]
-        if (r["level"], r["probe"]) == ("video", "perceptron") and r["representation"] in JOINED
+        (space, row)
+        for space in _few(run)
+        for row in space.probes[task]["results"]
+        if (row["level"], row["probe"]) == ("video", "perceptron") and row["representation"] in JOINED
     ]
-    plots.append(probes.classes(task, [(r["name"], r["per_class"]) for _, r in entries], folder))
+    plots.append(probes.classes(task, [(row["name"], row["per_class"]) for _, row in entries], folder))
     return plots + [
-        probes.confusion(r["name"], f"{task}-{s.name}", r["confusion"], folder) for s, r in entries if r["confusion"]
+        probes.confusion(row["name"], f"{task}-{space.name}", row["confusion"], folder)
+        for space, row in entries
+        if row["confusion"]
     ]

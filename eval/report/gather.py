@@ -60,16 +60,18 @@ class ExperimentRun(Space):
     @property
     def levels(self) -> list[str]:
         """`segment` and `video`, if they were measured."""
-        return list(dict.fromkeys(r["level"] for r in self.retrieval["results"]))
+        return list(dict.fromkeys(ranked["level"] for ranked in self.retrieval["results"]))
 
     def results(self, level: str, gallery: str) -> list[Json]:
         """Return the measured rankings of a level over the `full` or the `drawn` galleries."""
-        return [r for r in self.retrieval["results"] if (r["level"], r["gallery"]) == (level, gallery)]
+        return [
+            ranked for ranked in self.retrieval["results"] if (ranked["level"], ranked["gallery"]) == (level, gallery)
+        ]
 
     def headline(self) -> list[Json]:
         """Return rankings of segments in the first drawn of `eval.galleries` (the paper's), or else in the full one."""
         drawn = self.results("segment", "drawn")
-        return [r for r in drawn if r["size"] == drawn[0]["size"]] or self.results("segment", "full")
+        return [ranked for ranked in drawn if ranked["size"] == drawn[0]["size"]] or self.results("segment", "full")
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -109,10 +111,11 @@ class Run:
     @property
     def reasons(self) -> list[Json]:
         """Failures counted by backbone and reason, most frequent first."""
-        counted = Counter((f["backbone"], f["reason"]) for f in self.failures).most_common()
+        counted = Counter((failure["backbone"], failure["reason"]) for failure in self.failures).most_common()
         return [
-            {"backbone": b, "kind": REASONS[r].kind, "reason": r, "meaning": REASONS[r].meaning, "videos": n}
-            for (b, r), n in counted
+            {"backbone": backbone, "kind": REASONS[reason].kind, "reason": reason}
+            | {"meaning": REASONS[reason].meaning, "videos": videos}
+            for (backbone, reason), videos in counted
         ]
 
     @property
@@ -127,19 +130,14 @@ class Run:
 
     def features_of(self, experiment: ExperimentRun) -> Space | None:
         """Return the features that an experiment's heads read; None where nothing was measured."""
-        return next((s for s in self.spaces if s.name == experiment.features), None)
+        return next((space for space in self.spaces if space.name == experiment.features), None)
 
     @property
     def lead(self) -> ExperimentRun | None:
-        """The experiment that maps, gallery and the summary's details are of.
-
-        Of those whose backbones are all trained, or of all if there is none: the first called `LEAD…`, or else the
-        last.
-        """
-        trained = [e for e in self.experiments if not e.random_backbones]
-        possible = trained or self.experiments
-        named = [e for e in possible if e.name.startswith(LEAD)]
-        return next(iter(named or possible[-1:]), None)
+        """The first experiment called `LEAD…` whose backbones are all trained, or else `LEAD`, or else the last."""
+        named = [experiment for experiment in self.experiments if experiment.name.startswith(LEAD)]
+        trained = [experiment for experiment in named if not experiment.random_backbones]
+        return next(iter(trained or named or self.experiments[-1:]), None)
 
     @property
     def tasks(self) -> list[str]:
@@ -156,13 +154,13 @@ def gather(config: Config) -> Run:
     paths = config.paths
     plan, table, view = read_plan(paths), read_manifest(paths.manifest), open_features(paths)
     table = table.slice(0, view.videos)
-    listed, rows = active(table), {s: view.rows(s) for s in SPLITS}
+    listed, rows = active(table), {split: view.rows(split) for split in SPLITS}
     coverage = []
     for name, planned in plan.backbones.items():
         valid = view.valid(name) & listed
         row = {"backbone": name, "weights": planned.weights["source"], "random": planned.random_weights}
         row |= {"width": planned.dim, "videos": int(valid.sum()), "of": int(listed.sum())}
-        row |= {s: int(valid[rows[s]].sum()) for s in SPLITS}
+        row |= {split: int(valid[rows[split]].sum()) for split in SPLITS}
         coverage.append(row | {"cache_key": planned.key})
     with open(paths.failures, newline="", encoding="utf-8") as file:
         failures = list(csv.DictReader(file))
@@ -170,12 +168,12 @@ def gather(config: Config) -> Run:
     measured = trainable(record.complete)
     features = [Space(name, *_measured(config, paths, name)) for name in config.spaces] if measured else []
     experiments = [_experiment(config, paths, name) for name in config.heads.experiments] if measured else []
-    embeddings = {e.name: e.retrieval["embeddings"] for e in experiments}
+    embeddings = {experiment.name: experiment.retrieval["embeddings"] for experiment in experiments}
     return Run(
         plan=plan,
-        splits={s: len(rows[s]) for s in SPLITS},
+        splits={split: len(rows[split]) for split in SPLITS},
         retired=int((~listed).sum()),
-        genres=Counter(g for g in table["genre"].filter(pa.array(listed)).to_pylist() if g).most_common(),
+        genres=Counter(genre for genre in table["genre"].filter(pa.array(listed)).to_pylist() if genre).most_common(),
         seconds=float(np.nansum(view.duration()[listed])),
         coverage=coverage,
         failures=failures,
@@ -194,7 +192,7 @@ def _changes(default: Json, own: Json) -> dict[str, Any]:
     for key, value in own.items():
         before = default.get(key)
         if isinstance(value, dict) and isinstance(before, dict):
-            changed |= {f"{key}.{name}": v for name, v in value.items() if v != before.get(name)}
+            changed |= {f"{key}.{name}": inner for name, inner in value.items() if inner != before.get(name)}
         elif value != before:
             changed[key] = value
     return changed
@@ -226,7 +224,7 @@ def _experiment(config: Config, paths: Paths, name: str) -> ExperimentRun:
 
 
 def _measured(config: Config, paths: Paths, name: str) -> tuple[Json, dict[str, Json]]:
-    """Neighbours and probes of a space."""
+    """Return what was measured of a space: neighbours, and by task the probes."""
     return _task(paths, name, "neighbours"), {task: _task(paths, name, task) for task in config.labels.tasks}
 
 
