@@ -239,12 +239,12 @@ def progress(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T
 
 def clock(seconds: float) -> str:
     """Return seconds as text: `42 s`, `3 min 20 s`, `5 h 10 min`."""
-    s = round(seconds)
-    if s < 60:
-        return f"{s} s"
-    if s < 3600:
-        return f"{s // 60} min {s % 60:02d} s"
-    return f"{s // 3600} h {s % 3600 // 60:02d} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def printable(text: str | None, most: int = 60) -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 # The working directory is the user's: a `config.py` or `numpy.py` there is not imported, here or by a rule.
 elsewhere = {Path.cwd(), Path(workflow.workdir_init)} - {Path(workflow.basedir)}
 # Snakemake would put the folder of each included file first, and study/fusion/data.py would be `data`: they stand last.
-rooms = [path for files in ("*/*.smk", "eval/*/*.smk", "study/*/*.smk") for path in Path(workflow.basedir).glob(files)]
-rooms = list(dict.fromkeys(str(path.parent) for path in rooms))
+rule_files = [
+    path for files in ("*/*.smk", "eval/*/*.smk", "study/*/*.smk") for path in Path(workflow.basedir).glob(files)
+]
+rule_folders = list(dict.fromkeys(str(path.parent) for path in rule_files))
 sys.path[:] = [
     str(workflow.basedir),
-    *(p for p in sys.path if p and p not in rooms and Path(p) not in elsewhere),
-    *rooms,
+    *(p for p in sys.path if p and p not in rule_folders and Path(p) not in elsewhere),
+    *rule_folders,
 ]
 os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -43,16 +43,17 @@ def digest(path: str, cache: Path) -> str:
     if not Path(path).is_dir():
         return _file(Path(path), cache)
     name, now = f"folder {Path(path).absolute()}", time.time()
-    files = {file: file.stat() for file in sorted(p for p in Path(path).rglob("*") if p.is_file())}
-    stamp = hashlib.sha256(repr([(str(file), *_stamp(s)) for file, s in files.items()]).encode()).hexdigest()
+    found = sorted(file for file in Path(path).rglob("*") if file.is_file())
+    files = {file: file.stat() for file in found}
+    stamp = hashlib.sha256(repr([(str(file), *_stamp(status)) for file, status in files.items()]).encode()).hexdigest()
     cached = _cached(cache).get(name)
     if cached is not None and cached["stamp"] == stamp:
         return cached["sha256"]
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.relative_to(path)}\0{_file(file, cache)}\0".encode("utf-8", "surrogateescape"))
-    large = sum(s.st_size for s in files.values()) >= LARGE
-    if large and now - max(max(s.st_mtime, s.st_ctime) for s in files.values()) > SETTLED:
+    large = sum(status.st_size for status in files.values()) >= LARGE
+    if large and now - max(max(status.st_mtime, status.st_ctime) for status in files.values()) > SETTLED:
         _store(cache, name, {"sha256": total.hexdigest(), "stamp": stamp})
     return total.hexdigest()
 

@@ -174,8 +174,8 @@ class Config(Section):
 
     def check_ablation(self) -> None:
         """Raise UserError if `study.ablation` names experiments or backbones that there are not."""
-        a = self.study.ablation
-        for key, name in (("first", a.first), ("last", a.last)):
+        ablation = self.study.ablation
+        for key, name in (("first", ablation.first), ("last", ablation.last)):
             if name not in self.heads.experiments:
                 raise UserError(
                     f"study.ablation.{key}: '{name}' is no experiment; there are {sorted(self.heads.experiments)}. Add "
@@ -187,7 +187,7 @@ class Config(Section):
                     f"study.ablation.{key}: '{name}' reads backbones of its own; the ablation compares experiments on "
                     "`heads.audio` and `heads.video`"
                 )
-        named = {} if a.train_mode is None else a.train_mode.model_dump(exclude_none=True)
+        named = {} if ablation.train_mode is None else ablation.train_mode.model_dump(exclude_none=True)
         for key, name in named.items():
             if name not in self.backbones:
                 raise UserError(
@@ -248,11 +248,12 @@ def load(raw: dict[str, Any], written: Callable[[], dict[tuple[str, ...], str]] 
         return Config.model_validate(raw)
     except ValidationError as error:
         problems = error.errors()
-    wrong = [tuple(map(str, p["loc"])) for p in problems if p["type"] == "string_type" and p["input"] is not None]
+    no_text = (problem for problem in problems if problem["type"] == "string_type" and problem["input"] is not None)
+    wrong = [tuple(map(str, problem["loc"])) for problem in no_text]
     texts = {key: text for key, text in (written().items() if wrong else ()) if key in wrong}
     if texts:
         return load(_with_texts(raw, texts))
-    raise UserError("the configuration is wrong:\n" + "\n".join(_explain(p) for p in problems))
+    raise UserError("the configuration is wrong:\n" + "\n".join(map(_explain, problems)))
 
 
 def _with_texts(raw: dict[str, Any], texts: dict[tuple[str, ...], str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from config.remote import Remote
-from config.section import PathText, Section
+from config.section import PathText, Section, left_out
 
 
 class Segments(Section):
@@ -28,8 +28,7 @@ class Segments(Section):
     @model_serializer(mode="wrap")
     def _without_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out `start` at its default: cache keys are made of this, and caches are older than that option."""
-        whole: dict[str, Any] = handler(self)
-        return {name: value for name, value in whole.items() if (name, value) != ("start", "random")}
+        return left_out(handler(self), "start", "random")
 
     @model_validator(mode="after")
     def _fits(self) -> Segments:

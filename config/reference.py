@@ -45,7 +45,7 @@ def _models(annotation: Any) -> Iterator[tuple[type[Section], bool]]:
         yield annotation, False
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is dict:
-        yield from ((model, True) for model, _ in _models(arguments[1]))
+        yield from ((section, True) for section, _ in _models(arguments[1]))
     elif origin in (Union, types.UnionType, Annotated):
         for argument in arguments:
             yield from _models(argument)

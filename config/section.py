@@ -72,7 +72,7 @@ class Section(BaseModel):
         for name, value in raw.items() if isinstance(raw, dict) else ():
             field = cls.model_fields.get(name)
             values = value if isinstance(value, list | tuple) else [value]
-            if field is not None and any(isinstance(v, bool) for v in values) and _numeric(field.annotation):
+            if field is not None and any(isinstance(one, bool) for one in values) and _numeric(field.annotation):
                 raise ValueError(f"{name}: expected a number, got {value}")
         return raw
 

@@ -107,13 +107,15 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command line."""
-    a = _arguments()
-    clips = read_list(a.list)
-    there = present(clips, a.folder)
+    arguments = _arguments()
+    clips = read_list(arguments.list)
+    there = present(clips, arguments.folder)
     if not there:
-        raise UserError(f"{a.folder} has none of the {len(clips)} files of {a.list}")
-    write_table(there, a.folder, a.out)
-    log.info("%s: %d of %d clips, of %d sources", a.out, len(there), len(clips), len({clip.source for clip in there}))
+        raise UserError(f"{arguments.folder} has none of the {len(clips)} files of {arguments.list}")
+    write_table(there, arguments.folder, arguments.out)
+    log.info(
+        "%s: %d of %d clips, of %d sources", arguments.out, len(there), len(clips), len({clip.source for clip in there})
+    )
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ _IS_LIST: tuple[Callable[[pa.DataType], bool], ...] = (
 )  # fmt: skip
 
 
-def _is(kinds: tuple[Callable[[pa.DataType], bool], ...], of: pa.DataType) -> bool:
-    return any(kind(of) for kind in kinds)
+def _is(kinds: tuple[Callable[[pa.DataType], bool], ...], column_type: pa.DataType) -> bool:
+    return any(kind(column_type) for kind in kinds)
 
 
 def text_of(source: Path, name: str, column: pa.ChunkedArray, wanted: str = "text") -> pa.Array:

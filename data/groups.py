@@ -37,8 +37,8 @@ def group_numbers(videos: pa.Table) -> np.ndarray:
     Columns as in `group_keys`. All statistics take their units from here.
     """
     keys = group_keys(videos)
-    number = {key: i for i, key in enumerate(sorted(set(keys)))}
-    return np.fromiter((number[key] for key in keys), np.int64, len(keys))
+    number_of = {key: number for number, key in enumerate(sorted(set(keys)))}
+    return np.fromiter((number_of[key] for key in keys), np.int64, len(keys))
 
 
 def renumbered(groups: np.ndarray) -> np.ndarray:

@@ -132,8 +132,8 @@ def merge(
     """
     names = [name for name in SCHEMA.names if name not in ("row", "status")]
     blank = pa.nulls(new.num_rows)
-    table = pa.table({n: new[n] if n in new.column_names else blank for n in names})
-    table = table.cast(pa.schema([SCHEMA.field(n) for n in names]))
+    table = pa.table({name: new[name] if name in new.column_names else blank for name in names})
+    table = table.cast(pa.schema([SCHEMA.field(name) for name in names]))
     gone = np.zeros(new.num_rows, bool)
     if old is not None:
         listed = pc.index_in(old["video_id"], new["video_id"].combine_chunks()).to_numpy()  # NaN: no longer listed
@@ -146,9 +146,8 @@ def merge(
         gone = np.concatenate([gone, np.zeros(fresh.sum(), bool)])
     split = _splits(old, table, shares, given)
     status = np.where(gone, RETIRED, ACTIVE)
-    columns = {n: table[n] for n in names} | {
-        n: pa.array(v, pa.string()) for n, v in (("split", split), ("status", status))
-    }
+    columns = {name: table[name] for name in names}
+    columns |= {"split": pa.array(split, pa.string()), "status": pa.array(status, pa.string())}
     whole = pa.table({"row": np.arange(table.num_rows), **columns}, SCHEMA)
     return whole.replace_schema_metadata({SHARES: _shares_text(shares)})
 
@@ -267,7 +266,7 @@ def update(config: Config, given: Mapping[str, str] = MappingProxyType({})) -> p
         write_manifest(paths, table)
     added = table.num_rows - (old.num_rows if old else 0)
     splits = without_retired_splits(table)["split"]
-    counts = {s: pc.sum(pc.equal(splits, s)).as_py() for s in SPLITS}
+    counts = {split: pc.sum(pc.equal(splits, split)).as_py() for split in SPLITS}
     retired = int((~active(table)).sum())
     suffix = f", {retired} of them retired" if retired else ""
     log.info("%d videos, %d of them new%s; %s", table.num_rows, added, suffix, counts)

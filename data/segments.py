@@ -50,7 +50,7 @@ def segment_starts(video_id: str, duration: float, spec: Segments) -> np.ndarray
         return index * slack / (spec.count - 1)
     window = min(spec.window, part)
     draw = np.array([uniform(f"{spec.seed}\0{video_id}\0{i}") for i in range(spec.count)])
-    # Rounding may put the last segment a hair past the end.
+    # Rounding may put the end of the last segment past the end of the video.
     return np.minimum(index * part + draw * (part - window) + (window - spec.seconds) / 2, slack)
 
 
@@ -65,14 +65,14 @@ def keyframe_starts(
     """
     part = (end - begin) / spec.count
     moved, at_keyframes = starts.copy(), 0
-    for i in range(spec.count) if part >= spec.seconds else ():
-        first, last = begin + i * part, min(begin + (i + 1) * part, end) - spec.seconds
+    for index in range(spec.count) if part >= spec.seconds else ():
+        first, last = begin + index * part, min(begin + (index + 1) * part, end) - spec.seconds
         left = list(keyframes.listed(first, last))
         for number in range(min(TRIES, len(left))):
-            draw = uniform(f"{spec.seed}\0{video_id}\0{i}\0keyframe\0{number}")
+            draw = uniform(f"{spec.seed}\0{video_id}\0{index}\0keyframe\0{number}")
             stamp = keyframes.shown(left.pop(int(draw * len(left))))
             if stamp is not None and first <= (start := not_before(stamp)) <= last:
-                moved[i], at_keyframes = start, at_keyframes + 1
+                moved[index], at_keyframes = start, at_keyframes + 1
                 break
     return moved, at_keyframes
 

@@ -77,11 +77,12 @@ def earlier_splits(video_ids: Sequence[str], artists: Sequence[str | None], shar
     """
 
     def draw(name: str) -> str:
+        """Return the split of a group, by its name alone."""
         number = uniform(f"split\0{name}")
         if number < shares.train:
             return "train"
         return "validation" if number < shares.train + shares.validation else "test"
 
-    names = {a: draw(f"artist\0{a.strip().casefold()}") for a in set(artists) if a and a.strip()}
+    of_artist = {name: draw(f"artist\0{name.strip().casefold()}") for name in set(artists) if name and name.strip()}
     pairs = zip(video_ids, artists, strict=True)
-    return [names.get(artist or "") or draw(f"video\0{video_id}") for video_id, artist in pairs]
+    return [of_artist.get(artist or "") or draw(f"video\0{video_id}") for video_id, artist in pairs]

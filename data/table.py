@@ -36,7 +36,10 @@ def read_table(source: Path) -> pa.Table:
     columns = {name: table[name] for name in COLUMNS if name in table.column_names}
     digests = columns.pop(SHA256, None)
     kinds = {"tags": tags_of, "audio_offset": seconds_of}
-    columns = {n: kinds[n](source, c) if n in kinds else text_of(source, n, c) for n, c in columns.items()}
+    columns = {
+        name: kinds[name](source, column) if name in kinds else text_of(source, name, column)
+        for name, column in columns.items()
+    }
     paths = columns["path"].to_pylist()
     if not all(paths):
         fail(source, next(i for i, path in enumerate(paths) if not path), "path", "the path is empty")

@@ -18,7 +18,7 @@ from config.digests import digest, write_digest
 from config.model import Config
 from config.pipeline import SHARD, TABLES
 from data.folder import SAFE, Scan, is_results
-from data.ids import check_ids
+from data.ids import LONGEST, check_ids
 from data.table import read_table
 from data.webdataset import read_shards, shards_of, unreadable
 
@@ -86,7 +86,7 @@ def _states(shards: list[str], base: str) -> str:
 
 
 def _scan(folder: Path, results: Path | None) -> Scan:
-    """Walk through a folder. UserError if it has both tar shards and files: taking one kind would drop the other."""
+    """Walk through a folder. Raise UserError for tar shards beside files: taking one kind would drop the other."""
     scan = Scan(folder, results)
     if scan.shards and scan.files:
         raise UserError(
@@ -118,7 +118,7 @@ def _folder(folder: Path, results: Path | None, indexes: Path | None) -> pa.Tabl
             raise UserError(f"videos: the file name {path!r} is not UTF-8; rename the file") from None
     # Escaping keeps the ids of files in subfolders apart and free of control characters.
     ids = [quote(os.path.relpath(path, folder), safe=SAFE) for path in scan.files]
-    if long := next((i for i in ids if len(i) > 250), None):
+    if long := next((video_id for video_id in ids if len(video_id) > LONGEST), None):
         raise UserError(f"videos: the path {long!r} is too long to be an id; list the videos in a table with ids")
     paths = [os.path.join(os.getcwd(), path) for path in scan.files]
     return pa.table({"video_id": pa.array(ids, pa.string()), "path": pa.array(paths, pa.string())})

@@ -64,7 +64,7 @@ def shards_of(source: Path) -> tuple[list[str], str]:
     base = _existing(Path(text).parts[:-1])
     literal = f"{base}{'' if base.endswith(os.sep) else os.sep}"
     parts = RANGE.split(os.path.join(*Path(text).parts[len(Path(base).parts) :]))
-    spans = [range(int(a), int(b) + 1) for a, b in zip(parts[1::3], parts[2::3], strict=True)]
+    spans = [range(int(first), int(last) + 1) for first, last in zip(parts[1::3], parts[2::3], strict=True)]
     count = 1
     for span in spans:
         count *= len(span)
@@ -72,7 +72,7 @@ def shards_of(source: Path) -> tuple[list[str], str]:
         raise UserError(f"videos: {source} means {count:,} shards; it may mean 1 to {MOST:,}")
     found: list[str] = []
     for numbers in itertools.product(*spans):
-        filled = [f"{n:0{len(first)}d}" for n, first in zip(numbers, parts[1::3], strict=True)]
+        filled = [f"{number:0{len(first)}d}" for number, first in zip(numbers, parts[1::3], strict=True)]
         pattern = "".join(itertools.chain(*zip(parts[0::3], [*filled, ""], strict=True)))
         if os.path.exists(literal + pattern):
             found.append(literal + pattern)
@@ -119,7 +119,7 @@ def read_shards(shards: Sequence[str], base: str, indexes: Path | None = None) -
     columns: dict[str, Any] = {"video_id": pa.string(), "path": pa.string(), **dict.fromkeys(TEXT, pa.string())}
     columns["tags"] = pa.list_(pa.string())
     table = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in columns.items()}
-    used = [n for n, c in table.items() if n in ("video_id", "path") or c.null_count < len(rows)]
+    used = [name for name, column in table.items() if name in ("video_id", "path") or column.null_count < len(rows)]
     return pa.table({name: table[name] for name in used})
 
 
@@ -205,10 +205,10 @@ def _videos_of(shard: str, base: str, indexes: Path | None) -> _Shard:
         elif match is not None and match[2].lower() == "json":
             sidecars[match[1]] = entry
     prefix = os.path.relpath(shard, base).removesuffix(SHARD)
-    about = _abouts(shard, {key: sidecars[key] for key in videos if key in sidecars}, listing)
+    metadata = _metadata_of_shard(shard, {key: sidecars[key] for key in videos if key in sidecars}, listing)
     for key, entries in videos.items():
         for entry in entries:
-            row = {**about.get(key, {}), "path": f"{shard}::{entry.name}"}
+            row = {**metadata.get(key, {}), "path": f"{shard}::{entry.name}"}
             row["own"] = _own_id(prefix, key if len(entries) == 1 else entry.name)
             if len(entries) > 1:
                 row.pop("video_id", None)
@@ -216,7 +216,7 @@ def _videos_of(shard: str, base: str, indexes: Path | None) -> _Shard:
     return listing
 
 
-def _abouts(shard: str, sidecars: dict[str, Entry], listing: _Shard) -> dict[str, dict[str, Any]]:
+def _metadata_of_shard(shard: str, sidecars: dict[str, Entry], listing: _Shard) -> dict[str, dict[str, Any]]:
     """Return by key what the `.json` of a shard say. Raises ShardError."""
     if not sidecars:
         return {}
@@ -225,12 +225,12 @@ def _abouts(shard: str, sidecars: dict[str, Entry], listing: _Shard) -> dict[str
     except OSError as error:
         raise ShardError(f"the shard cannot be opened: {error.strerror}") from None
     try:
-        return {key: _about(descriptor, shard, entry, listing) for key, entry in sidecars.items()}
+        return {key: _metadata(descriptor, shard, entry, listing) for key, entry in sidecars.items()}
     finally:
         os.close(descriptor)
 
 
-def _about(descriptor: int, shard: str, entry: Entry, listing: _Shard) -> dict[str, Any]:
+def _metadata(descriptor: int, shard: str, entry: Entry, listing: _Shard) -> dict[str, Any]:
     """Return what a video's `.json` in an open shard says, of the columns of a table."""
     where = f"{shard}::{entry.name}"
     content: Any = None
@@ -242,14 +242,14 @@ def _about(descriptor: int, shard: str, entry: Entry, listing: _Shard) -> dict[s
     if not isinstance(content, dict):
         listing.left_out.append((".json that is damaged, too large or no object", where))
         return {}
-    about: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for name in ("video_id", *TEXT):
         if content.get(name) not in (None, ""):
             text = _text(content[name])
             if text is None:
                 listing.left_out.append((f"values of `{name}` in .json that are not text", where))
             else:
-                about[name] = text
+                metadata[name] = text
     tags = content.get("tags")
     tags = tags.split("|") if isinstance(tags, str) else tags
     if tags:
@@ -257,8 +257,8 @@ def _about(descriptor: int, shard: str, entry: Entry, listing: _Shard) -> dict[s
         if None in texts:
             listing.left_out.append(("values of `tags` in .json that are not a list of text", where))
         else:
-            about["tags"] = [tag.strip() for tag in texts if tag and tag.strip()] or None
-    return about
+            metadata["tags"] = [tag.strip() for tag in texts if tag and tag.strip()] or None
+    return metadata
 
 
 def _text(value: Any) -> str | None:

@@ -20,10 +20,10 @@ def published_formula(queries: np.ndarray, candidates: np.ndarray, block: int = 
 
     `queries` and `candidates` are [n, d] embeddings in any float type, compared by dot products.
     """
-    q, c = (np.asarray(vectors, dtype=np.float32) for vectors in (queries, candidates))
+    queries, candidates = (np.asarray(vectors, dtype=np.float32) for vectors in (queries, candidates))
     values = []
-    for start in range(0, len(q), block):
-        order = np.argsort(q[start : start + block] @ c.T, axis=1)
+    for start in range(0, len(queries), block):
+        order = np.argsort(queries[start : start + block] @ candidates.T, axis=1)
         row = np.arange(len(order))
         values.append(order[row, start + row])
     return np.concatenate(values)

@@ -40,7 +40,7 @@ def difference_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, 
     middle, parts = float(np.mean(a) - np.mean(b)), (_error(a) ** 2, _error(b) ** 2)
     if sum(parts) == 0:
         return middle, middle
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(x) - 1) for part, x in zip(parts, (a, b), strict=True))
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (a, b), strict=True))
     half = quantile(freedom) * math.sqrt(sum(parts))
     return middle - half, middle + half
 
@@ -52,5 +52,5 @@ def excludes_zero(interval: tuple[float, float]) -> bool:
 
 
 def _error(values: Sequence[float]) -> float:
-    """Standard error of the mean."""
+    """Return the standard error of the mean."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from config.section import Section
+from config.section import Section, left_out
 
 
 class Variant(Section):
@@ -22,8 +22,7 @@ class Variant(Section):
     @model_serializer(mode="wrap")
     def _without_later_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out `start` at its default: rules know variants by this, and results are older than that option."""
-        whole: dict[str, Any] = handler(self)
-        return {name: value for name, value in whole.items() if (name, value) != ("start", None)}
+        return left_out(handler(self), "start", None)
 
     @property
     def name(self) -> str:
@@ -66,7 +65,8 @@ class Length(Section):
     def counts_of(self, variant: Variant) -> list[int]:
         """Return the numbers of segments that are evaluated with a variant, ascending."""
         known = (self.count_for(total, variant) for total in self.totals)
-        return sorted({n for n in self.counts if n <= variant.count} | {n for n in known if n is not None})
+        counted = {count for count in self.counts if count <= variant.count}
+        return sorted(counted | {count for count in known if count is not None})
 
     def count_for(self, total: float, variant: Variant) -> int | None:
         """Return the number of the variant's segments that sums to `total` seconds within 10 %, or None."""

@@ -64,7 +64,7 @@ def report(
 
 
 def _classes(classes: list[str], labelled: list[VideoLabels | None], split: list[str]) -> list[tuple[str, str]]:
-    """Each class with its counts in the splits, as text."""
+    """Return each class with its counts in the splits, as text."""
     pairs = zip(labelled, split, strict=True)
     counts = Counter((label, part) for video, part in pairs if video for label in video.labels)
     return [(label, _by_split(Counter({part: counts[label, part] for part in SPLITS}))) for label in classes]
@@ -89,13 +89,13 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Run the command line."""
-    a = _arguments()
-    if a.top < 1:
-        raise UserError(f"--top {a.top}: at least one tag is counted")
-    tagging = TagLabels(source=str(a.tags), top=a.top) if a.tags else None
-    genre = GenreLabels(source=str(a.genres)) if a.genres else None
+    arguments = _arguments()
+    if arguments.top < 1:
+        raise UserError(f"--top {arguments.top}: at least one tag is counted")
+    tagging = TagLabels(source=str(arguments.tags), top=arguments.top) if arguments.tags else None
+    genre = GenreLabels(source=str(arguments.genres)) if arguments.genres else None
     labels = Labels(genre=genre, tagging=tagging)
-    for line in report(read_tracks(a.list), labels, a.summary, a.training, str(a.list)):
+    for line in report(read_tracks(arguments.list), labels, arguments.summary, arguments.training, str(arguments.list)):
         print(line)
 
 

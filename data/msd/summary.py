@@ -91,5 +91,5 @@ def _table(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _text(raw: bytes | np.bytes_) -> str:
-    """Text of a padded field. What is not UTF-8 is marked, and matches nothing."""
+    """Return the text of a padded field. What is not UTF-8 is marked, and matches nothing."""
     return bytes(raw).decode("utf-8", "replace").strip()

@@ -54,7 +54,7 @@ def read_tracks(path: Path) -> set[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines (from 1) of a UTF-8 file, without the empty ones and the comments."""
+    """Yield the numbered lines (from 1) of a UTF-8 file, without the empty ones and the comments."""
     number = 0
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:

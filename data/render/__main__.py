@@ -103,9 +103,9 @@ def main() -> None:
     arguments = cli.parser(__doc__, "data.render", "videos rendered at a time").parse_args()
     config = model.read(arguments.config)
     for backbone in config.backbones:
-        log = config.paths.weights_log(backbone)
-        if log.exists() and not config.paths.weights_record(backbone).exists():
-            raise UserError(f"the weights of {backbone} could not be had: see {log}; nothing was rendered")
+        weights_log = config.paths.weights_log(backbone)
+        if weights_log.exists() and not config.paths.weights_record(backbone).exists():
+            raise UserError(f"the weights of {backbone} could not be had: see {weights_log}; nothing was rendered")
     if config.render is None:
         raise UserError(
             f"{arguments.config} has no `render` section: this run reads the videos of `videos: {config.videos}`"

@@ -74,7 +74,7 @@ class Vectors:
         rng = np.random.default_rng(np.random.SeedSequence([seed, 3]))
         checked = np.sort(rng.choice(self.videos, CHECKED, replace=False))
         exact = self._exactly(checked)
-        shared = [len(np.intersect1d(a, b)) for a, b in zip(exact, neighbours[0][checked], strict=True)]
+        shared = [len(np.intersect1d(*both)) for both in zip(exact, neighbours[0][checked], strict=True)]
         return Neighbours(*neighbours, float(np.mean(shared)) / NEAREST)
 
     def _read(self, path: Path, start: int, stop: int) -> torch.Tensor:
@@ -143,12 +143,12 @@ class Vectors:
         return nearest.numpy()
 
 
-def _top(queries: torch.Tensor, candidates: torch.Tensor, own: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k greatest products of each query with the candidates, greatest first, and their numbers.
+def _top(queries: torch.Tensor, candidates: torch.Tensor, own: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` greatest products of each query with the candidates, greatest first, and their numbers.
 
     `own` int64 [queries]: each query's own number among the candidates, which is left out.
     """
     products = queries @ candidates.T
     products[np.arange(len(own)), own] = -torch.inf
-    values, numbers = products.topk(k)
+    values, numbers = products.topk(count)
     return values.numpy(), numbers.numpy()

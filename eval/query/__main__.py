@@ -98,8 +98,10 @@ def check_targets(targets: dict[str, str | None]) -> None:
             raise UserError(f"--{option} {target}: the name of the file to write ends in .{option}")
     if targets["html"] == "-":
         raise UserError("--html -: a page is not printed; give it a file, such as answers.html")
-    if targets["json"] == targets["csv"] == "-":
-        raise UserError("--json and --csv: both are -; give one of them a file")
+    chosen = {option: target for option, target in targets.items() if target is not None}
+    for (option, first), (other, second) in itertools.combinations(chosen.items(), 2):
+        if first == second or (os.path.realpath(first) == os.path.realpath(second) and "-" not in (first, second)):
+            raise UserError(f"{option} and {other}: both are {second}; give one of them another file")
 
 
 def write_text(path: Path, text: str) -> None:

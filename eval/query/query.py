@@ -109,7 +109,7 @@ class Answer:
 
 @dataclass
 class _Asked:
-    """A query on its way: its segments by modality, float16 [segments, embedding]."""
+    """A query that is being read and embedded: its segments by modality, float16 [segments, embedding]."""
 
     text: str
     row: int | None
@@ -197,14 +197,14 @@ class Query:
         level: Level,
     ) -> None:
         """Add one direction's search to the answers of all queries that have the source."""
-        able = [i for i, one in enumerate(asked) if source in one.segments]
-        queries = [asked[i].segments[source] for i in able]
-        rows = [asked[i].row for i in able]
+        numbers = [number for number, one in enumerate(asked) if source in one.segments]
+        queries = [asked[number].segments[source] for number in numbers]
+        rows = [asked[number].row for number in numbers]
         stored = self._stored[target]
         ranked = search(stored, allowed, queries, level, top, rows, source == target, self.threads)
-        for i, result in zip(able, ranked, strict=True):
-            matches = self._matches(asked[i], source, target, result)
-            answers[i].searches.append(Search(source, target, result.gallery, result.rank, matches))
+        for number, result in zip(numbers, ranked, strict=True):
+            matches = self._matches(asked[number], source, target, result)
+            answers[number].searches.append(Search(source, target, result.gallery, result.rank, matches))
 
     def _matches(self, asked: _Asked, source: Modality, target: Modality, result: Ranked) -> list[Match]:
         blocks = self._stored[target].read(result.rows)
@@ -256,7 +256,8 @@ class Query:
             return
         paths, size = self.config.paths, self.config.shard_videos
         records = [read_record(paths.done(name, asked.row // size)) for name in self._side(modality)]
-        failures = [f for record in records if record is not None for f in record.failures if f.row == asked.row]
+        known = [failure for record in records if record is not None for failure in record.failures]
+        failures = [failure for failure in known if failure.row == asked.row]
         asked.failures[modality] = _distinct(failures) or [self._without_direction(asked)]
 
     def _without_direction(self, asked: _Asked) -> Failure:
@@ -312,7 +313,8 @@ def _embed(head: nn.Module, result: FileFeatures, names: Sequence[str]) -> np.nd
 
 def _distinct(failures: list[Failure]) -> list[Failure]:
     """Return the failures without those that say the same of another backbone."""
-    return list({(f.reason, f.message): f for f in reversed(failures)}.values())[::-1]
+    by_text = {(failure.reason, failure.message): failure for failure in reversed(failures)}
+    return list(by_text.values())[::-1]
 
 
 def _path(text: str) -> str | None:

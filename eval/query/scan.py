@@ -218,5 +218,5 @@ def best_moment(video: np.ndarray, query: np.ndarray) -> tuple[int, int, float]:
     """Return the most similar segments of a video and a query, float [segments, dim]: both numbers, and the cosine."""
     numbers = [np.flatnonzero(good_ones(segments)) for segments in (video, query)]
     cosines = good_units(video) @ good_units(query).T
-    i, j = np.unravel_index(int(cosines.argmax()), cosines.shape)
-    return int(numbers[0][i]), int(numbers[1][j]), float(cosines[i, j])
+    of_video, of_query = np.unravel_index(int(cosines.argmax()), cosines.shape)
+    return int(numbers[0][of_video]), int(numbers[1][of_query]), float(cosines[of_video, of_query])

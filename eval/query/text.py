@@ -103,8 +103,8 @@ def _table(search: Search) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for cells in (header, *rows):
         texts = [
-            cell.ljust(w) if 2 <= i <= 3 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(width) if column in (2, 3) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         yield "  " + "  ".join(texts).rstrip()
     if any(match.own for match in search.matches):

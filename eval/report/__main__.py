@@ -32,7 +32,7 @@ def report(config: Config) -> Path:
     for name, rows in tables(results).items():
         write_table(folder / "tables", name, rows)
     drawn = draw(results, folder / "plots")
-    # The leading experiment's clips come first, lest a limit to what is cut leave them out.
+    # The leading experiment's clips come first, so that no limit to what is cut leaves them out.
     first = sorted(results.spaces, key=lambda space: space is not results.lead)
     items = results.duplicates.items + [item for space in first for item in space.neighbours["items"]]
     media = cut(items, config, folder)

@@ -62,7 +62,9 @@ def clip(
         raise no_video[0]
     audio = np.repeat(samples, 2, axis=0)
     film, still = Path(f"{out}.mp4"), Path(f"{out}.jpg")
-    frames = (av.VideoFrame.from_ndarray(p, format="rgb24").reformat(format="yuv420p").to_ndarray() for p in canvas)
+    frames = (
+        av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p").to_ndarray() for pixels in canvas
+    )
     encode.write(film, "mp4", frames, FPS, audio)
     with replacing(still) as temporary:
         Image.fromarray(canvas[len(canvas) // 2]).save(temporary, "JPEG", quality=75)
@@ -82,7 +84,7 @@ def _lacking(reason: str) -> Iterator[list[MediaError]]:
 
 
 def _inside(path: Source) -> tuple[int, int]:
-    """Height and width of the video's upright frames when scaled to fit into the clip's, both even."""
+    """Return height and width of the video's upright frames when scaled to fit into the clip's, both even."""
     with open_media(path) as media, reported_as("decode_error"):
         stream = media.only("video")
         frame = next(iter(media.container.decode(stream)))

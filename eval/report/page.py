@@ -94,7 +94,9 @@ def index(config: Config, run: Run, drawn: Drawn, media: Media, report: Path) ->
 
 def _few(run: Run) -> list[str]:
     """Return a warning if the test split has few groups; retrieval of earlier versions does not say how many."""
-    counted = [e.retrieval["test_groups"] for e in run.experiments if "test_groups" in e.retrieval]
+    counted = [
+        experiment.retrieval["test_groups"] for experiment in run.experiments if "test_groups" in experiment.retrieval
+    ]
     return few_groups(min(counted), "the test split") if counted else []
 
 

@@ -1,7 +1,7 @@
 """What all plots share: size, colours, and writing a figure as PNG and SVG.
 
 A figure is as wide as a phone can show without shrinking its letters; on a wide page several stand side by side.
-Labels come from data: `text.parse_math` is off, lest a `$` in a genre be taken for a formula.
+Labels come from data: `text.parse_math` is off, so that no `$` in a genre is taken for a formula.
 """
 
 from __future__ import annotations

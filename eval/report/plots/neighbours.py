@@ -19,19 +19,19 @@ def map_of(name: str, projected: dict[str, Any], modality: str, genres: list[str
     Both modalities of a shared space are drawn with the same axes.
     """
     points = np.array(projected[modality])
-    count = Counter(g for g in genres if g).most_common()
-    shown = [g for g, _ in count[: len(COLOURS)]]
+    count = Counter(genre for genre in genres if genre).most_common()
+    shown = [genre for genre, _ in count[: len(COLOURS)]]
     with styled():
         drawn = figure(4.3)
         axis = drawn.subplots()
-        rest = np.array([g not in shown for g in genres])
+        rest = np.array([genre not in shown for genre in genres])
         size = 26 if len(points) < 300 else 9
         if rest.any():
             axis.scatter(
                 points[rest, 0], points[rest, 1], s=size, c=OTHER, lw=0, label="other" if count else "no genre known"
             )
         for genre, colour in zip(shown, COLOURS, strict=False):
-            same = np.array([g == genre for g in genres])
+            same = np.array([one == genre for one in genres])
             axis.scatter(
                 points[same, 0], points[same, 1], s=size, color=colour, alpha=0.8, lw=0, label=short(genre, 16)
             )
@@ -45,7 +45,7 @@ def map_of(name: str, projected: dict[str, Any], modality: str, genres: list[str
         axis.set(title=modality, xlabel=axes[0], ylabel=axes[1])
         drawn.legend(loc="outside lower center", ncols=3, fontsize=7.5, markerscale=1.2)
         alt = f"{method} map of the {modality} of {len(points)} test videos in the space of {name}, coloured by genre"
-        alt += ": " + ", ".join(f"{g} ({n})" for g, n in count[: len(COLOURS)]) if count else ""
+        alt += ": " + ", ".join(f"{genre} ({videos})" for genre, videos in count[: len(COLOURS)]) if count else ""
         return save(drawn, folder, f"map-{method.lower()}-{modality}-{name}", alt + ".")
 
 
@@ -58,10 +58,10 @@ def agreement(label: str, level: str, spaces: list[tuple[str, list[dict[str, Any
         drawn = figure(1.2 + 0.26 * len(lines))
         axis = drawn.subplots()
         for name, number in order.items():
-            of_space = [(y, line) for y, (space, line) in zip(heights, lines, strict=True) if space == name]
+            of_space = [(height, line) for height, (space, line) in zip(heights, lines, strict=True) if space == name]
             dots(
                 axis,
-                [y for y, _ in of_space],
+                [height for height, _ in of_space],
                 [line for _, line in of_space],
                 color=COLOURS[number % len(COLOURS)],
                 zorder=3,

@@ -24,15 +24,14 @@ def representations(task: str, rows: list[dict[str, Any]], folder: Path) -> Plot
         axis = drawn.subplots()
         axis.axvline(0.5, color=CHANCE, ls="--", lw=1.2, label="chance")
         dots(axis, heights, rows, color=COLOURS[0], label="here, 95 % interval", zorder=3)
-        known = [(row["published"], y) for row, y in zip(rows, heights, strict=True) if row["published"] is not None]
+        known = [(row["published"], at) for row, at in zip(rows, heights, strict=True) if row["published"] is not None]
         if known:
-            x, y = zip(*known, strict=True)
-            axis.plot(x, y, "D", ms=5, ls="none", color=PAPER, mfc="none", label="the paper")
+            axis.plot(*zip(*known, strict=True), "D", ms=5, ls="none", color=PAPER, mfc="none", label="the paper")
         axis.set_yticks(heights, [short(row["name"], 34) for row in rows])
         axis.set(title=task, xlabel="macro ROC-AUC (right is better)", ylim=(-0.6, len(rows) - 0.4))
         axis.grid(False, axis="y")
         drawn.legend(loc="outside upper right", ncols=3, fontsize=7.5)
-        values = "; ".join(f"{r['name']} {r['value']:.3f}{interval(r)}" for r in rows)
+        values = "; ".join(f"{row['name']} {row['value']:.3f}{interval(row)}" for row in rows)
         return save(drawn, folder, f"probes-{task}", f"Macro ROC-AUC of {task}, chance being 0.5: {values}.")
 
 
@@ -47,12 +46,13 @@ def classes(task: str, probed: list[tuple[str, list[dict[str, Any]]]], folder: P
         axis = drawn.subplots()
         axis.axvline(0.5, color=CHANCE, ls="--", lw=1.2)
         for number, (name, lines) in enumerate(probed):
-            by = {line["class"]: line for line in lines}
-            chosen = [{"value": by[c]["auc"], "low": by[c]["auc_low"], "high": by[c]["auc_high"]} for c in names]
+            by_class = {line["class"]: line for line in lines}
+            shown = [by_class[one] for one in names]
+            chosen = [{"value": line["auc"], "low": line["auc_low"], "high": line["auc_high"]} for line in shown]
             shift = (len(probed) - 1) / 2 - number
             heights = [len(names) - 1 - i + 0.22 * shift for i in range(len(names))]
             dots(axis, heights, chosen, color=COLOURS[number], label=name, ms=4.5)
-        axis.set_yticks(range(len(names))[::-1], [f"{short(c)} ({support[c]})" for c in names])
+        axis.set_yticks(range(len(names))[::-1], [f"{short(one)} ({support[one]})" for one in names])
         axis.set(title=f"{task}, each class", xlabel="ROC-AUC (positives in brackets)", ylim=(-0.6, len(names) - 0.4))
         axis.grid(False, axis="y")
         drawn.legend(loc="outside upper right", ncols=len(probed), fontsize=7.5)
@@ -83,10 +83,10 @@ def confusion(name: str, key: str, matrix: dict[str, Any], folder: Path) -> Plot
         axis.set(title=name, xlabel="taken for", ylabel="genre")
         axis.grid(False)
         if len(labels) <= 12:
-            for (i, j), value in np.ndenumerate(share):
-                if counts[i].sum() > 0:
+            for (row, column), value in np.ndenumerate(share):
+                if counts[row].sum() > 0:
                     ink = "white" if value > 0.55 else "black"
-                    axis.text(j, i, f"{value * 100:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
+                    axis.text(column, row, f"{value * 100:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
         drawn.colorbar(image, ax=axis, shrink=0.7, label="% of the genre's items")
         right = float(np.trace(counts) / counts.sum())
         alt = f"Confusion matrix of the genres by {name}: {right:.0%} of the items are on the diagonal."

@@ -28,11 +28,10 @@ def overview(rows: list[dict[str, Any]], folder: Path) -> Plot:
             heights = [height[row["experiment"]] + shift for row in directed]
             dots(axis, heights, directed, color=COLOUR_OF[direction], label=f"{title}, true median rank", zorder=3)
             for key, marker, label in (("formula", "x", "published formula"), ("published", "D", "the paper's table")):
-                known = [(row[key], y) for row, y in zip(directed, heights, strict=True) if row[key] is not None]
+                known = [(row[key], at) for row, at in zip(directed, heights, strict=True) if row[key] is not None]
                 if known:
-                    x, y = zip(*known, strict=True)
                     style: dict[str, Any] = {"marker": marker, "ms": 4.5, "ls": "none", "color": PAPER, "mfc": "none"}
-                    axis.plot(x, y, label=None if label in labelled else label, **style)
+                    axis.plot(*zip(*known, strict=True), label=None if label in labelled else label, **style)
                     labelled.add(label)
         axis.set_yticks([height[name] for name in names], [short(name) for name in names])
         axis.set(xlim=(0, 101), ylim=(-0.6, len(names) - 0.4), xlabel="median rank, % of the gallery (left is better)")
@@ -73,8 +72,9 @@ def ranks(name: str, level: str, results: list[dict[str, Any]], folder: Path) ->
         )
         axis.legend()
         values = "; ".join(
-            f"{DIRECTIONS[r['direction']]}: {r['histogram'][0] / sum(r['histogram']):.0%} of queries find it "
-            f"in the first {edges[1]:.0f} % of the gallery, median rank {r['metrics']['median']['value']:.1f}"
-            for r in results
+            f"{DIRECTIONS[result['direction']]}: {result['histogram'][0] / sum(result['histogram']):.0%} of queries "
+            f"find it in the first {edges[1]:.0f} % of the gallery, "
+            f"median rank {result['metrics']['median']['value']:.1f}"
+            for result in results
         )
         return save(drawn, folder, f"ranks-{level}-{name}", f"Ranks of {name}, chance being flat. {values}.")

@@ -17,7 +17,7 @@ def loss(name: str, seeds: list[Metrics], folder: Path) -> Plot:
     The two splits have different batch sizes, hence different bounds, so each has an axis of its own.
     """
     first, longest = seeds[0], max(seeds, key=len)
-    epochs = [m["epoch"] for m in longest]
+    epochs = [line["epoch"] for line in longest]
     with styled():
         drawn = figure(4.4)
         axes = drawn.subplots(2, 1, sharex=True)
@@ -25,16 +25,23 @@ def loss(name: str, seeds: list[Metrics], folder: Path) -> Plot:
             for number, metrics in enumerate(seeds):
                 style: dict[str, Any] = {"lw": 0.8, "alpha": 0.6} if number else {"lw": 1.8}
                 style["label"] = "loss" if number == 0 else "other seeds" if number == 1 else None
-                axis.plot([m["epoch"] for m in metrics], [m[f"{split}_loss"] for m in metrics], color=colour, **style)
-            for bound, ls, label in (("chance", "--", "chance"), ("lowest", ":", "lowest possible")):
-                axis.plot(epochs, [m[f"{split}_{bound}"] for m in longest], color=CHANCE, ls=ls, lw=1.2, label=label)
+                axis.plot(
+                    [line["epoch"] for line in metrics],
+                    [line[f"{split}_loss"] for line in metrics],
+                    color=colour,
+                    **style,
+                )
+            for bound, dashes, label in (("chance", "--", "chance"), ("lowest", ":", "lowest possible")):
+                axis.plot(
+                    epochs, [line[f"{split}_{bound}"] for line in longest], color=CHANCE, ls=dashes, lw=1.2, label=label
+                )
             axis.set(title=f"{split}, {first[0][f'{split}_pairs']:,} pairs an epoch", ylabel="loss (nats)")
             axis.legend(ncols=2, fontsize=7.5)
         for metrics in seeds:
-            best = min(metrics, key=lambda m: m["validation_loss"])
+            best = min(metrics, key=lambda line: line["validation_loss"])
             axes[1].plot(best["epoch"], best["validation_loss"], "o", color=VIDEO, mfc="none", ms=7)
         axes[1].set(xlabel="epoch (circles: the weights that were kept)")
-        best = min(first, key=lambda m: m["validation_loss"])
+        best = min(first, key=lambda line: line["validation_loss"])
         return save(
             drawn,
             folder,
