@@ -75,24 +75,24 @@ def match_tracks(
     A video is matched by its `msd_track_id`, without one by artist and title if there is a `summary`.
     """
     matches: list[Match | None] = [None] * len(videos)
-    songs = [None] * len(videos) if summary is None else [song(v["artist"], v["title"]) for v in videos]
-    for i, video in enumerate(videos):
+    songs = [None] * len(videos) if summary is None else [song(video["artist"], video["title"]) for video in videos]
+    for position, video in enumerate(videos):
         if track := (video["msd_track_id"] or "").strip():
             if not TRACK_ID.fullmatch(track):
                 raise UserError(
                     f"{where}: the msd_track_id {track!r} of video '{video['video_id']}' is no track id of the Million "
                     "Song Dataset (they look like TRAAAAW128F429D538); correct it in the table of videos"
                 )
-            matches[i], songs[i] = Match([track], "msd_track_id"), None
-    known = find_songs(summary, {s for s in songs if s}) if summary and any(songs) else {}
-    for i, key in enumerate(songs):
+            matches[position], songs[position] = Match([track], "msd_track_id"), None
+    known = find_songs(summary, set(filter(None, songs))) if summary and any(songs) else {}
+    for position, key in enumerate(songs):
         if key in known:
-            matches[i] = Match(known[key], "artist_title")
-    how = Counter(m.how for m in matches if m)
+            matches[position] = Match(known[key], "artist_title")
+    how = Counter(match.how for match in matches if match)
     return matches, {
         "msd_track_id": how["msd_track_id"],
         "artist_title": how["artist_title"],
-        "artist_title_several_tracks": sum(m is not None and len(m.tracks) > 1 for m in matches),
+        "artist_title_several_tracks": sum(match is not None and len(match.tracks) > 1 for match in matches),
         "unmatched": matches.count(None),
     }
 
@@ -100,8 +100,8 @@ def match_tracks(
 def own_labels(task: GenreLabels | TagLabels, videos: list[dict[str, Any]]) -> list[list[str] | None]:
     """Return the manifest's own labels of each video, or None."""
     if isinstance(task, TagLabels):
-        return [list(dict.fromkeys(v["tags"])) if v["tags"] else None for v in videos]
-    return [[v["genre"].strip()] if (v["genre"] or "").strip() else None for v in videos]
+        return [list(dict.fromkeys(video["tags"])) if video["tags"] else None for video in videos]
+    return [[video["genre"].strip()] if (video["genre"] or "").strip() else None for video in videos]
 
 
 def file_labels(task: GenreLabels | TagLabels, tracks: set[str], dropped: Counter[str]) -> dict[str, list[str]]:
@@ -138,20 +138,20 @@ def find_labels(
     matches, facts["matched"] = match_tracks(videos, summary, where)
     if task.tracks:
         listed = read_tracks(Path(task.tracks))
-        kept = [m and Match([t for t in m.tracks if t in listed], m.how) for m in matches]
-        dropped["not_in_the_list_of_tracks"] = sum(m is not None and not m.tracks for m in kept)
-        matches = [m if m and m.tracks else None for m in kept]
+        kept = [match and Match([track for track in match.tracks if track in listed], match.how) for match in matches]
+        dropped["not_in_the_list_of_tracks"] = sum(match is not None and not match.tracks for match in kept)
+        matches = [match if match and match.tracks else None for match in kept]
     if task.source == "manifest":
         pairs = zip(matches, own_labels(task, videos), strict=True)
-        labels = [VideoLabels(own, m.tracks[0], "manifest") if m and own else None for m, own in pairs]
+        labels = [VideoLabels(own, match.tracks[0], "manifest") if match and own else None for match, own in pairs]
     else:
-        known = file_labels(task, {t for m in matches if m for t in m.tracks}, dropped)
+        known = file_labels(task, {track for match in matches if match for track in match.tracks}, dropped)
         labels = []
         for match in matches:
-            track = next((t for t in match.tracks if t in known), None) if match else None
+            track = next((one for one in match.tracks if one in known), None) if match else None
             labels.append(VideoLabels(known[track], track, match.how) if match and track else None)
         dropped["matched_without_labels"] = sum(
-            x is None and m is not None for x, m in zip(labels, matches, strict=True)
+            own is None and match is not None for own, match in zip(labels, matches, strict=True)
         )
     if not any(labels):
         raise UserError(
@@ -173,7 +173,7 @@ def alike(chosen: list[str], labels: list[VideoLabels | None]) -> list[list[str]
     """Return groups of labels that differ only in case and punctuation and of which one is chosen."""
     groups: dict[str, set[str]] = {}
     for label in {label for video in labels if video for label in video.labels}:
-        groups.setdefault("".join(c for c in label.casefold() if c.isalnum()), set()).add(label)
+        groups.setdefault("".join(filter(str.isalnum, label.casefold())), set()).add(label)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1 and group & set(chosen))
 
 
@@ -198,10 +198,14 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
     classes = choose_classes(task, labels)
     chosen = set(classes)
     lines = [
-        {"row": v["row"], "video_id": v["video_id"], "labels": [x for x in f.labels if x in chosen]}
-        | {"msd_track_id": f.track, "matched": f.how}
-        for v, f in zip(manifest.select(["row", "video_id"]).to_pylist(), labels, strict=True)
-        if f
+        {
+            **video,
+            "labels": [label for label in found.labels if label in chosen],
+            "msd_track_id": found.track,
+            "matched": found.how,
+        }
+        for video, found in zip(manifest.select(["row", "video_id"]).to_pylist(), labels, strict=True)
+        if found
     ]
     trained = _musicnn_trained(settings.files(name), lines)
     split = dict(zip(manifest["row"].to_pylist(), manifest["split"].to_pylist(), strict=True))
@@ -215,14 +219,14 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
         "videos": manifest.num_rows,
         "labelled": len(lines),
         "labelled_with_none_of_the_classes": sum(not line["labels"] for line in lines),
-        "classes": [{"name": c, **{s: counts[c, s] for s in SPLITS}} for c in classes],
+        "classes": [{"name": label, **{part: counts[label, part] for part in SPLITS}} for label in classes],
         "alike": alike(classes, labels),
     }
     schema = SCHEMA
     if trained is not None:
         schema = SCHEMA.append(TRAINED)
         seen = Counter(split[line["row"]] for line, one in zip(lines, trained, strict=True) if one)
-        record["musicnn_trained"] = {s: seen[s] for s in SPLITS}
+        record["musicnn_trained"] = {part: seen[part] for part in SPLITS}
         lines = [line | {TRAINED.name: one} for line, one in zip(lines, trained, strict=True)]
     table = paths.labels(name)
     with replacing(table) as temporary:
@@ -232,7 +236,7 @@ def write_labels(config: Config, name: str) -> dict[str, Any]:
 
 
 def _musicnn_trained(files: dict[str, str], lines: list[dict[str, Any]]) -> list[bool] | None:
-    """Whether each line's track is in the list of MusicNN's training tracks; None without that list."""
+    """Return whether each line's track is in the list of MusicNN's training tracks; None without that list."""
     path = files.get("labels.musicnn_training_list")
     if path is None:
         return None
@@ -263,10 +267,10 @@ def read_labels(paths: Paths, name: str) -> LabelTable:
         raise UserError(f"{paths.labels_record(name)} does not exist; run `python -m data.labels … --task {name}`")
     table = pq.read_table(paths.labels(name))
     classes = [entry["name"] for entry in record["classes"]]
-    columns = {label: i for i, label in enumerate(classes)}
+    columns = {label: column for column, label in enumerate(classes)}
     values = np.zeros((table.num_rows, len(classes)), dtype=bool)
-    for i, labels in enumerate(table["labels"].to_pylist()):
-        values[i, [columns[label] for label in labels]] = True
+    for position, labels in enumerate(table["labels"].to_pylist()):
+        values[position, [columns[label] for label in labels]] = True
     of_msd = table["msd_track_id"].null_count < table.num_rows
     trained = table[TRAINED.name].to_numpy() if TRAINED.name in table.column_names else None
     return LabelTable(table["row"].to_numpy(), classes, values, record, of_msd, trained)
@@ -280,7 +284,7 @@ def main() -> None:
     record = write_labels(read(arguments.config), arguments.task)
     log.info("%d of %d videos have labels; matched %s", record["labelled"], record["videos"], record["matched"])
     for entry in record["classes"]:
-        log.info("%s: %s", entry["name"], ", ".join(f"{entry[s]} {s}" for s in SPLITS))
+        log.info("%s: %s", entry["name"], ", ".join(f"{entry[split]} {split}" for split in SPLITS))
     for group in record["alike"]:
         log.warning("kept apart: %s", ", ".join(group))
 

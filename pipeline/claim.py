@@ -33,7 +33,7 @@ class Claim:
     """
 
     def __init__(self, path: Path, what: str = "this shard") -> None:
-        """`what`: what the owner works on, in words."""
+        """Take the claim; `what` says in words what the owner works on."""
         self._path, self._what, self._over = path, what, threading.Event()
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
@@ -110,7 +110,7 @@ def _boot() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this host started, in clock ticks since the boot; None if there is none, or a dead one."""
+    """Return when a process of this host started, in clock ticks since the boot; None if it has ended."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -145,7 +145,7 @@ def holder(path: Path, now: float) -> Holder | None:
 
 
 def _stale(text: str, silent: float) -> bool:
-    """Whether a claim's owner is gone, who has been `silent` for so many seconds."""
+    """Return whether the owner of a claim is gone; `silent`: seconds since the last sign of life."""
     who = _parsed(text)
     if who.get("host") != socket.gethostname():
         return silent > STALE
@@ -155,7 +155,7 @@ def _stale(text: str, silent: float) -> bool:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """What a claim says; nothing if a crash of its host has torn it."""
+    """Return what a claim says; nothing if a crash of its host has torn it."""
     try:
         who = json.loads(text)
     except ValueError:

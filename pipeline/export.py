@@ -103,7 +103,7 @@ def export(
     rows = features.rows(split, valid=() if everything else backbones)
     if not len(rows):
         raise UserError(f"{features.folder} has no video with features of {backbones} in the split '{split}'")
-    # A folder is made to be shared: where the videos lie on this machine is nobody else's business.
+    # A folder is made to be shared, so it does not say where the videos lie on this machine.
     selection = Selection(features, backbones, rows, paths=bool(chosen.endings))
     if chosen.endings:
         with replacing(path) as temporary:

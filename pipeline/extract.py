@@ -232,7 +232,7 @@ def extract(
         cores = cores or _layout(config, lanes)
         watched = lanes[0].job.watch
         for lane in lanes[1:]:
-            watched.company.append(lane.job.progress)
+            watched.others.append(lane.job.progress)
             lane.job.watch = watched
         stack.enter_context(watched)
         folder = stack.enter_context(staging(config.decoding.staging, config.paths.results))

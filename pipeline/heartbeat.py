@@ -54,19 +54,19 @@ class Watch:
     them, which works while native code holds the interpreter's lock. The title line is removed when the job ends,
     unless it is killed; stacks of earlier attempts stay.
 
-    One process has one watch. Where it computes several parts in one pass, `company` has the files of the signs of life
-    of the others; their `started` names the part in whose file a dump stands (`with`).
+    One process has one watch. Where it computes several parts in one pass, `others` has the files of the signs of life
+    of the other parts; their `started` names the part in whose file a dump stands (`with`).
     """
 
     def __init__(self, progress: Path, hung: Path, patience: float) -> None:
         self.patience = patience
-        self.company: list[Path] = []
+        self.others: list[Path] = []
         self._progress, self._hung = progress, hung
         self._file = 2  # stderr, until the file is open
 
     def __enter__(self) -> Watch:
         beat(self._progress, "started", patience=self.patience)
-        for other in self.company:
+        for other in self.others:
             beat(other, "started", patience=self.patience, **{"with": self._progress.parent.name})
         minutes = f"{self.patience / 60:g} minutes"
         who = myself()
@@ -115,7 +115,7 @@ class Watch:
         if error is not None:
             state = "stopped" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed"
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            for path in (self._progress, *self.company):
+            for path in (self._progress, *self.others):
                 with suppress(OSError):  # as above
                     beat(path, state, why=why)
 

@@ -30,25 +30,27 @@ def passes(config: Config, planned: Plan | None) -> list[list[str]]:
     earlier = [] if planned is None else planned.passes or [[name] for name in planned.backbones]
     together: list[list[str]] = []
     for names in earlier:
-        together += _grouped({name: _kin(backbones[name]) for name in names if name in backbones})
+        together += _grouped({name: _shared(backbones[name]) for name in names if name in backbones})
     known = {name for names in together for name in names}
     fresh = [backbone for name, backbone in backbones.items() if name not in known]
-    return together + _grouped({b.name: (*_kin(b), _device(config, b, fresh)) for b in fresh})
+    return together + _grouped(
+        {backbone.name: (*_shared(backbone), _device(config, backbone, fresh)) for backbone in fresh}
+    )
 
 
 def refuse_mixtures(config: Config, names: Sequence[str]) -> None:
     """Raise UserError if the backbones cannot be computed by one process that decodes once."""
     backbones = [chosen(config, name) for name in names]
-    files = [b.name for b in backbones if b.engine == "files"]
+    files = [backbone.name for backbone in backbones if backbone.engine == "files"]
     if files and len(backbones) > 1:
         raise UserError(f"--backbone {files[0]}: its features exist already and no video is opened; run it alone")
-    modalities = {b.modality: b.name for b in backbones}
+    modalities = {backbone.modality: backbone.name for backbone in backbones}
     if len(modalities) > 1:
         raise UserError(
             f"--backbone {modalities['audio']}, {modalities['video']}: one reads audio, the other video, so they share "
             "no decoding; run them one after the other"
         )
-    engines = {_family(b): b.name for b in backbones}
+    engines = {_process(backbone): backbone.name for backbone in backbones}
     if len(engines) > 1:
         raise UserError(
             f"--backbone {engines['torch']}, {engines['essentia']}: essentia and PyTorch cannot share a process; run "
@@ -56,22 +58,24 @@ def refuse_mixtures(config: Config, names: Sequence[str]) -> None:
         )
 
 
-def _family(backbone: Chosen) -> str:
+def _process(backbone: Chosen) -> str:
+    """Return which process can compute a backbone: essentia and PyTorch cannot share one."""
     return {"essentia": "essentia", "files": f"files of {backbone.name}"}.get(backbone.engine, "torch")
 
 
-def _kin(backbone: Chosen) -> tuple[str, ...]:
-    return backbone.modality, _family(backbone)
+def _shared(backbone: Chosen) -> tuple[str, ...]:
+    """Return what backbones of one pass have in common."""
+    return backbone.modality, _process(backbone)
 
 
-def _device(config: Config, backbone: Chosen, company: list[Chosen]) -> str:
+def _device(config: Config, backbone: Chosen, others: list[Chosen]) -> str:
     """Return the `device` that a backbone is grouped by. Numpy has none to choose: with `auto` it goes along with the
     first network of its modality, wherever that computes."""
     device = config.backbones[backbone.name].device
     if backbone.engine != "numpy" or device != "auto":
         return device
-    networks = (b for b in company if b.engine == "torch" and b.modality == backbone.modality)
-    return next((config.backbones[b.name].device for b in networks), device)
+    networks = (other for other in others if other.engine == "torch" and other.modality == backbone.modality)
+    return next((config.backbones[network.name].device for network in networks), device)
 
 
 def _grouped(kinds: dict[str, tuple[str, ...]]) -> list[list[str]]:

@@ -172,11 +172,10 @@ class Record:
     `partial` counts the valid ones with damaged segments (`decoding.partial`). `versions` are those of the decoders'
     packages when the shard was put in place. `tried` has the rows that `pipeline.retry` has forgotten, and how often
     they had failed (0: they had features); only in ledgers, until those videos have been done again. `mono_loss` is by
-    row how
-    far (dB) the mono audio lies below its loudest channel, of valid videos where it is more than readers/downmix.LOSS;
-    not written where there are none. `timelines` is the probe's: by row what the readers need to mend a file's clock
-    (`MediaInfo.timeline`). A row that is not there has a clock of its own that is right; None means that nobody has
-    looked (the record of an older version).
+    row how far (dB) the mono audio lies below its loudest channel, of valid videos where it is more than
+    readers/downmix.LOSS; not written where there are none. `timelines` is the probe's: by row what the readers need to
+    mend a file's clock (`MediaInfo.timeline`). A row that is not there has a clock that is right; None means that
+    nobody has looked (the record of an older version).
     """
 
     key: str

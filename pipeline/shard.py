@@ -31,10 +31,10 @@ UNFETCHED = 20
 """Videos in a row that could not be fetched after which the network counts as down and the job stops."""
 
 
-def shard_arguments(p: argparse.ArgumentParser) -> None:
+def shard_arguments(command_line: argparse.ArgumentParser) -> None:
     """Add the arguments that say which shards a job computes."""
-    p.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
-    p.add_argument(
+    command_line.add_argument("--shard", type=int, required=True, help="number of the shard, from 0")
+    command_line.add_argument(
         "--shards", type=int, default=1, metavar="N", help="this many from there on (shards_a_job); default 1"
     )
 
@@ -107,10 +107,10 @@ class ShardJob:
         rows = self.rows[: record.rows]
         failed = failed_rows(record)
         blocks = [np.asarray(read_array(self.paths, name)[rows.start : rows.stop]) for name in part_arrays(self.part)]
-        for i, row in enumerate(rows):
+        for position, row in enumerate(rows):
             if row in record.tried:  # forgotten; the store may still have what it was
                 continue
-            stored = failed[row] if row in failed else self._stored(blocks, i)
+            stored = failed[row] if row in failed else self._stored(blocks, position)
             if stored is not None:
                 # The store is right, not the journal, which a kill may have left beside it: else the row's decoder
                 # would count twice.
@@ -126,17 +126,18 @@ class ShardJob:
                     self.journal.timelines[row] = timeline
         self.decoders += Counter(record.decoders)
 
-    def _stored(self, blocks: list[np.ndarray], i: int) -> np.ndarray | None:
-        """Return the stored outcome of row `i` of the shard; None if it is neither valid nor failed, to be redone."""
+    def _stored(self, blocks: list[np.ndarray], position: int) -> np.ndarray | None:
+        """Return the stored outcome of the shard's n-th row; None if it is neither valid nor failed, to be redone."""
         if self.part in self.plan.backbones:
             features, valid = blocks
-            return features[i] if valid[i] else None
+            return features[position] if valid[position] else None
         starts, durations = blocks
-        return np.concatenate([durations[i : i + 1], starts[i]]) if np.isfinite(durations[i]) else None
+        duration = durations[position]
+        return np.concatenate([[duration], starts[position]]) if np.isfinite(duration) else None
 
     def todo(self) -> list[dict[str, Any]]:
         """Return the manifest rows (dicts) without an outcome, in order."""
-        return [v for v in self.videos.to_pylist() if v["row"] not in self.journal.outcomes]
+        return [video for video in self.videos.to_pylist() if video["row"] not in self.journal.outcomes]
 
     def missing(self) -> int:
         """Return how many videos have no outcome."""
@@ -149,7 +150,8 @@ class ShardJob:
         """
 
         def extra() -> tuple[str, dict[str, Any]]:
-            kinds = Counter(o.filtered for o in self.journal.outcomes.values() if isinstance(o, MediaError))
+            errors = (one for one in self.journal.outcomes.values() if isinstance(one, MediaError))
+            kinds = Counter(error.filtered for error in errors)
             words = f"{kinds[False]} failed"
             waiting, network = shares() if shares else (None, None)
             if waiting is not None:
@@ -205,21 +207,19 @@ class ShardJob:
             if isinstance(outcome, MediaError)
         ]
         self._check_ratio(failures)
-        valid = np.array([isinstance(o, np.ndarray) for o in outcomes], dtype=bool)
+        valid = np.array([isinstance(outcome, np.ndarray) for outcome in outcomes], dtype=bool)
         block = np.full((len(self.rows), *self.journal.shape), np.nan, self.journal.dtype)
-        for i, outcome in enumerate(outcomes):
+        for position, outcome in enumerate(outcomes):
             if isinstance(outcome, np.ndarray):
-                block[i] = outcome
+                block[position] = outcome
         blocks = [block, valid] if self.part in self.plan.backbones else [block[:, 1:], block[:, 0]]
         # A decoded video may fail later; a journal that is opened again does not know who decoded it.
-        usable = (row for row, ok in zip(self.rows, valid, strict=True) if ok)
+        usable = [row for row, ok in zip(self.rows, valid, strict=True) if ok]
         fresh = (self.journal.decoders[row] for row in usable if row in self.journal.decoders)
         decoders = dict(sorted((self.decoders + Counter(fresh)).items()))
         partial = int((valid & np.isnan(block.reshape(len(block), -1)).any(axis=1)).sum())
         versions = decoder_versions({*decoders, *(failure.decoder for failure in failures)})
-        lost = {
-            r: self.journal.mono_loss[r] for i, r in enumerate(self.rows) if valid[i] and r in self.journal.mono_loss
-        }
+        lost = {row: self.journal.mono_loss[row] for row in usable if row in self.journal.mono_loss}
         timelines = dict(sorted(self.journal.timelines.items())) if self.part == PROBE else None
         record = Record(
             self.key,
@@ -247,7 +247,7 @@ class ShardJob:
         limit = self.config.decoding.failure_ratio
         # A retired video's file may be gone for good.
         listed = dict(zip(self.rows, active(self.videos), strict=True))
-        failures = [f for f in failures if listed[f.row] and not REASONS[f.reason].filtered]
+        failures = [failure for failure in failures if listed[failure.row] and not REASONS[failure.reason].filtered]
         if len(failures) >= FEWEST_FAILURES and len(failures) > limit * sum(listed.values()):
             self.journal.forget(failure.row for failure in failures)
             raise UserError(
@@ -259,9 +259,10 @@ class ShardJob:
 
 
 def _unfetched(error: MediaError) -> bool:
-    """Whether a file did not come because the network or a host fails, not because of the file."""
+    """Return whether a file did not come because the network or a host fails, not because of the file."""
     return error.reason == "network" or (error.reason == "timeout" and error.not_fetched)
 
 
 def _counts(failures: list[Failure]) -> str:
-    return ", ".join(f"{reason} {n}" for reason, n in Counter(f.reason for f in failures).most_common())
+    counts = Counter(failure.reason for failure in failures)
+    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

@@ -60,7 +60,8 @@ class Shards:
             chunk, codecs = sharding["chunk_shape"], sharding["codecs"]
             if sharding["index_location"] != "end" or sharding["index_codecs"][1:] != [CRC]:
                 codecs = []
-        if [c["name"] for c in codecs] != ["bytes", "crc32c"] or not whole[1:] == chunk[1:] == about["shape"][1:]:
+        names = [codec["name"] for codec in codecs]
+        if names != ["bytes", "crc32c"] or not whole[1:] == chunk[1:] == about["shape"][1:]:
             raise UserError(f"{folder}: shards are compressed, or cut along other axes; only Zarr itself reads them")
         dtype = np.dtype(about["data_type"]).newbyteorder("<")
         return cls(folder, tuple(about["shape"]), dtype, whole[0], chunk[0], sharded)
@@ -71,7 +72,7 @@ class Shards:
         return len(self.shape)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Rows as in `Rows`, then whatever numpy takes on the other axes; reads with one thread (dask has its own)."""
+        """Return rows as in `Rows`, indexed by numpy on the other axes. Reads with one thread: dask has its own."""
         first, *rest = index if isinstance(index, tuple) else (index,)
         return self.read(first, threads=1)[(slice(None), *rest)]
 
@@ -100,7 +101,8 @@ class Shards:
         # A task for every shard would cost more than reading a few rows of each; four a thread even out their speeds.
         size = -(-len(work) // (4 * threads)) or 1
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(lambda i: self._read_shards(work[i : i + size], out), range(0, len(work), size)):
+            tasks = (work[first : first + size] for first in range(0, len(work), size))
+            for _ in pool.map(lambda task: self._read_shards(task, out), tasks):
                 pass
         return out
 
@@ -116,11 +118,11 @@ class Shards:
                 pieces.append((first, last - first, None, slice(base + edges[0] - start, base + edges[1] - start)))
             else:
                 edges = [min(first * self.chunk_rows, high)] * 2
-            for a, b in ((low, edges[0]), (edges[1], high)):
-                if a < b:
-                    chunk = a // self.chunk_rows
-                    inside = slice(a - chunk * self.chunk_rows, b - chunk * self.chunk_rows)
-                    pieces.append((chunk, 1, inside, slice(base + a - start, base + b - start)))
+            for begin, end in ((low, edges[0]), (edges[1], high)):
+                if begin < end:
+                    chunk = begin // self.chunk_rows
+                    inside = slice(begin - chunk * self.chunk_rows, end - chunk * self.chunk_rows)
+                    pieces.append((chunk, 1, inside, slice(base + begin - start, base + end - start)))
             yield shard, pieces
 
     def _picked(self, rows: np.ndarray) -> Iterator[tuple[int, list[Piece]]]:
@@ -180,13 +182,16 @@ class Shards:
         together = min(max(TOGETHER // size, 1), 500)  # the kernel takes 1024 buffers
         sums = np.empty(min(together, count), "<u4")
         for start in range(0, count, together):
-            parts = [raw[k * size : (k + 1) * size] for k in range(start, min(start + together, count))]
-            buffers = [b for k, part in enumerate(parts) for b in (part.data, sums[k : k + 1].data)]
+            chunks = range(start, min(start + together, count))
+            parts = [raw[chunk * size : (chunk + 1) * size] for chunk in chunks]
+            buffers = [
+                buffer for number, part in enumerate(parts) for buffer in (part.data, sums[number : number + 1].data)
+            ]
             if os.preadv(file, buffers, (first + start) * (size + 4)) != len(parts) * (size + 4):
                 raise UserError(self._damage(shard, "is too short"))
-            for k, part in enumerate(parts):
-                if google_crc32c.value(part) != sums[k]:
-                    raise UserError(self._damage(shard, f"is damaged in its chunk {first + start + k} (checksum)"))
+            for chunk, part, checksum in zip(chunks, parts, sums, strict=False):
+                if google_crc32c.value(part) != checksum:
+                    raise UserError(self._damage(shard, f"is damaged in its chunk {first + chunk} (checksum)"))
 
     def _damage(self, shard: int, what: str) -> str:
         return (

@@ -96,8 +96,9 @@ def moments(shards: Shards | Joined, rows: np.ndarray, shift: np.ndarray) -> Mom
 
     A shard's products are summed in float32: `shift` keeps the numbers near 0. Sums over shards are float64.
     """
-    x = segments_of(shards, rows) - shift.astype(np.float32)
-    return Moments(len(x), shift, x.sum(axis=0, dtype=np.float64), (x.T @ x).astype(np.float64))
+    shifted = segments_of(shards, rows) - shift.astype(np.float32)
+    products = (shifted.T @ shifted).astype(np.float64)
+    return Moments(len(shifted), shift, shifted.sum(axis=0, dtype=np.float64), products)
 
 
 def _sum(parts: list[Moments]) -> Moments:
@@ -115,7 +116,7 @@ def compute(shards: Shards | Joined, rows: np.ndarray, **how: Any) -> Statistics
     # Sums of squares of numbers far from 0 lose digits; any point among the features will do as the shift.
     shift = segments_of(shards, rows[:100]).mean(axis=0, dtype=np.float64).astype(np.float32).astype(np.float64)
     block, add = delayed(moments, pure=False), delayed(_sum, pure=False)
-    sums = [block(shards, rows[a:b], shift) for a, b in zip(edges, edges[1:], strict=False)]
+    sums = [block(shards, rows[low:high], shift) for low, high in zip(edges, edges[1:], strict=False)]
     while len(sums) > 1:
         sums = [add(sums[start : start + TOGETHER]) for start in range(0, len(sums), TOGETHER)]
     (whole,) = dask.base.compute(sums[0], **how)

@@ -98,17 +98,17 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Command line, for `pipeline.workers` only."""
+    """Run the command line, which is for `pipeline.workers` only."""
     # Die with the parent, however it dies: a decoder must never outlive the job that started it.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    fd, memory_mb, parent = (int(value) for value in sys.argv[1:])
+    descriptor, memory_mb, parent = (int(value) for value in sys.argv[1:])
     if os.getppid() != parent:
         return
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the parent, which then ends this process
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    serve(Connection(fd))
+    serve(Connection(descriptor))
 
 
 if __name__ == "__main__":

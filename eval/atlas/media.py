@@ -27,12 +27,12 @@ MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def columns(config: Config, table: pa.Table, starts: np.ndarray, threads: int) -> dict[str, pa.Array]:
-    """Return the media columns of the videos of `table` (the manifest's `row`, `video_id`, `path`, and
-    FILES of data/columns.py).
+    """Return the columns `image`, `audio` and `video` of the videos of `table`.
 
-    `starts`: float [videos], the second at which each clip begins, NaN for none. `image` and `audio` are MEDIA and
-    `video` the clip's address on the site; a collection of more than `eval.atlas.media_videos` has `video` alone, and
-    that only of videos that are one file: a player plays no member of a shard, and no `audio_path` in its place.
+    `table` has the manifest's `row`, `video_id`, `path` and FILES of data/columns.py; `starts`, float [videos], is the
+    second at which each clip begins, NaN for none. `image` and `audio` are MEDIA, `video` the clip's address on the
+    site. A collection of more than `eval.atlas.media_videos` has `video` alone, and that only of videos that are one
+    file: a player plays no member of a shard, and no `audio_path` in its place.
     """
     if table.num_rows > config.eval.atlas.media_videos:
         log.info(

@@ -1,9 +1,8 @@
 """MusicNN as a frozen TensorFlow graph, without TensorFlow or protobuf. Works on bytes in memory only.
 
 `musicnn_graph` writes the GraphDef message that essentia's TensorflowPredict loads, with the node names of MTG's
-`msd-musicnn-1.pb`; `check` inspects a graph from elsewhere. Formats:
-tensorflow/core/framework/{graph,node_def,attr_value, tensor}.proto and protobuf's wire encoding. The network is that of
-musicnn/models.py.
+`msd-musicnn-1.pb`; `check` inspects a graph from elsewhere. Formats: graph.proto, node_def.proto, attr_value.proto and
+tensor.proto of tensorflow/core/framework, and protobuf's wire encoding. The network is that of musicnn/models.py.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ FLOAT, INT32 = 1, 3  # tensorflow.DataType
 UNSAFE = re.compile("File|Save|Restore|Py|Writer|Reader|Library|Print|Remote|Call")
 
 
-def layer(kind: str, i: int) -> str:
-    """Return TensorFlow's name of the i-th layer of a kind: `conv2d`, `conv2d_1`, …"""
-    return f"{kind}_{i}" if i else kind
+def layer(kind: str, number: int) -> str:
+    """Return TensorFlow's name of a layer by its number among those of its kind: `conv2d`, `conv2d_1`, …"""
+    return f"{kind}_{number}" if number else kind
 
 
 def nodes(graph: bytes) -> dict[str, str]:
@@ -65,7 +64,7 @@ def check_operations(graph: bytes, functions: bool = False) -> None:
             raise ValueError("the graph holds operations that a frozen network does not need: functions")
         operations |= _operations_of_functions(library)
     allowed = {"PartitionedCall", "StatefulPartitionedCall"} if functions else set()
-    unsafe = sorted(op for op in operations - allowed if UNSAFE.search(op))
+    unsafe = sorted(filter(UNSAFE.search, operations - allowed))
     if unsafe:
         raise ValueError(f"the graph holds operations that a frozen network does not need: {unsafe}")
 
@@ -87,62 +86,63 @@ def musicnn_graph(
 
     `tensors` are the checkpoint's kernels and biases; `affines` the (scale, shift) of its batch normalisations.
     """
-    g = Graph()
+    graph = Graph()
 
     def norm(x: str, i: int) -> str:
         name = layer("batch_normalization", i)
-        x = g.node("Mul", f"model/{name}/batchnorm/mul_1", [x, g.const(affines[i][0])], **T)
-        return g.node("AddV2", f"model/{name}/batchnorm/add_1", [x, g.const(affines[i][1])], **T)
+        x = graph.node("Mul", f"model/{name}/batchnorm/mul_1", [x, graph.const(affines[i][0])], **T)
+        return graph.node("AddV2", f"model/{name}/batchnorm/add_1", [x, graph.const(affines[i][1])], **T)
 
     def expand(x: str, name: str) -> str:
-        return g.node("ExpandDims", name, [x, g.const(np.int32(3))], **T, Tdim=_type(INT32))
+        return graph.node("ExpandDims", name, [x, graph.const(np.int32(3))], **T, Tdim=_type(INT32))
 
-    def reduce(op: str, x: str, axis: int, name: str) -> str:
-        return g.node(op, name, [x, g.const(np.array([axis], np.int32))], **T, Tidx=_type(INT32))
+    def reduce(operation: str, x: str, axis: int, name: str) -> str:
+        return graph.node(operation, name, [x, graph.const(np.array([axis], np.int32))], **T, Tidx=_type(INT32))
 
     def concat(parts: list[str], name: str) -> str:
-        inputs = [*parts, g.const(np.int32(2))]
-        return g.node("ConcatV2", name, inputs, **T, N=_int(3, len(parts)), Tidx=_type(INT32))
+        inputs = [*parts, graph.const(np.int32(2))]
+        return graph.node("ConcatV2", name, inputs, **T, N=_int(3, len(parts)), Tidx=_type(INT32))
 
     def conv(x: str, i: int, same: bool) -> str:
         name = layer("conv2d", i)
         if not same:  # three frames before and after, nothing along the mel bands
-            pad = g.const(np.array([[0, 0], [3, 3], [0, 0], [0, 0]], np.int32))
-            x = g.node("Pad", f"model/Pad_{i}", [x, pad], **T, Tpaddings=_type(INT32))
+            pad = graph.const(np.array([[0, 0], [3, 3], [0, 0], [0, 0]], np.int32))
+            x = graph.node("Pad", f"model/Pad_{i}", [x, pad], **T, Tpaddings=_type(INT32))
         padding = _bytes(2, b"SAME" if same else b"VALID")
-        kernel, bias = g.const(tensors[f"{name}/kernel"]), g.const(tensors[f"{name}/bias"])
-        x = g.node("Conv2D", f"model/{name}/Conv2D", [x, kernel], **T, strides=ONES, padding=padding)
-        x = g.node("BiasAdd", f"model/{name}/BiasAdd", [x, bias], **T)
-        return norm(g.node("Relu", f"model/{name}/Relu", [x], **T), i + 1)
+        kernel, bias = graph.const(tensors[f"{name}/kernel"]), graph.const(tensors[f"{name}/bias"])
+        x = graph.node("Conv2D", f"model/{name}/Conv2D", [x, kernel], **T, strides=ONES, padding=padding)
+        x = graph.node("BiasAdd", f"model/{name}/BiasAdd", [x, bias], **T)
+        return norm(graph.node("Relu", f"model/{name}/Relu", [x], **T), i + 1)
 
     def dense(x: str, name: str) -> str:
-        x = g.node("MatMul", f"model/{name}/MatMul", [x, g.const(tensors[f"{name}/kernel"])], **T)
-        return g.node("BiasAdd", f"model/{name}/BiasAdd", [x, g.const(tensors[f"{name}/bias"])], **T)
+        x = graph.node("MatMul", f"model/{name}/MatMul", [x, graph.const(tensors[f"{name}/kernel"])], **T)
+        return graph.node("BiasAdd", f"model/{name}/BiasAdd", [x, graph.const(tensors[f"{name}/bias"])], **T)
 
-    x = g.node("Placeholder", INPUT, [], dtype=_type(FLOAT), shape=_bytes(7, _shape((-1, frames, bands))))
+    x = graph.node("Placeholder", INPUT, [], dtype=_type(FLOAT), shape=_bytes(7, _shape((-1, frames, bands))))
     x = norm(expand(x, "model/ExpandDims"), 0)
     columns = [reduce("Max", conv(x, i, same=i > 1), 2, f"model/front_{i}") for i in range(5)]
     parts = [concat(columns, "model/concat")]
     for i in range(3):
         y = conv(expand(parts[-1], f"model/ExpandDims_{i + 1}"), 5 + i, same=False)
         y = reduce("Max", y, 2, f"model/middle_{i}")  # over an axis of length one: drops it
-        parts.append(g.node("AddV2", f"model/add_{i}", [y, parts[-1]], **T) if i else y)
+        parts.append(graph.node("AddV2", f"model/add_{i}", [y, parts[-1]], **T) if i else y)
     x = expand(concat(parts, "model/concat_features"), "model/ExpandDims_4")
     pools = [reduce("Max", x, 1, "model/Max"), reduce("Mean", x, 1, "model/moments/Squeeze")]
-    flat = [concat(pools, "model/concat_pools"), g.const(np.array([-1, POOLED], np.int32))]
-    x = g.node("Reshape", OUTPUTS["pooled"], flat, **T, Tshape=_type(INT32))
-    x = g.node("Relu", "model/dense/Relu", [dense(norm(x, 9), "dense")], **T)
-    g.node("Sigmoid", OUTPUTS["tags"], [dense(norm(x, 10), "dense_1")], **T)
-    return g.serialize()
+    flat = [concat(pools, "model/concat_pools"), graph.const(np.array([-1, POOLED], np.int32))]
+    x = graph.node("Reshape", OUTPUTS["pooled"], flat, **T, Tshape=_type(INT32))
+    x = graph.node("Relu", "model/dense/Relu", [dense(norm(x, 9), "dense")], **T)
+    graph.node("Sigmoid", OUTPUTS["tags"], [dense(norm(x, 10), "dense_1")], **T)
+    return graph.serialize()
 
 
-def _varint(n: int) -> bytes:
-    n &= (1 << 64) - 1
-    out = bytearray()
-    while n > 0x7F:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    return bytes([*out, n])
+def _varint(number: int) -> bytes:
+    """Return an integer of 64 bits in protobuf's base 128; a negative one in two's complement."""
+    left = number & (1 << 64) - 1
+    encoded = bytearray()
+    while left > 0x7F:
+        encoded.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*encoded, left])
 
 
 def _bytes(number: int, value: bytes) -> bytes:
@@ -166,19 +166,22 @@ ONES = _bytes(1, _bytes(3, _varint(1) * 4))  # AttrValue.list.i = [1, 1, 1, 1]
 
 
 class Graph:
-    """Collects NodeDef messages in the order in which they are made, inputs first."""
+    """A GraphDef in the making: NodeDef messages in the order in which they are added, inputs first."""
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
 
-    def node(self, op: str, name: str, inputs: list[str], **attributes: bytes) -> str:
-        body = _bytes(1, name.encode()) + _bytes(2, op.encode()) + b"".join(_bytes(3, i.encode()) for i in inputs)
+    def node(self, operation: str, name: str, inputs: list[str], **attributes: bytes) -> str:
+        """Add a node with one output; return its name."""
+        body = _bytes(1, name.encode()) + _bytes(2, operation.encode())
+        body += b"".join(_bytes(3, source.encode()) for source in inputs)
         for key, value in attributes.items():
             body += _bytes(5, _bytes(1, key.encode()) + _bytes(2, value))
         self._nodes.append(body)
         return name
 
     def const(self, array: np.ndarray | np.int32) -> str:
+        """Add a constant, float32 or int32; return its name."""
         dtype = FLOAT if array.dtype == np.float32 else INT32
         tensor = _int(1, dtype) + _bytes(2, _shape(array.shape)) + _bytes(4, array.tobytes())
         name = f"model/const_{len(self._nodes)}"

@@ -84,8 +84,8 @@ def log_mel(segments: np.ndarray) -> np.ndarray:
 
 def patches(segments: np.ndarray) -> np.ndarray:
     """Return the k whole patches of every segment, [n, samples] float32 → [n · k, 187, 96] float32."""
-    k = patches_in(segments.shape[1])
-    return log_mel(segments)[:, : k * PATCH].reshape(-1, PATCH, BANDS)
+    count = patches_in(segments.shape[1])
+    return log_mel(segments)[:, : count * PATCH].reshape(-1, PATCH, BANDS)
 
 
 class Torch:
@@ -109,5 +109,5 @@ class Torch:
 
     def patches(self, segments: torch.Tensor) -> torch.Tensor:
         """Return `patches` of a tensor, on its device."""
-        k = patches_in(segments.shape[1])
-        return self.log_mel(segments)[:, : k * PATCH].reshape(-1, PATCH, BANDS)
+        count = patches_in(segments.shape[1])
+        return self.log_mel(segments)[:, : count * PATCH].reshape(-1, PATCH, BANDS)

@@ -70,30 +70,29 @@ class Precomputed(Kind):
         features, has_features = gather(self.file, ids, starts, seconds, self.options["reach"])
         with np.errstate(over="ignore", invalid="ignore"):
             stored = features.astype(np.float16)
-        for i, video_id in enumerate(ids):
-            if not has_features[i].any():
+        for number, video_id in enumerate(ids):
+            if not has_features[number].any():
                 where = (
                     f" near its segments (options.reach: {self.options['reach']:g} s)" if self.options["start"] else ""
                 )
                 yield MediaError("no_features", f"{self.name} has no features of '{video_id}'{where}")
-            elif not has_features[i].all():
-                first = starts[i][~has_features[i]][0] if starts is not None else 0.0
+            elif not has_features[number].all():
+                first = starts[number][~has_features[number]][0] if starts is not None else 0.0
                 reach = f"options.reach: {self.options['reach']:g} s"
                 yield MediaError(
                     "no_features", f"{self.name} has no features of '{video_id}' near {first:.1f} s ({reach})"
                 )
-            elif not np.isfinite(features[i]).all():
-                message = f"features of '{video_id}' in {self.name} are missing or not finite numbers"
-                yield MediaError("bad_features", message)
-            elif not np.isfinite(stored[i]).all():
-                largest = np.abs(features[i]).max()
+            elif not np.isfinite(features[number]).all():
+                yield MediaError("bad_features", f"the features of '{video_id}' in {self.name} are not finite numbers")
+            elif not np.isfinite(stored[number]).all():
+                largest = np.abs(features[number]).max()
                 message = f"has {largest:g}, but the store holds float16, at most {LARGEST:g}: scale the features down"
                 yield MediaError("bad_features", f"{self.name}: '{video_id}' {message}")
             elif (features[i].any(axis=1) & ~stored[i].any(axis=1)).any():
                 message = f"has nothing above {np.abs(features[i]).max():.1g}, which is 0 in the store's float16"
                 yield MediaError("bad_features", f"{self.name}: '{video_id}' {message}: scale the features up")
             else:
-                yield np.broadcast_to(stored[i], (segments, stored.shape[2])).copy()
+                yield np.broadcast_to(stored[number], (segments, stored.shape[2])).copy()
 
 
 def _open(path: Path, options: dict[str, Any], key: str) -> FeatureFile:

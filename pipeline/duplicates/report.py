@@ -58,8 +58,8 @@ def random_pairs(spaces: Sequence[Stored], threshold: float, seed: int = 0) -> d
     videos = spaces[0].videos
     count = min(RANDOM_PAIRS, videos * (videos - 1) // 2)
     rng = np.random.default_rng(seed)
-    a = rng.integers(videos, size=count)
-    pairs = np.stack([a, (a + 1 + rng.integers(videos - 1, size=count)) % videos], axis=1)
+    first = rng.integers(videos, size=count)
+    pairs = np.stack([first, (first + 1 + rng.integers(videos - 1, size=count)) % videos], axis=1)
     drawn = similarity(spaces, pairs)
     return {
         "pairs": count,
@@ -73,14 +73,14 @@ def across(groups: Sequence[np.ndarray], splits: np.ndarray) -> dict[str, Any]:
 
     groups: positions, int64 [members] each; splits: text or None [videos].
     """
-    counts = {f"{a}_with_{b}": 0 for a in SPLITS for b in SPLITS if a != b}
+    counts = {f"{split}_with_{other}": 0 for split in SPLITS for other in SPLITS if other != split}
     several = 0
     for members in groups:
-        here = [str(split) for split in splits[members] if split is not None]
-        several += len(set(here)) > 1
-        for a in here:
-            for b in set(here) - {a}:
-                counts[f"{a}_with_{b}"] += 1
+        present = [str(split) for split in splits[members] if split is not None]
+        several += len(set(present)) > 1
+        for split in present:
+            for other in set(present) - {split}:
+                counts[f"{split}_with_{other}"] += 1
     return {"groups": several, "videos": counts}
 
 

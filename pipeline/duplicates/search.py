@@ -34,9 +34,9 @@ class Components:
 
     def join(self, pairs: np.ndarray) -> None:
         """Connect the videos of each pair, int64 [n, 2]."""
-        for a, b in pairs.tolist():
-            a, b = self._first(a), self._first(b)
-            self._above[max(a, b)] = min(a, b)
+        for one, other in pairs.tolist():
+            firsts = self._first(one), self._first(other)
+            self._above[max(firsts)] = min(firsts)
 
     def _first(self, video: int) -> int:
         while (above := int(self._above[video])) != video:
@@ -67,8 +67,8 @@ def chamfer(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     known = ~(np.isnan(a[:, :, :1]) | np.isnan(b[:, None, :, 0]))
     products = np.where(known, products, -np.inf)
     total = np.zeros(len(a), np.float32)
-    for axis, of in ((2, a), (1, b)):
-        best, good = products.max(axis=axis), ~np.isnan(of[:, :, 0])
+    for axis, segments in ((2, a), (1, b)):
+        best, good = products.max(axis=axis), ~np.isnan(segments[:, :, 0])
         total += np.where(good, best, 0).sum(axis=1) / good.sum(axis=1)
     return total / 2
 
@@ -99,8 +99,8 @@ def _alike(spaces: Sequence[Stored], top: tuple[int, int], left: tuple[int, int]
     """Return the pairs of one block whose means are alike, int64 [n, 2], the first below the second."""
     first, *others = spaces
     product = first.block(*top) @ first.block(*left).T
-    i, j = np.divmod(np.flatnonzero(product >= np.float32(threshold)), product.shape[1])
-    pairs = np.stack([i + top[0], j + left[0]], axis=1)
+    row, column = np.divmod(np.flatnonzero(product >= np.float32(threshold)), product.shape[1])
+    pairs = np.stack([row + top[0], column + left[0]], axis=1)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     for space in others:
         cosines = np.concatenate(

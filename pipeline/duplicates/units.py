@@ -36,11 +36,11 @@ def join(manifest: pa.Table, duplicates: list[np.ndarray]) -> Units:
     numbers = group_numbers(manifest)
     components = Components(int(numbers.max(initial=-1)) + 1)
     for rows in duplicates:
-        of = numbers[rows]
-        components.join(np.stack([np.full(len(of) - 1, of[0]), of[1:]], axis=1))
+        joined = numbers[rows]
+        components.join(np.stack([np.full(len(joined) - 1, joined[0]), joined[1:]], axis=1))
     together = components.firsts(np.arange(int(numbers.max(initial=-1)) + 1))
     parts = np.bincount(together, minlength=len(together))
-    # The first row of each joined group names it: rows are for ever.
+    # The first row of each joined group names it: a video's row never changes.
     named, first = np.unique(together[numbers], return_index=True)
     position = np.searchsorted(named, together[numbers])
     return Units(first[position], parts[together[numbers]] > 1)

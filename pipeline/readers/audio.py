@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -139,9 +140,10 @@ def _segment(
         runs = _runs(path, media, stream, start - MARGIN, start + seconds + MARGIN)
     spans = [(run.start / run.rate, (run.start + run.length) / run.rate) for run in runs]
     _check(spans, start, start + seconds)
-    for i in range(len(runs) - 1):  # pieces of different rates are added, so they must not overlap
-        if runs[i].rate != runs[i + 1].rate:
-            spans[i] = spans[i][0], max(spans[i][0], min(spans[i][1], spans[i + 1][0]))
+    for number, (run, after) in enumerate(pairwise(runs)):
+        if run.rate != after.rate:  # pieces of different rates are added, so they must not overlap
+            begin, end = spans[number]
+            spans[number] = begin, max(begin, min(end, spans[number + 1][0]))
     ends = [end for _, end in spans]
     mixed = {
         downmix: mixed_to_mono([run.frames for run in runs], downmix)
@@ -150,7 +152,7 @@ def _segment(
     clips = {}
     for request in requests:
         samples, loss = mixed[request.downmix]
-        mono = [_Mono(run.rate, run.start, ends[i], samples[i]) for i, run in enumerate(runs)]
+        mono = [_Mono(run.rate, run.start, end, of_run) for run, end, of_run in zip(runs, ends, samples, strict=True)]
         clips[request] = _joined(mono, start, seconds, request.rate), loss
     return clips
 

@@ -90,10 +90,10 @@ def contradicts_index(media: Media, streams: dict[Kind, Any], ends: dict[Kind, f
 
 def uneven(times: Sequence[float] | np.ndarray, positions: Sequence[int]) -> bool:
     """Return whether a clock with `times` (s) at ascending `positions` (bytes) steps back or leaps ahead."""
-    steps, bytes_ = np.diff(times), np.diff(positions)
+    steps, distances = np.diff(times), np.diff(positions)
     if not len(steps):
         return False
-    expected = bytes_ * (float(steps.sum()) / max(int(bytes_.sum()), 1))
+    expected = distances * (float(steps.sum()) / max(int(distances.sum()), 1))
     return bool(steps.min() < -BACK or (steps > ALLOWED + USUAL * expected).any())
 
 
@@ -102,9 +102,9 @@ def _broken_spots(file: Content, size: int, stamp: Any, video: bool) -> bool:
     times: list[float] = []
     positions: list[int] = []
     wraps, usable = 0.0, 0
-    for k in range(SPOTS + 1):
+    for spot in range(SPOTS + 1):
         for chunk in (CHUNK, WIDE):
-            position = max(0, size - chunk) * k // SPOTS
+            position = max(0, size - chunk) * spot // SPOTS
             ticks, period, is_video = stamp(file.read(chunk, position))
             if ticks is not None:
                 break

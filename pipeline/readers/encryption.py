@@ -98,14 +98,14 @@ def _protected(descriptions: bytes) -> bool:
 def _matroska(file: Content, stream: Any, streams: list[Any]) -> bool:
     if "enc_key_id" in stream.metadata:  # FFmpeg's name of a track's key
         return True
-    of_type = [s.index for s in streams if s.type == stream.type]
+    of_type = [other.index for other in streams if other.type == stream.type]
     kind, number = MKV_KINDS[stream.type], of_type.index(stream.index)
     for identity, begin, end in _elements(file, 0, file.size):
         if identity == MKV_SEGMENT:
             for part, first, last in _elements(file, begin, end):
                 if part == MKV_TRACKS:
-                    tracks = [t[1:] for t in _elements(file, first, last) if t[0] == MKV_TRACK]
-                    tracks = [t for t in tracks if _value(file, t, MKV_TYPE) == kind]
+                    tracks = [element[1:] for element in _elements(file, first, last) if element[0] == MKV_TRACK]
+                    tracks = [track for track in tracks if _value(file, track, MKV_TYPE) == kind]
                     return number < len(tracks) and _has_encryption(file, tracks[number])
                 if part == MKV_CLUSTER:
                     break

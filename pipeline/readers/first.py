@@ -124,10 +124,10 @@ def _read(
         whole_error = error
     clips = []
     good = np.zeros(len(starts), bool)
-    for i, start in enumerate(starts):
+    for segment, start in enumerate(starts):
         try:
             clips.append(read([start]))
-            good[i] = True
+            good[segment] = True
         except MediaError as error:
             if error.reason not in DAMAGE:
                 error.decoder = decoder

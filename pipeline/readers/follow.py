@@ -78,9 +78,9 @@ def follow(media: Media, streams: dict[Kind, Any]) -> Followed:
     pieces = _joined(stretches, last)
     spans = {}
     for kind in stretches:
-        own = [(piece.shift - media.origin, s) for piece, parts in pieces if (s := parts.get(kind))]
-        ends = [shift + (s.held if len(pieces) > 1 else s.end) for shift, s in own]
-        spans[kind] = (min(shift + s.begin for shift, s in own), max(ends))
+        own = [(piece.shift - media.origin, parts[kind]) for piece, parts in pieces if kind in parts]
+        ends = [shift + (stretch.held if len(pieces) > 1 else stretch.end) for shift, stretch in own]
+        spans[kind] = (min(shift + stretch.begin for shift, stretch in own), max(ends))
     return Followed(tuple(piece for piece, _ in pieces), spans)
 
 

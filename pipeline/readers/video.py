@@ -140,10 +140,10 @@ def orientation(frame: Any) -> tuple[bool, bool, bool]:
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return True, b < 0, c < 0
-    return False, d < 0, a < 0
+    xx, xy, _, yx, yy = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    if abs(xy) + abs(yx) > abs(xx) + abs(yy):
+        return True, xy < 0, yx < 0
+    return False, yy < 0, xx < 0
 
 
 def upright(frame: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
@@ -190,11 +190,11 @@ def _messages(unit: bytes) -> Iterator[int]:
     position = 1
     while position + 2 < len(unit):
         numbers = [0, 0]
-        for i in (0, 1):
+        for which in (0, 1):  # type, size
             while position < len(unit) - 1 and unit[position] == 255:
-                numbers[i] += 255
+                numbers[which] += 255
                 position += 1
-            numbers[i] += unit[position] if position < len(unit) else 0
+            numbers[which] += unit[position] if position < len(unit) else 0
             position += 1
         yield numbers[0]
         position += numbers[1]

@@ -90,9 +90,9 @@ class Moments:
         times = np.unique(np.concatenate(list(wanted.values())))
         requests: list[list[VideoRequest]] = [[] for _ in times]
         for request, own in wanted.items():
-            for i in np.searchsorted(times, own):
-                requests[i].append(request)
-        return cls(times, [tuple(r) for r in requests], len(wanted) > 1)
+            for position in np.searchsorted(times, own):
+                requests[position].append(request)
+        return cls(times, list(map(tuple, requests)), len(wanted) > 1)
 
     def users(self, first: int, stop: int) -> list[VideoRequest]:
         """Return who wants a frame at one of `times[first:stop]`, each once."""

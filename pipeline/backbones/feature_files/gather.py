@@ -38,16 +38,16 @@ def gather(
     edges = np.searchsorted(video, np.arange(len(ids) + 1))
     slots = 1 if starts is None else starts.shape[1]
     pairs: list[tuple[np.ndarray, int]] = []
-    for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
         mine, times = row[low:high], start[low:high]
         if not np.isfinite(times).all():
-            raise source.wrong(f"a start time of '{ids[i]}' is not a finite number", "start")
+            raise source.wrong(f"a start time of '{ids[number]}' is not a finite number", "start")
         if (np.diff(times) == 0).any():
             what = f"start at {times[:-1][np.diff(times) == 0][0]:g} s" if starts is not None else "have no start times"
-            raise source.wrong(f"two rows of '{ids[i]}' {what}", "start")
-        for k in range(slots):
-            chosen = mine if starts is None else mine[rows_of_segment(times, starts[i, k], seconds, reach)]
-            pairs.append((chosen, i * slots + k))
+            raise source.wrong(f"two rows of '{ids[number]}' {what}", "start")
+        for slot in range(slots):
+            chosen = mine if starts is None else mine[rows_of_segment(times, starts[number, slot], seconds, reach)]
+            pairs.append((chosen, number * slots + slot))
     rows = np.concatenate([np.empty(0, np.int64), *(chosen for chosen, _ in pairs)])
     owners = np.concatenate([np.empty(0, np.int64), *(np.full(len(chosen), slot) for chosen, slot in pairs)])
     order = np.argsort(rows, kind="stable")

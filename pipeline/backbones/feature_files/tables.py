@@ -101,8 +101,10 @@ class Parquet(Table):
             raise self.wrong(
                 f"column '{columns.features}' is {kind}, not lists of float16, float32 or float64", "features"
             )
-        if columns.start and not (pa.types.is_floating(t := fields[columns.start]) or pa.types.is_integer(t)):
-            raise self.wrong(f"column '{columns.start}' is {t}, not seconds", "start")
+        if columns.start:
+            start_type = fields[columns.start]
+            if not (pa.types.is_floating(start_type) or pa.types.is_integer(start_type)):
+                raise self.wrong(f"column '{columns.start}' is {start_type}, not seconds", "start")
         if fixed:
             self.check_dim(kind.list_size)
         elif self.file.metadata.num_rows:
@@ -206,8 +208,8 @@ def fingerprint(path: Path) -> np.ndarray:
     size = path.stat().st_size
     total = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:
-        for i in range(SAMPLES):
-            file.seek(max(0, size - SAMPLE) * i // (SAMPLES - 1))
+        for sample in range(SAMPLES):
+            file.seek(max(0, size - SAMPLE) * sample // (SAMPLES - 1))
             total.update(file.read(SAMPLE))
     return np.frombuffer(total.digest(), np.uint8)
 
