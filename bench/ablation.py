@@ -21,7 +21,7 @@ from bench import measure
 from config.cli import parser
 from config.paths import Paths
 from study.ablation.plots import plots
-from study.ablation.text import GAINS, LEVEL, of, source_words
+from study.ablation.text import LEVEL, rows_of, source_words
 from study.answer import Answer, Row, read_answer
 
 FIGURE = measure.ROOT / "docs" / "ablation.png"
@@ -49,12 +49,12 @@ def table(result: dict[str, Any]) -> str:
     sources = list(dict.fromkeys(row["source"] for row in steps))
     lines = ["| step | " + " | ".join(f"{source_words(s)}: median rank, gain, alone" for s in sources) + " |"]
     lines.append("|---" * (1 + len(sources)) + "|")
-    longest = max((of(steps, source) for source in sources), key=len)
+    longest = max((rows_of(steps, source) for source in sources), key=len)
     for step, setting in ((row["step"], row["setting"]) for row in longest):
         cells = []
         for source in sources:
-            row = next((row for row in of(steps, source) if row["step"] == step), None)
-            alone = next((row for row in of(single, source) if row["step"] == step), None)
+            row = next((row for row in rows_of(steps, source) if row["step"] == step), None)
+            alone = next((row for row in rows_of(single, source) if row["step"] == step), None)
             cells.append("" if row is None else f"{row['median']:.1f} %" + _gain(row, "before") + _gain(alone, "first"))
         lines.append(f"| {step}" + (f" ({setting})" if setting else "") + " | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from config.paths import Paths
 from study.answer import Row, read_answer
 from study.paper_code.clone import words
 from study.paper_code.plots import code_of, draw
-from study.paper_code.text import models, of
+from study.paper_code.text import models, rows_of
 
 FIGURE = measure.ROOT / "docs" / "paper_code.png"
 KEPT = ("curves", "runs", "table1", "checkpoints", "alternatives", "code")
@@ -72,7 +72,7 @@ def figure(result: dict[str, Any]) -> None:
 
 def table(result: dict[str, Any]) -> str:
     """Return a line a correlation: the logged "median rank", the true one and the validation loss of each model."""
-    curves = of(result["tables"]["curves"], "simulated")
+    curves = rows_of(result["tables"]["curves"], "simulated")
     names = models(curves)
     header = ["ρ"]
     for name in names:
@@ -82,7 +82,7 @@ def table(result: dict[str, Any]) -> str:
     for rho in sorted({row["correlation"] for row in curves}):
         line = [f"{rho:g}"]
         for name in names:
-            (row,) = (row for row in of(curves, "simulated", name) if row["correlation"] == rho)
+            (row,) = (row for row in rows_of(curves, "simulated", name) if row["correlation"] == rho)
             low, high = (_rank(row, f"theirs_percent_{end}") for end in ("least", "most"))
             line += [f"{low:.0f}–{high:.0f}", _true(row, "true_percent"), _loss(row)]
         lines.append(line)
@@ -94,7 +94,7 @@ def table(result: dict[str, Any]) -> str:
 def cache_table(result: dict[str, Any]) -> str:
     """Return a line a model that was trained on the cache."""
     lines = []
-    for row in of(result["tables"]["curves"], "cache"):
+    for row in rows_of(result["tables"]["curves"], "cache"):
         low, high = (_rank(row, f"theirs_percent_{end}") for end in ("least", "most"))
         model, chance = row["model"].replace("_", " "), _rank(row, "chance_percent")
         lines.append(
@@ -154,11 +154,11 @@ def checkpoint(result: dict[str, Any]) -> str:
 
 def lead(result: dict[str, Any]) -> str:
     """Return the README's sentence about the figure."""
-    curves = of(result["tables"]["curves"], "simulated")
+    curves = rows_of(result["tables"]["curves"], "simulated")
     logged = [_rank(row, f"theirs_percent_{end}") for row in curves for end in ("least", "most")]
     falls = []
     for model in models(curves):
-        line = of(curves, "simulated", model)
+        line = rows_of(curves, "simulated", model)
         ends = (_number(_rank(line[0], "true_percent")), _number(_rank(line[-1], "true_percent")))
         falls.append(f"{ends[0]} to {ends[1]} ({model.replace('_', ' ')})")
     lines = [

@@ -30,11 +30,10 @@ from bench.fill import Planted, fill
 from config.cli import UserError, parser
 from config.model import load, read
 from eval.query.query import Query
-from eval.query.scan import PART
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from heads.checkpoint import About, save_checkpoint
-from heads.embed import embed
+from heads.embed import BLOCK, embed
 from heads.model import build
 from heads.runs import runs
 
@@ -137,7 +136,7 @@ def floor(folder: str, threads: str) -> dict[str, Any]:
             return sum(pool.map(part, range(count)))
 
     def multiply() -> None:
-        block, vector = np.ones((PART * SEGMENTS, dim), np.float32), np.ones((dim, 1), np.float32)
+        block, vector = np.ones((BLOCK * SEGMENTS, dim), np.float32), np.ones((dim, 1), np.float32)
 
         def part(number: int) -> None:
             for _ in files[number::count]:

@@ -17,7 +17,8 @@ import numpy as np
 import scipy.linalg
 
 from config.cli import progress
-from eval.atlas.vectors import BLOCK, Space, blocks, directions
+from eval.atlas.vectors import Space, blocks, directions
+from heads.embed import BLOCK
 
 log = logging.getLogger("atlas")
 SAMPLE = 20_000

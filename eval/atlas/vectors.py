@@ -20,14 +20,11 @@ from config.heads import MODALITIES
 from config.model import Config
 from data.manifest import active
 from eval.retrieval import pool
-from heads.embed import embeddings_record, open_embeddings
+from heads.embed import BLOCK, embeddings_record, open_embeddings
 from heads.features import mark_damaged
 from heads.runs import runs
 from pipeline.features import Features, good_segments, open_features
 from pipeline.shards import Shards
-
-BLOCK = 256
-"""Videos in memory at a time: that of heads/embed.py's chunks, and small enough for a processor's cache."""
 
 
 @dataclass(frozen=True)

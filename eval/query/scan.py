@@ -22,12 +22,11 @@ from threadpoolctl import threadpool_limits
 
 from eval.ranks import unit_rows
 from eval.retrieval import mean_unit
+from heads.embed import BLOCK
 from heads.features import FeatureArray
 
 Level = Literal["video", "segment"]
 LEVELS: tuple[Level, ...] = get_args(Level)
-PART = 256
-"""Videos a part: that of heads/embed.py's chunks, and small enough for a processor's cache."""
 TOGETHER = 64
 """Queries compared in one pass over the embeddings."""
 FAR = np.float32(-9)
@@ -150,14 +149,14 @@ def _screen(stored: FeatureArray, queries: Sequence[np.ndarray], level: Level, t
     cosines = np.empty((len(queries), videos), np.float32)
 
     def work(start: int) -> None:
-        part = slice(start, min(start + PART, videos))
+        part = slice(start, min(start + BLOCK, videos))
         cosines[:, part] = _part(stored[part], matrix, firsts, level)
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(work, range(0, videos, PART)):
+            for _ in pool.map(work, range(0, videos, BLOCK)):
                 pass
     finally:
         torch.set_num_threads(before)
@@ -205,12 +204,12 @@ def exact_cosines(stored: FeatureArray, rows: np.ndarray, query: np.ndarray, lev
     """Return the cosines of a query with these videos (int64, each with a good segment), float64 [rows]."""
     units, mean = good_units(query), mean_of(query)
     exact = np.empty(len(rows))
-    for start in range(0, len(rows), PART):
-        block = stored.read(rows[start : start + PART])
+    for start in range(0, len(rows), BLOCK):
+        block = stored.read(rows[start : start + BLOCK])
         if level == "video":
-            exact[start : start + PART] = unit_rows(mean_unit(without_zeros(block))) @ mean
+            exact[start : start + BLOCK] = unit_rows(mean_unit(without_zeros(block))) @ mean
         else:
-            exact[start : start + PART] = [(good_units(video) @ units.T).max() for video in block]
+            exact[start : start + BLOCK] = [(good_units(video) @ units.T).max() for video in block]
     return exact
 
 

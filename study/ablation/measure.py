@@ -111,9 +111,9 @@ class MeasuredSource:
 
     def steps(self) -> list[Row]:
         """Return the rows of the chain."""
-        a = self.config.study.ablation
-        first, last = self.config.experiment(a.first), self.config.experiment(a.last)
-        rows = [self.formula_row(), self.row(self.chain[0], TRUE, f"`{a.first}`")]
+        ablation = self.config.study.ablation
+        first, last = self.config.experiment(ablation.first), self.config.experiment(ablation.last)
+        rows = [self.formula_row(), self.row(self.chain[0], TRUE, f"`{ablation.first}`")]
         before = difference(self.arms[START], self.formula, "median")
         rows[1]["before_median"] = before["difference"]
         rows[1] |= {f"before_median_{end}": before[end] for end in ("low", "high", "seeds_low", "seeds_high")}
@@ -128,8 +128,8 @@ class MeasuredSource:
 
     def singles(self) -> list[Row]:
         """Return the rows of the single changes."""
-        a = self.config.study.ablation
-        first, last = self.config.experiment(a.first), self.config.experiment(a.last)
+        ablation = self.config.study.ablation
+        first, last = self.config.experiment(ablation.first), self.config.experiment(ablation.last)
         rows = [
             self.row(arm, CHANGES[arm.changes[0]].title, changed_keys(arm.changes[0], first, last))
             | self.against(arm.name, START, "first")
@@ -164,19 +164,22 @@ def answer(config: Config) -> Answer:
         "single": [row for source in measured for row in source.singles()],
         "achieved": [row for source in measured for row in source.achieved()],
     }
-    few: list[str] = []
+    warnings: list[str] = []
     for source in measured:
-        few += few_groups(len(np.unique(source.groups)), f"the test split ({words.source_words(source.source.name)})")
-    a = config.study.ablation
+        warnings += few_groups(
+            len(np.unique(source.groups)), f"the test split ({words.source_words(source.source.name)})"
+        )
+    settings = config.study.ablation
     return Answer(
         part=PART,
         title="From the published code to the recommended recipe",
-        question=f"Which change, on the way from `{a.first}` to `{a.last}`, makes the positive rank better?",
+        question=f"Which change, on the way from `{settings.first}` to `{settings.last}`, makes the positive rank "
+        "better?",
         findings=words.findings(config, tables),
         method=words.method(config, trained.same),
-        limits=words.limits(config, tables) + sentences(few),
+        limits=words.limits(config, tables) + sentences(warnings),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
-        seeds=a.seeds,
+        seeds=settings.seeds,
         command="python -m study.ablation.measure --config RESULTS/config.json",
         tables=tables,
     )

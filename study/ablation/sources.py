@@ -52,10 +52,10 @@ class Drawn:
 
 def sources(config: Config) -> list[Source]:
     """List the sources that a configuration asks for: rendered videos, or the cache as it is."""
-    a = config.study.ablation
-    simulated = [Source("simulated", rho) for rho in sorted(set(a.simulated))]
+    settings = config.study.ablation
+    simulated = [Source("simulated", rho) for rho in sorted(set(settings.simulated))]
     if left_out(config) is None:
-        return simulated + [Source("rendered", rho) for rho in sorted(set(a.rendered))]
+        return simulated + [Source("rendered", rho) for rho in sorted(set(settings.rendered))]
     return [*simulated, Source(REAL)]
 
 

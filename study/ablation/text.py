@@ -41,7 +41,7 @@ def source_words(source: str) -> str:
     return KINDS[kind] + correlation
 
 
-def of(rows: list[Row], source: str) -> list[Row]:
+def rows_of(rows: list[Row], source: str) -> list[Row]:
     """Select the rows of a source."""
     return [row for row in rows if row["source"] == source]
 
@@ -53,19 +53,19 @@ def findings(config: Config, tables: dict[str, list[Row]]) -> list[Finding]:
     """
     steps, single = tables["steps"], tables["single"]
     names = list(dict.fromkeys(row["source"] for row in steps))
-    chains = {source: of(steps, source) for source in names}
+    chains = {source: rows_of(steps, source) for source in names}
     if not single:
         return [_formula(chains)]
     return [
         _whole(config, chains),
         _formula(chains),
         _steps(chains),
-        _single(config, {source: of(single, source) for source in names}),
+        _single(config, {source: rows_of(single, source) for source in names}),
     ]
 
 
 def _whole(config: Config, chains: dict[str, list[Row]]) -> Finding:
-    a, parts, sure = config.study.ablation, [], []
+    settings, parts, sure = config.study.ablation, [], []
     for source, rows in chains.items():
         end = rows[-1]
         parts.append(f"{source_words(source)}: {_verdict(end)}")
@@ -73,7 +73,8 @@ def _whole(config: Config, chains: dict[str, list[Row]]) -> Finding:
             f"{source_words(source)}: median rank {_percent(rows[1])} to {_percent(end)} of the gallery (chance "
             f"{end['median_chance']:.1f} %), MRR {_gap(end, 'first', 'p')}"
         )
-    return Finding(f"With all changes, `{a.last}` against `{a.first}`: {'; '.join(parts)}.", "; ".join(sure) + ".")
+    compared = f"`{settings.last}` against `{settings.first}`"
+    return Finding(f"With all changes, {compared}: {'; '.join(parts)}.", "; ".join(sure) + ".")
 
 
 def _formula(chains: dict[str, list[Row]]) -> Finding:
@@ -138,25 +139,25 @@ def _gap(row: Row, prefix: str, tested: str = "holm") -> str:
 
 def method(config: Config, same: dict[str, Any]) -> str:
     """Return a paragraph on arms, budget, sources and statistics; `same` as the trainings' metadata has it."""
-    a, groups = config.study.ablation, same["groups"]
+    settings, groups = config.study.ablation, same["groups"]
     audio, video = same["dims"]
     sources = "; ".join(
         f"{source_words(name)} ({len(of_source)} test videos"
-        + (f", {a.videos} for training, {audio} and {video} features" if name.startswith("simulated") else "")
+        + (f", {settings.videos} for training, {audio} and {video} features" if name.startswith("simulated") else "")
         + ")"
         for name, of_source in groups.items()
     )
     mode = NO_MODE
-    if a.train_mode is not None:
-        named = [f"`{name}`" for name in (a.train_mode.audio, a.train_mode.video) if name]
+    if settings.train_mode is not None:
+        named = [f"`{name}`" for name in (settings.train_mode.audio, settings.train_mode.video) if name]
         mode = MODE.format(backbones=" and ".join(named))
     text = METHOD.format(
-        first=a.first,
-        last=a.last,
-        steps=a.steps,
-        checks=a.checks,
+        first=settings.first,
+        last=settings.last,
+        steps=settings.steps,
+        checks=settings.checks,
         sources=sources,
-        seeds=len(a.seeds),
+        seeds=len(settings.seeds),
         bootstrap=config.eval.bootstrap,
         level=LEVEL,
         mode=mode,
@@ -166,17 +167,17 @@ def method(config: Config, same: dict[str, Any]) -> str:
 
 def limits(config: Config, tables: dict[str, list[Row]]) -> list[str]:
     """Return what the answer does not show."""
-    a = config.study.ablation
+    settings = config.study.ablation
     rendered = [row["source"] for row in tables["steps"] if row["source"].startswith("rendered")]
     return [
         "The order of the chain is fixed: what a step does depends on the steps before it. The single changes show the "
         "other end.",
-        f"Equal steps are no equal fairness: {a.steps} may be too few for one arm and too many for another. "
+        f"Equal steps are no equal fairness: {settings.steps} may be too few for one arm and too many for another. "
         "`best_step` says where the lowest validation loss was.",
         "Queries are resampled, the gallery is not: intervals hold for other queries in this gallery.",
         *(
             ["Simulated features have one segment a video, so that the step `segments` means nothing there."]
-            if a.simulated
+            if settings.simulated
             else []
         ),
         *(

@@ -73,21 +73,22 @@ def fit_steps(
 
 def _steps(training: Training, steps: int) -> Iterator[int]:
     """Take `steps` optimiser steps, epoch after epoch; yield each one's number, from 1."""
-    e, done, epoch = training.experiment, 0, 0
-    per_epoch = steps / e.max_epochs
+    experiment, done, epoch = training.experiment, 0, 0
+    per_epoch = steps / experiment.max_epochs
     while done < steps:
         epoch += 1
-        if epoch > 1 and e.repeat_step:
+        if epoch > 1 and experiment.repeat_step:
             training.repeat_step()
             done += 1
             yield done
         seed_everything(training.seed, epoch)
-        batches = training.data["train"].batches(e.segment_policy, e.batch, training.seed, training.drawn(epoch))
+        drawn = training.drawn(epoch)
+        batches = training.data["train"].batches(experiment.segment_policy, experiment.batch, training.seed, drawn)
         for batch in batches:
             if done == steps:
                 return
             training.heads.train()
-            training.step(training.loss(*training.heads(*batch)), rate(e, done, per_epoch, steps))
+            training.step(training.loss(*training.heads(*batch)), rate(experiment, done, per_epoch, steps))
             done += 1
             yield done
 
@@ -142,11 +143,11 @@ def compared(config: Config, source: Source) -> tuple[list[Arm], list[Arm]]:
 
     Simulated features have no backbones, so no modes of them, and one segment a video.
     """
-    a, simulated = config.study.ablation, source.kind == "simulated"
+    settings, simulated = config.study.ablation, source.kind == "simulated"
     one_segment = simulated or config.segments.count == 1
     train_mode = not simulated and train_mode_sides(config) is not None
     leave_out = ("segments",) if one_segment else ()
-    return arms(config.experiment(a.first), config.experiment(a.last), train_mode, leave_out)
+    return arms(config.experiment(settings.first), config.experiment(settings.last), train_mode, leave_out)
 
 
 def _every(config: Config, source: Source) -> list[Arm]:

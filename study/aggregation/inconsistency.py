@@ -35,7 +35,7 @@ def distances(features: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _times(groups: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """How often each video counts: once in the first column, then in `count` resamples of the groups, int [videos]."""
+    """Return how often each video counts, float [videos, 1 + count]: once, then in `count` resamples of the groups."""
     numbers = renumbered(groups)
     units = int(numbers.max(initial=-1)) + 1
     return np.column_stack([np.ones(len(numbers)), resamples(units, numbers, count, seed)])
@@ -82,13 +82,14 @@ def spearman(x: np.ndarray, y: np.ndarray, groups: np.ndarray, count: int, seed:
     times = _times(groups[known], count, seed)
     total = times.sum(axis=0)
 
-    def moment(values: np.ndarray) -> np.ndarray:
+    def mean(values: np.ndarray) -> np.ndarray:
+        """Return the mean over the videos, as often as each counts."""
         return values @ times / total
 
-    covariance = moment(a * b) - moment(a) * moment(b)
+    covariance = mean(a * b) - mean(a) * mean(b)
     if len(a) == 0 or a.min() == a.max() or b.min() == b.max():
         return {"spearman": None, "low": None, "high": None}
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = covariance / np.sqrt((moment(a * a) - moment(a) ** 2) * (moment(b * b) - moment(b) ** 2))
+        values = covariance / np.sqrt((mean(a * a) - mean(a) ** 2) * (mean(b * b) - mean(b) ** 2))
     low, high = percentile_interval(values[1:], len(np.unique(groups[known])))
     return {"spearman": float(values[0]), "low": low, "high": high}

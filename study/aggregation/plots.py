@@ -48,23 +48,23 @@ def _lines(rows: list[Row], middle: float, title: str, name: str, colour: str, f
 
 def _degradation(rows: list[Row], folder: Path) -> Plot:
     """Draw a line for each pooling over the number of replaced segments, shifted so that intervals do not overlap."""
-    names = list(dict.fromkeys(r["pooling"] for r in rows))
+    names = list(dict.fromkeys(row["pooling"] for row in rows))
     with styled():
         drawn = figure(3.9)
         axis = drawn.subplots()
         colours = [*COLOURS, CHANCE]
         for number, name in enumerate(names):
-            line = sorted((r for r in rows if r["pooling"] == name), key=lambda r: r["replaced"])
-            x = [r["replaced"] + 0.03 * (number - (len(names) - 1) / 2) for r in line]
+            line = sorted((row for row in rows if row["pooling"] == name), key=lambda row: row["replaced"])
+            x = [row["replaced"] + 0.03 * (number - (len(names) - 1) / 2) for row in line]
             for position, row in zip(x, line, strict=True):
                 axis.plot([position] * 2, [row["mrr_low"], row["mrr_high"]], color=colours[number], lw=1.2, alpha=0.5)
-            axis.plot(x, [r["mrr"] for r in line], marker=MARKERS[number], ms=4, color=colours[number], label=name)
+            axis.plot(x, [row["mrr"] for row in line], marker=MARKERS[number], ms=4, color=colours[number], label=name)
         axis.axhline(rows[0]["mrr_chance"], color="black", ls="--", lw=1, label="chance")
-        axis.set_xticks(sorted({r["replaced"] for r in rows}))
+        axis.set_xticks(sorted({row["replaced"] for row in rows}))
         axis.set(title="Inconsistent video", ylabel="mean reciprocal rank", ylim=(0, None))
         axis.set_xlabel("video segments replaced by other videos' segments")
         drawn.legend(loc="outside lower center", ncols=2, fontsize=7.5)
-        most = max(r["replaced"] for r in rows)
+        most = max(row["replaced"] for row in rows)
         values = "; ".join(
             f"{name} from {first['mrr']:.3f} to {last['mrr']:.3f}"
             for name in names

@@ -43,7 +43,7 @@ def few(config: Config) -> list[str]:
 
 def cells(config: Config, rendered: bool) -> list[Cell]:
     """List all cells of a configuration, each once; with `rendered`, those of rendered videos too."""
-    c, every = config.study.correlation, list(config.heads.experiments)
+    settings, every = config.study.correlation, list(config.heads.experiments)
 
     def of(source: str, kind: str, recipes: list[str], grid: list[float], sizes: list[int]) -> Iterator[Cell]:
         for recipe in recipes:
@@ -51,14 +51,14 @@ def cells(config: Config, rendered: bool) -> list[Cell]:
                 for videos in sizes:
                     null = kind == "all" and correlation == 0
                     # More seeds at 0, to count how often a recipe seems to beat chance.
-                    seeds = sorted({*config.study.seeds, *range(c.null_seeds)}) if null else config.study.seeds
+                    seeds = sorted({*config.study.seeds, *range(settings.null_seeds)}) if null else config.study.seeds
                     yield Cell(source, kind, recipe, correlation, videos, tuple(seeds))
 
-    s, r = c.simulated, c.rendered
-    listed = list(of("simulated", "all", every, [0, *s.grid], [s.videos]))
-    listed += of("simulated", "all", few(config), s.map_grid, s.sizes)
+    simulated, rendered_settings = settings.simulated, settings.rendered
+    listed = list(of("simulated", "all", every, [0, *simulated.grid], [simulated.videos]))
+    listed += of("simulated", "all", few(config), simulated.map_grid, simulated.sizes)
     if rendered:
-        listed += of("rendered", "all", every, [0, *r.grid], [0])
-        for kind in r.kinds:
-            listed += of("rendered", kind, few(config), r.kinds_grid, [0])
+        listed += of("rendered", "all", every, [0, *rendered_settings.grid], [0])
+        for kind in rendered_settings.kinds:
+            listed += of("rendered", kind, few(config), rendered_settings.kinds_grid, [0])
     return list({cell.name: cell for cell in listed}.values())

@@ -94,7 +94,7 @@ def measure(path: Path, cell: Cell, resamples: int, seed: int, groups: np.ndarra
     return rows
 
 
-def by(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+def grouped(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
     """Group rows by their values of these keys, in order of first appearance."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -105,7 +105,7 @@ def by(rows: list[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
 def thresholds(curves: list[Row]) -> list[Row]:
     """Find for each curve the lowest correlation from which upwards the recipe beats chance (permutation_test.py)."""
     lines = []
-    for key, rows in by(curves, *SERIES).items():
+    for key, rows in grouped(curves, *SERIES).items():
         tried = sorted(row["correlation"] for row in rows if row["correlation"] > 0)
         lowest = threshold([row["correlation"] for row in rows], [row["p"] for row in rows])
         series = dict(zip(SERIES, key, strict=True))
@@ -122,14 +122,15 @@ def needed(sizes: list[Row]) -> list[Row]:
             "videos": threshold([row["train_videos"] for row in rows], [row["p"] for row in rows]),
             "most": max(row["train_videos"] for row in rows),
         }
-        for (recipe, correlation), rows in by(sizes, "recipe", "correlation").items()
+        for (recipe, correlation), rows in grouped(sizes, "recipe", "correlation").items()
     ]
 
 
 def null(curves: list[Row]) -> list[Row]:
     """Count the significant trainings at correlation 0; their share should be the nominal level."""
     lines = []
-    for key, rows in by([row for row in curves if row["correlation"] == 0 and row["kind"] == "all"], *SERIES).items():
+    at_zero = [row for row in curves if row["correlation"] == 0 and row["kind"] == "all"]
+    for key, rows in grouped(at_zero, *SERIES).items():
         p = [value for row in rows for value in row["each"]]
         count, likely = false_alarms(p)
         series = dict(zip(SERIES, key, strict=True))

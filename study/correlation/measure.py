@@ -49,14 +49,14 @@ def load_cells(paths: Paths) -> tuple[list[Cell], str | None]:
 
 def answer(config: Config, threads: int) -> Answer:
     """Measure every cell and put the answer together."""
-    paths, c = config.paths, config.study.correlation
+    paths, settings = config.paths, config.study.correlation
     cells, left_out = load_cells(paths)
     folder = paths.study_work(PART)
     groups = None if left_out else groups_of_rows(paths, whole(load_features(config).splits["test"]))
     measure_cell = partial(_measure, folder, config.eval.bootstrap, config.eval.seed, groups)
     measured = dict(parallel(measure_cell, cells, threads, torch.set_num_threads, 1))
     rows = [row for cell in cells for row in measured[cell]]
-    drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == c.simulated.videos]
+    drawn = [row for row in rows if row["source"] == "rendered" or row["train_videos"] == settings.simulated.videos]
     mapped = [row for row in rows if _on_map(row, config)]
     tables: dict[str, list[Row]] = {
         "curves": plain(drawn),
@@ -70,7 +70,7 @@ def answer(config: Config, threads: int) -> Answer:
             for row in achieved(folder / f"{cell.name}.safetensors", cell)
         ],
     }
-    few = [] if groups is None else few_groups(len(np.unique(groups)), "the rendered videos' test split")
+    warnings = [] if groups is None else few_groups(len(np.unique(groups)), "the rendered videos' test split")
     view = open_features(paths)
     backbones = [] if left_out else [config.heads.audio, config.heads.video]
     return Answer(
@@ -80,7 +80,7 @@ def answer(config: Config, threads: int) -> Answer:
         "it need, and which kinds of link do the frozen backbones encode at all?",
         findings=words.findings(tables),
         method=words.method(config, left_out),
-        limits=words.limits(config, left_out, tables) + sentences(few),
+        limits=words.limits(config, left_out, tables) + sentences(warnings),
         random_weights=[name for name in backbones if view.random_weights(name)],
         seeds=config.study.seeds,
         command="snakemake study --cores N --configfile FILE --forcerun study_correlation_train",
@@ -94,13 +94,13 @@ def plain(rows: list[Row]) -> list[Row]:
 
 
 def _on_map(row: dict[str, Any], config: Config) -> bool:
-    """Whether a row belongs to the map of sizes; cells of a curve can be on it too."""
-    s = config.study.correlation.simulated
+    """Return whether a row belongs to the map of sizes; cells of a curve can be on it too."""
+    simulated = config.study.correlation.simulated
     return (
         row["source"] == "simulated"
         and row["recipe"] in few(config)
-        and row["correlation"] in s.map_grid
-        and row["train_videos"] in s.sizes
+        and row["correlation"] in simulated.map_grid
+        and row["train_videos"] in simulated.sizes
     )
 
 

@@ -57,21 +57,21 @@ def known(seed: int, indices: Sequence[int]) -> Known:
     return Known(np.array([a.scores for a in audio]), np.array([GENRES.index(a.genre) for a in audio]))
 
 
-def pair(of: Known, kind: str, correlation: float, seed: int, own_frames: bool = False) -> np.ndarray:
+def pair(known: Known, kind: str, correlation: float, seed: int, own_frames: bool = False) -> np.ndarray:
     """Return whose frames the audio of each video is paired with: int64 [videos], a permutation of one split.
 
     `own_frames`: whether an audio may keep its own between ρ = 0 and 1 (only of kind `all`). A pure function.
     ValueError for fewer than two videos or an unknown kind.
     """
-    videos = len(of.genres)
+    videos = len(known.genres)
     if videos < 2 or kind not in KINDS:
         raise ValueError(f"cannot pair {videos} videos by {kind!r}")
     rng = np.random.default_rng(np.random.SeedSequence((seed, *kind.encode())))
     anyone = rng.permutation(videos)
     if kind == "genre":
-        return _by_genre(of.genres, correlation, anyone, rng)
+        return _by_genre(known.genres, correlation, anyone, rng)
     columns = [Factors._fields.index(name) for name in KINDS[kind]]
-    scores = of.scores[:, columns]
+    scores = known.scores[:, columns]
     scores = (scores - scores.mean(axis=0)) / scores.std(axis=0)
     if correlation == 0:
         return _assign(scores, scores[anyone], 0.0 if kind == "all" else np.inf)
@@ -107,13 +107,13 @@ def _with_some_own(scores: np.ndarray, correlation: float) -> np.ndarray:
     return order
 
 
-def achieved(of: Known, order: np.ndarray) -> dict[str, float]:
+def achieved(known: Known, order: np.ndarray) -> dict[str, float]:
     """Measure Pearson's correlation of each factor over the pairs, and the share of pairs of one genre (`same genre`).
 
     `own frames` is the share of videos that keep their own. `order` int64 [videos], as `pair` returns it.
     """
-    values = [float(np.corrcoef(column, column[order])[0, 1]) for column in of.scores.T]
-    same_genre = float((of.genres == of.genres[order]).mean())
+    values = [float(np.corrcoef(column, column[order])[0, 1]) for column in known.scores.T]
+    same_genre = float((known.genres == known.genres[order]).mean())
     return dict(zip(Factors._fields, values, strict=True)) | {
         "same genre": same_genre,
         "own frames": float((order == np.arange(len(order))).mean()),
@@ -121,7 +121,7 @@ def achieved(of: Known, order: np.ndarray) -> dict[str, float]:
 
 
 def _assign(scores: np.ndarray, targets: np.ndarray, price: float = 0.0) -> np.ndarray:
-    """The permutation with the least sum of squared distances and, for each video that keeps its own, `price`.
+    """Return the permutation with the least sum of squared distances and, for each video that keeps its own, `price`.
 
     Both are [videos, factors]. With an infinite price none keeps its own if that can be avoided.
     """
@@ -132,7 +132,7 @@ def _assign(scores: np.ndarray, targets: np.ndarray, price: float = 0.0) -> np.n
 
 
 def _correlation(scores: np.ndarray, order: np.ndarray) -> float:
-    """Mean over the factors of their correlation; `scores` are standardised."""
+    """Return the mean over the factors of their correlation; `scores` are standardised."""
     return float((scores * scores[order]).mean())
 
 

@@ -11,8 +11,8 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from eval.report.plots.base import CHANCE, COLOURS, PAPER, WIDTH, Plot, figure, save, short, styled
 from study.answer import Answer, Row
-from study.correlation.curves import HITS, MEDIAN, by
-from study.correlation.text import SOURCES, whole
+from study.correlation.curves import HITS, MEDIAN, grouped
+from study.correlation.text import SOURCES, of_videos
 
 LABELS = {MEDIAN: "median rank, % of the gallery (lower is better)", HITS: "recall at 10 (higher is better)"}
 TICKS = (1, 2, 5, 10, 20, 50)
@@ -22,13 +22,13 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Draw median rank and recall by correlation for each source, the kinds of link, and the map of sizes."""
     curves, drawn = answer.tables["curves"], []
     for source, words in SOURCES.items():
-        rows = whole(curves, source)
+        rows = of_videos(curves, source)
         for measure in (MEDIAN, HITS) if rows else ():
             drawn.append(_curves(rows, measure, f"{source}-{measure}", words, folder))
     kinds = [row for row in curves if row["source"] == "rendered" and row["level"] == "video"]
     if any(row["kind"] != "all" for row in kinds):
         drawn.append(_kinds(kinds, folder))
-    for (recipe,), rows in by(answer.tables["sizes"], "recipe").items():
+    for (recipe,), rows in grouped(answer.tables["sizes"], "recipe").items():
         drawn.append(_map(rows, recipe, folder))
     return drawn
 
@@ -38,7 +38,7 @@ def _curves(rows: list[Row], measure: str, name: str, title: str, folder: Path) 
     with styled():
         drawn = figure(3.7)
         axis = drawn.subplots()
-        groups = by(rows, "recipe")
+        groups = grouped(rows, "recipe")
         for number, ((recipe,), line) in enumerate(groups.items()):
             line = sorted(line, key=lambda row: row["correlation"])
             x = [row["correlation"] + 0.012 * (number - (len(groups) - 1) / 2) for row in line]
@@ -48,7 +48,7 @@ def _curves(rows: list[Row], measure: str, name: str, title: str, folder: Path) 
         if measure == MEDIAN:
             low, high = [row["chance_low"] for row in line], [row["chance_high"] for row in line]
             axis.fill_between(x, low, high, color=CHANCE, alpha=0.2, lw=0, label="chance, 95 %")
-            published = [np.mean([r["published_percent"] for r in rows if r["correlation"] == rho]) for rho in x]
+            published = [np.mean([row["published_percent"] for row in rows if row["correlation"] == rho]) for rho in x]
             axis.plot(x, published, color=PAPER, marker="x", ls=":", lw=1.2, label="published formula")
             _percent(axis, rows)
         else:
@@ -67,7 +67,7 @@ def _kinds(rows: list[Row], folder: Path) -> Plot:
         drawn = figure(0.6 + 2.5 * len(recipes))
         axes = np.atleast_1d(drawn.subplots(len(recipes), 1, sharex=True, sharey=True))
         for axis, recipe in zip(axes, recipes, strict=True):
-            groups = by([row for row in rows if row["recipe"] == recipe], "kind")
+            groups = grouped([row for row in rows if row["recipe"] == recipe], "kind")
             for number, ((kind,), line) in enumerate(groups.items()):
                 line = sorted(line, key=lambda row: row["correlation"])
                 x = [row["correlation"] + 0.012 * (number - (len(groups) - 1) / 2) for row in line]
@@ -94,11 +94,11 @@ def _map(rows: list[Row], recipe: str, folder: Path) -> Plot:
         drawn = figure(1.4 + 0.33 * len(grid), WIDTH)
         axis = drawn.subplots()
         for row in rows:
-            at = grid.index(row["correlation"]), sizes.index(row["train_videos"])
-            values[at] = row[MEDIAN]
+            line, column = grid.index(row["correlation"]), sizes.index(row["train_videos"])
+            values[line, column] = row[MEDIAN]
             text = f"{row[MEDIAN]:.2g}" if row["significant"] else f"({row[MEDIAN]:.2g})"
             ink = "white" if row[MEDIAN] < 15 else "black"
-            axis.text(at[1], at[0], text, ha="center", va="center", fontsize=8, color=ink)
+            axis.text(column, line, text, ha="center", va="center", fontsize=8, color=ink)
         image = axis.imshow(values, aspect="auto", origin="lower", cmap="viridis", vmin=0, vmax=50)
         drawn.colorbar(image, label="median rank, % of the gallery")
         axis.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])

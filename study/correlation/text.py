@@ -44,13 +44,13 @@ def findings(tables: dict[str, list[Row]]) -> list[Finding]:
     return [*sentences, _published(tables)]
 
 
-def whole(rows: list[Row], source: str, kind: str = "all") -> list[Row]:
+def of_videos(rows: list[Row], source: str, kind: str = "all") -> list[Row]:
     """Select the rows of one source and kind, at the level of whole videos."""
     return [row for row in rows if (row["source"], row["kind"], row["level"]) == (source, kind, "video")]
 
 
 def _best(tables: dict[str, list[Row]], source: str) -> Finding:
-    rows = whole(tables["curves"], source)
+    rows = of_videos(tables["curves"], source)
     top = max(row["correlation"] for row in rows)
     ordered = sorted((row for row in rows if row["correlation"] == top), key=lambda row: row[MEDIAN])
     first, last = ordered[0], ordered[-1]
@@ -81,7 +81,7 @@ def _median(row: Row) -> str:
 
 
 def _thresholds(tables: dict[str, list[Row]], source: str) -> Finding:
-    rows = whole(tables["thresholds"], source)
+    rows = of_videos(tables["thresholds"], source)
     groups: dict[float | None, list[str]] = {}
     for row in sorted(rows, key=lambda row: (row["threshold"] is None, row["threshold"])):
         groups.setdefault(row["threshold"], []).append(f"`{row['recipe']}`")
@@ -97,7 +97,7 @@ def _thresholds(tables: dict[str, list[Row]], source: str) -> Finding:
 
 
 def _null(tables: dict[str, list[Row]], source: str) -> Finding:
-    rows = whole(tables["null"], source)
+    rows = of_videos(tables["null"], source)
     beyond = [f"`{row['recipe']}`" for row in rows if row["p"] < LEVEL / len(rows)]
     single = [row for row in tables["null"] if row["source"] == source and row["level"] == "segment"]
     beside = f" With one segment a video instead of whole ones: {_alarms(single)}." if single else ""
@@ -124,7 +124,7 @@ def _alarms(rows: list[Row]) -> str:
 def _kinds(tables: dict[str, list[Row]]) -> Finding:
     claims, sure = [], []
     for kind in dict.fromkeys(row["kind"] for row in tables["curves"] if row["kind"] != "all"):
-        rows = whole(tables["curves"], "rendered", kind)
+        rows = of_videos(tables["curves"], "rendered", kind)
         top = max(row["correlation"] for row in rows)
         best = min((row for row in rows if row["correlation"] == top), key=lambda row: row[MEDIAN])
         carried = "" if best["significant"] else ", which is not shown to be better than chance"
@@ -173,21 +173,21 @@ def _published(tables: dict[str, list[Row]]) -> Finding:
 
 def method(config: Config, left_out: str | None) -> str:
     """Write the paragraph of method."""
-    c = config.study.correlation
+    settings = config.study.correlation
     rendered = f"Rendered videos were left out: {left_out}."
     if left_out is None:
-        rendered = RENDERED.format(own=MIXED if c.rendered.own_frames else OTHERS)
+        rendered = RENDERED.format(own=MIXED if settings.rendered.own_frames else OTHERS)
     paragraph = METHOD.format(
-        factors=c.simulated.factors,
-        noise=c.simulated.noise,
-        train=f"{c.simulated.videos:,}",
-        gallery=f"{c.simulated.gallery:,}",
-        epochs=c.simulated.max_epochs,
+        factors=settings.simulated.factors,
+        noise=settings.simulated.noise,
+        train=f"{settings.simulated.videos:,}",
+        gallery=f"{settings.simulated.gallery:,}",
+        epochs=settings.simulated.max_epochs,
         rendered=rendered,
         bootstrap=config.eval.bootstrap,
         level=LEVEL,
         permutations=PERMUTATIONS,
-        null=c.null_seeds,
+        null=settings.null_seeds,
     )
     return " ".join(paragraph.split())
 
@@ -203,7 +203,7 @@ def _own_frames(tables: dict[str, list[Row]]) -> str:
 
 def limits(config: Config, left_out: str | None, tables: dict[str, list[Row]]) -> list[str]:
     """List what the answer does not show."""
-    c = config.study.correlation
+    settings = config.study.correlation
     items = [
         "Thresholds and needed sizes are those of these numbers of videos: more training videos, or more test videos "
         "to tell a weak link from none, find lower correlations.",
@@ -220,8 +220,8 @@ def limits(config: Config, left_out: str | None, tables: dict[str, list[Row]]) -
             "Kinds of link leave the other factors nearly, not wholly, unlinked: genres tie the factors to each other.",
             "Frames are rendered from the factors: what recipes find here, real videos need not have.",
         ]
-    if c.null_seeds < 20:
+    if settings.null_seeds < 20:
         items.append(
-            f"With {c.null_seeds} seeds at ρ = 0 a rate of false alarms somewhat above the nominal is not seen."
+            f"With {settings.null_seeds} seeds at ρ = 0 a rate of false alarms somewhat above the nominal is not seen."
         )
     return items

@@ -93,13 +93,13 @@ def paired(
     collection: Collection, kind: str, correlation: float, seed: int, own_frames: bool = False
 ) -> tuple[PairedFeatures, dict[str, Any]]:
     """Re-pair audio and video in each split; return the features and by split the correlations that were reached."""
-    f, order, reached = collection.features, [], {}
-    for name, split in f.splits.items():
+    features, order, reached = collection.features, [], {}
+    for name, split in features.splits.items():
         permutation = pair(collection.known[name], kind, correlation, seed, own_frames)
         order.append(split.rows[permutation])
         reached[name] = achieved(collection.known[name], permutation)
-    moved = InMemory(f.arrays[1].read(np.concatenate(order)))
-    return dataclasses.replace(f, arrays=(f.arrays[0], moved)), reached
+    moved = InMemory(features.arrays[1].read(np.concatenate(order)))
+    return dataclasses.replace(features, arrays=(features.arrays[0], moved)), reached
 
 
 def capped(experiment: Experiment, most: int) -> Experiment:
@@ -110,10 +110,17 @@ def capped(experiment: Experiment, most: int) -> Experiment:
 
 def train_one(features: PairedFeatures, experiment: Experiment, seed: int) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
     """Train one seed; return its best epoch and the test videos' embeddings (`heads.embed.embed_split`)."""
-    (audio, video), f = features.keys, features
-    same = About(experiment.model_dump(), seed, audio, video, *f.dims, f.keys, f.random_weights, f.digest())
-    progress = fit(load(f, ("train", "validation"), "cpu"), experiment, same, None, lambda line: None)
-    return progress.about.epoch, embed_split(trained(experiment, f.dims, progress.best), f, "test")
+    same = About(
+        experiment.model_dump(),
+        seed,
+        *features.keys,
+        *features.dims,
+        features.keys,
+        features.random_weights,
+        features.digest(),
+    )
+    progress = fit(load(features, ("train", "validation"), "cpu"), experiment, same, None, lambda line: None)
+    return progress.about.epoch, embed_split(trained(experiment, features.dims, progress.best), features, "test")
 
 
 class Trainer:
@@ -140,8 +147,8 @@ class Trainer:
             }
         else:
             assert self.collection is not None and self.config.render is not None
-            f = self.collection.features
-            about |= {"keys": f.keys, "data": f.digest(), "render": self.config.render.model_dump()}
+            features = self.collection.features
+            about |= {"keys": features.keys, "data": features.digest(), "render": self.config.render.model_dump()}
             own = self.config.study.correlation.rendered.own_frames
             if cell.kind == "all" and 0 < cell.correlation < 1 and not own:
                 about["own_frames"] = False  # earlier versions always allowed them

@@ -27,8 +27,9 @@ class CCA:
 
     def project(self, audio: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the canonical variates of audio and video, float [videos, dim]: float64 [videos, components] each."""
-        a, v = ((x - mean) @ d for x, mean, d in zip((audio, video), self.means, self.directions, strict=True))
-        return a, v
+        sides = zip((audio, video), self.means, self.directions, strict=True)
+        audio_variates, video_variates = ((features - mean) @ directions for features, mean, directions in sides)
+        return audio_variates, video_variates
 
 
 class Decomposed:

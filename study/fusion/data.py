@@ -41,8 +41,8 @@ class FusionSplit:
 
     def with_features(self, audio: np.ndarray, video: np.ndarray) -> FusionSplit:
         """Return the same videos with other features of whole videos, [videos, dim]."""
-        a, v = (torch.from_numpy(features).float()[:, None] for features in (audio, video))
-        return replace(self, features=(a, v), good=torch.ones(len(audio), 1, dtype=torch.bool))
+        audio_tokens, video_tokens = (torch.from_numpy(features).float()[:, None] for features in (audio, video))
+        return replace(self, features=(audio_tokens, video_tokens), good=torch.ones(len(audio), 1, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ def load_task(config: Config, features: PairedFeatures, name: str) -> FusionTask
     settings, single = config.study.fusion, name == "genre"
     most = {"train": settings.videos, "validation": settings.videos, "test": settings.test_videos}
     segments = {split: load(features, split, most[split], labels.rows) for split in SPLITS}
-    truth = {split: labels.values[np.searchsorted(labels.rows, s.rows)] for split, s in segments.items()}
+    truth = {split: labels.values[np.searchsorted(labels.rows, loaded.rows)] for split, loaded in segments.items()}
     learned = np.flatnonzero(truth["train"].any(axis=0))
     standardisers = segments["train"].standardisers()
     splits = {}
-    for split, s in segments.items():
+    for split, loaded in segments.items():
         targets = truth[split][:, learned]
         # With one class a video, videos of a class without training videos are left out.
         kept = np.flatnonzero(targets.any(axis=1)) if single else np.arange(len(targets))
-        good = s.good[kept]
+        good = loaded.good[kept]
         audio, video = (
-            torch.unflatten(standardise(x[kept].flatten(0, 1)), 0, good.shape)
-            for standardise, x in zip(standardisers, (s.audio, s.video), strict=True)
+            torch.unflatten(standardise(features[kept].flatten(0, 1)), 0, good.shape)
+            for standardise, features in zip(standardisers, (loaded.audio, loaded.video), strict=True)
         )
-        splits[split] = FusionSplit(s.rows[kept], (audio, video), good, torch.from_numpy(targets[kept]))
-    counts = {split: len(s.rows) for split, s in splits.items()}
+        splits[split] = FusionSplit(loaded.rows[kept], (audio, video), good, torch.from_numpy(targets[kept]))
+    counts = {split: len(kept.rows) for split, kept in splits.items()}
     if len(learned) < 2 or not all(counts.values()):
         raise UserError(
             f"labels.{name}: the study's fusion needs two classes in the training split and labelled videos in every "

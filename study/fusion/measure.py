@@ -140,10 +140,10 @@ def answer(config: Config) -> Answer:
     """Return the answer, measured on the trained fusions."""
     trained = read_trained(config, PART)
     tables: dict[str, list[Row]] = {"fusions": [], "differences": [], "missing": []}
-    few: list[str] = []
+    warnings: list[str] = []
     for task in config.labels.tasks:
         probes = measured(config, task, trained)
-        few += few_groups(next(iter(probes.values())).groups, f"the test split of {task}")
+        warnings += few_groups(next(iter(probes.values())).groups, f"the test split of {task}")
         tables["fusions"] += [row(task, kind, probe) for kind, probe in probes.items()]
         tables["differences"] += differences(task, probes)
         tables["missing"] += kept(task, probes)
@@ -156,7 +156,7 @@ def answer(config: Config) -> Answer:
         question="Do audio and video together predict genre and tags better, and how much is lost when one is missing?",
         findings=findings(tables),
         method=method(config, trained.same["tasks"]),
-        limits=limits() + sentences(few),
+        limits=limits() + sentences(warnings),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,
         command="python -m study.fusion.measure --config RESULTS/config.json",

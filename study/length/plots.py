@@ -32,8 +32,8 @@ def _lines(rows: list[Row], measure: str, name: str, label: str, folder: Path) -
             line = [row for row in selected if (row["seconds"], row.get("start", "")) == (seconds, start)]
             x = [row["seconds_a_video"] * 1.03 ** (number - (len(lengths) - 1) / 2) for row in line]
             y = [row["value"] for row in line]
-            spread = [[v - row["low"] for v, row in zip(y, line, strict=True)]]
-            spread.append([row["high"] - v for v, row in zip(y, line, strict=True)])
+            spread = [[value - row["low"] for value, row in zip(y, line, strict=True)]]
+            spread.append([row["high"] - value for value, row in zip(y, line, strict=True)])
             colour = COLOURS[number % len(COLOURS)]
             axis.errorbar(
                 x, y, yerr=spread, color=colour, marker="o", ms=5, lw=1.4, label=f"{seconds:g} s{STARTS[start]}"

@@ -113,7 +113,7 @@ def retrieval(config: Config, variants: Variants) -> Measures:
 
 
 def _ranks(audio: np.ndarray, video: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """float64 [2, videos]: the ranks in both directions, each among the videos of its fold."""
+    """Return the ranks in both directions, each among the videos of its fold: float64 [2, videos]."""
     both = np.empty((2, len(fold)))
     for number in range(fold.max() + 1):
         both[:, fold == number] = ranks(*comparable(audio[fold == number], video[fold == number]))
@@ -162,10 +162,10 @@ def targets(config: Config, variants: Variants, side: str) -> list[Target]:
 def rows(measures: Measures) -> list[Row]:
     """Make one row for each measure, length and number."""
     return [
-        {"measure": name, **asdict(key), "seconds_a_video": key.seconds * key.count, "value": m.value}
-        | {**bounds(m), **over_seeds(m.seeds), "chance": m.chance}
+        {"measure": name, **asdict(key), "seconds_a_video": key.seconds * key.count, "value": measured.value}
+        | {**bounds(measured), **over_seeds(measured.seeds), "chance": measured.chance}
         for name, by_key in measures.items()
-        for key, m in sorted(by_key.items())
+        for key, measured in sorted(by_key.items())
     ]
 
 
@@ -174,23 +174,24 @@ def compared(settings: Length) -> list[tuple[str, float, Key, Key]]:
 
     So do variants of the same length that start elsewhere.
     """
-    ordered = sorted(settings.lengths, key=lambda v: v.seconds)
+    ordered = sorted(settings.lengths, key=lambda variant: variant.seconds)
     pairs: list[tuple[str, float, Key, Key]] = []
     for first, second in combinations(ordered, 2):
         for count in settings.counts:
             if count <= min(first.count, second.count):
                 pairs.append(("equal number", count, Key.of(first, count), Key.of(second, count)))
         for total in settings.totals:
-            a, b = (settings.count_for(total, v) for v in (first, second))
-            if a is not None and b is not None:
-                pairs.append(("equal seconds", total, Key.of(first, a), Key.of(second, b)))
+            counts = [settings.count_for(total, variant) for variant in (first, second)]
+            if counts[0] is not None and counts[1] is not None:
+                pairs.append(("equal seconds", total, Key.of(first, counts[0]), Key.of(second, counts[1])))
     of_length = {variant.seconds: variant for variant in ordered}
     for other in settings.variants:
         first = of_length[other.seconds]
         if other is not first:
             both = sorted(set(settings.counts_of(first)) & set(settings.counts_of(other)))
             pairs += [("starts", count, Key.of(first, count), Key.of(other, count)) for count in both]
-    return pairs + [("more segments", *_ends(settings, v)) for v in ordered if len(settings.counts_of(v)) > 1]
+    several = [variant for variant in ordered if len(settings.counts_of(variant)) > 1]
+    return pairs + [("more segments", *_ends(settings, variant)) for variant in several]
 
 
 def _ends(settings: Length, variant: Variant) -> tuple[float, Key, Key]:
@@ -210,11 +211,11 @@ def differences(settings: Length, measures: Measures) -> list[Row]:
     lines: list[Row] = []
     for name, by_key in measures.items():
         for kind, amount, first, second in compared(settings):
-            a, b = by_key[first], by_key[second]
-            freedom = a.groups - 1
-            spread = wider * float((b.resampled - a.resampled).std()) * (a.groups / freedom) ** 0.5
-            value, reach = b.value - a.value, float(t.isf(LEVEL / 2, freedom)) * spread
-            seeds = [y - x for x, y in zip(a.seeds, b.seeds, strict=True)]
+            one, other = by_key[first], by_key[second]
+            freedom = one.groups - 1
+            spread = wider * float((other.resampled - one.resampled).std()) * (one.groups / freedom) ** 0.5
+            value, reach = other.value - one.value, float(t.isf(LEVEL / 2, freedom)) * spread
+            seeds = [longer - shorter for shorter, longer in zip(one.seeds, other.seeds, strict=True)]
             row: Row = {"measure": name, "comparison": kind, "at": amount, "one": words(first), "other": words(second)}
             row |= {"value": value, "low": value - reach, "high": value + reach, **over_seeds(seeds)}
             lines.append(row | {"p": _p(value, spread, freedom), "agree": len(set(np.sign(seeds))) == 1})
@@ -225,7 +226,7 @@ def differences(settings: Length, measures: Measures) -> list[Row]:
 
 
 def _p(value: float, spread: float, freedom: int) -> float:
-    """Two-sided p of a difference with this spread, by Student's t."""
+    """Return the two-sided p of a difference with this spread, by Student's t."""
     return float(2 * t.sf(abs(value) / spread, freedom)) if spread > 0 else float(value == 0)
 
 

@@ -11,11 +11,12 @@ from study.length.train import Variants
 
 def common(settings: Length) -> tuple[list[Key] | None, list[Key] | None]:
     """Return the largest number of segments, and the most seconds, at which all lengths can be compared."""
-    counts = [n for n in settings.counts if all(n <= v.count for v in settings.lengths)]
-    at_number = [Key.of(v, max(counts)) for v in settings.lengths] if counts else None
+    counts = [count for count in settings.counts if all(count <= variant.count for variant in settings.lengths)]
+    at_number = [Key.of(variant, max(counts)) for variant in settings.lengths] if counts else None
     at_seconds = None
     for total in sorted(settings.totals):
-        comparable = [Key.of(v, n) for v in settings.lengths if (n := settings.count_for(total, v)) is not None]
+        with_counts = [(variant, settings.count_for(total, variant)) for variant in settings.lengths]
+        comparable = [Key.of(variant, count) for variant, count in with_counts if count is not None]
         at_seconds = comparable if len(comparable) == len(settings.lengths) else at_seconds
     return at_number, at_seconds
 
@@ -101,21 +102,21 @@ def _other_starts(tested: list[Row]) -> list[Finding]:
 
 
 def _value(measures: Measures, name: str, key: Key) -> str:
-    m = measures[name][key]
-    ends = bounds(m)
-    return f"{m.value:.3g} [{ends['low']:.3g}, {ends['high']:.3g}]"
+    measured = measures[name][key]
+    ends = bounds(measured)
+    return f"{measured.value:.3g} [{ends['low']:.3g}, {ends['high']:.3g}]"
 
 
 def _verdict(tested: list[Row], measure: str, how: str, what: str, sign: int, keys: list[Key]) -> str:
     """Say which lengths are better where a difference is shown at these keys, or that none is."""
     names = {words(key) for key in keys}
-    compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
-    shown = [r for r in compared if r["shown"] and {r["one"], r["other"]} <= names]
+    compared = [row for row in tested if (row["measure"], row["comparison"]) == (measure, how)]
+    shown = [row for row in compared if row["shown"] and {row["one"], row["other"]} <= names]
     if not shown:
         return "no difference between the lengths is shown"
     beaten: dict[str, list[str]] = {}
-    for r in shown:
-        better, worse = (r["other"], r["one"]) if r["value"] * sign > 0 else (r["one"], r["other"])
+    for row in shown:
+        better, worse = (row["other"], row["one"]) if row["value"] * sign > 0 else (row["one"], row["other"])
         beaten.setdefault(better, []).append(worse)
     return "; ".join(f"{better} {what} than {' and '.join(worse)}" for better, worse in beaten.items())
 
@@ -137,11 +138,11 @@ def _difference(row: Row) -> str:
 
 def _tests(tested: list[Row], measure: str, how: str) -> str:
     """Say how many comparisons were made, how many show a difference, and which is the strongest."""
-    compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, how)]
-    strongest = min(compared, key=lambda r: r["p"])
+    compared = [row for row in tested if (row["measure"], row["comparison"]) == (measure, how)]
+    strongest = min(compared, key=lambda row: row["p"])
     return (
-        f"Of {len(compared)} such comparisons {sum(r['shown'] for r in compared)} show a difference; the strongest is "
-        f"{strongest['other']} less {strongest['one']}: {_difference(strongest)}."
+        f"Of {len(compared)} such comparisons {sum(row['shown'] for row in compared)} show a difference; the strongest "
+        f"is {strongest['other']} less {strongest['one']}: {_difference(strongest)}."
     )
 
 

@@ -104,14 +104,14 @@ def _classes(video: dict[str, Tensor], audio: dict[str, Tensor]) -> str:
 
 
 def _untouched(head: dict[str, Tensor]) -> bool:
-    """Whether the factors and offsets of batch normalisation are exactly those it starts with."""
+    """Return whether the factors and offsets of batch normalisation are exactly those it starts with."""
     weights = [head[key] for key in head if key.startswith("bn") and key.endswith(".weight")]
     biases = [head[key] for key in head if key.startswith("bn") and key.endswith(".bias")]
     return all(bool((weight == 1).all()) for weight in weights) and all(bool((bias == 0).all()) for bias in biases)
 
 
 def _counted(head: dict[str, Tensor]) -> bool:
-    """Whether the running statistics of batch normalisation differ from those it starts with."""
+    """Return whether the running statistics of batch normalisation differ from those it starts with."""
     return any(bool((head[key] != 0).any()) for key in head if key.endswith("running_mean"))
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from eval.report.plots.base import CHANCE, COLOURS, PAPER, Plot, figure, save, styled
 from study.answer import Answer, Row
 from study.paper_code.clone import words
-from study.paper_code.text import models, of
+from study.paper_code.text import models, rows_of
 
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 SIZE = (3.6, 8.4)
@@ -20,7 +20,7 @@ SIZE = (3.6, 8.4)
 
 def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Draw the figure into `folder`; none without simulated features."""
-    if not of(answer.tables["curves"], "simulated"):
+    if not rows_of(answer.tables["curves"], "simulated"):
         return []
     code = words(code_of(answer.tables["code"]))
     return [draw(answer.tables["curves"], code, folder, "study-paper_code")]
@@ -34,12 +34,12 @@ def code_of(rows: list[Row]) -> dict[str, Any]:
 
 def draw(curves: list[Row], code: str, folder: Path, name: str) -> Plot:
     """Draw ranks (left) and validation losses (right) on simulated features by correlation; `code` says which ran."""
-    rows = of(curves, "simulated")
+    rows = rows_of(curves, "simulated")
     with styled():
         drawn = figure(*SIZE)
         left, right = drawn.subplots(1, 2)
         for number, model in enumerate(models(rows)):
-            line = of(rows, "simulated", model)
+            line = rows_of(rows, "simulated", model)
             title = model.replace("_", " ")
             x = [row["correlation"] for row in line]
             colour, marker = COLOURS[2 * number], "os"[number % 2]

@@ -38,14 +38,14 @@ as their validation videos, in whole galleries; features {fitted}."""
 
 def findings(tables: dict[str, list[Row]], code: dict[str, Any]) -> list[Finding]:
     """Return the findings, the most important first."""
-    simulated, cache = of(tables["curves"], "simulated"), of(tables["curves"], "cache")
+    simulated, cache = rows_of(tables["curves"], "simulated"), rows_of(tables["curves"], "cache")
     made = [_ranks(simulated)] if simulated else []
     made += [_cache(cache)] if cache else []
     made += [_losses(simulated)] if simulated else []
     return made + [_table1(tables, code), *(_checkpoint(row, tables["alternatives"]) for row in tables["checkpoints"])]
 
 
-def of(curves: list[Row], source: str, model: str | None = None) -> list[Row]:
+def rows_of(curves: list[Row], source: str, model: str | None = None) -> list[Row]:
     """Select the rows of a source, and of a model, by rising correlation."""
     rows = [row for row in curves if row["source"] == source and model in (None, row["model"])]
     return sorted(rows, key=lambda row: row["correlation"] or 0)
@@ -66,11 +66,11 @@ def _ranks(rows: list[Row]) -> Finding:
     first, last = rows[0]["correlation"], rows[-1]["correlation"]
     ends = []
     for model in models(rows):
-        line = of(rows, "simulated", model)
+        line = rows_of(rows, "simulated", model)
         at_last = f", {line[-1]['true_percent']:.2g} % at {last:g}" if last > first else ""
         ends.append(f"`{model}` {line[0]['true_percent']:.2g} % at ρ = {first:g}{at_last}")
     best = "; ".join(
-        f"`{model}` " + ", ".join(f"{row['true_percent_best']:.2g}" for row in of(rows, "simulated", model))
+        f"`{model}` " + ", ".join(f"{row['true_percent_best']:.2g}" for row in rows_of(rows, "simulated", model))
         for model in models(rows)
     )
     grid = ", ".join(f"{rho:g}" for rho in sorted({row["correlation"] for row in rows}))
@@ -84,7 +84,7 @@ def _ranks(rows: list[Row]) -> Finding:
 
 def _losses(rows: list[Row]) -> Finding:
     parts = [
-        f"`{model}` " + ", ".join(f"{row['best_validation_loss']:.2f}" for row in of(rows, "simulated", model))
+        f"`{model}` " + ", ".join(f"{row['best_validation_loss']:.2f}" for row in rows_of(rows, "simulated", model))
         for model in models(rows)
     ]
     return Finding(

@@ -76,13 +76,13 @@ def smallest_p(groups: np.ndarray) -> float:
 
 
 def _fixed(videos: int, given: np.ndarray | None) -> np.ndarray:
-    """Orthonormal basis [videos, at least 1] of what is held constant: the mean and `given`."""
+    """Return an orthonormal basis [videos, at least 1] of what is held constant: the mean and `given`."""
     constant = np.ones((videos, 1))
     return _basis(constant if given is None else np.column_stack([constant, given - given.mean(axis=0)]))
 
 
 def _residuals(table: Table, basis: np.ndarray) -> list[np.ndarray]:
-    """Orthonormal bases [videos, 0 to 2] of the part of each descriptor that `basis` does not explain."""
+    """Return orthonormal bases [videos, 0 to 2] of the part of each descriptor that `basis` does not explain."""
     residuals = []
     for descriptor in table.values():
         values = rankdata(descriptor)[:, None] if descriptor.ndim == 1 else descriptor
@@ -93,7 +93,7 @@ def _residuals(table: Table, basis: np.ndarray) -> list[np.ndarray]:
 
 
 def _by_flips(left: list[np.ndarray], right: list[np.ndarray], basis: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """p of every pair of residuals, float64 [rows, columns], by flipping the signs of whole groups' contributions."""
+    """Return p of every pair of residuals, float64 [rows, columns], by flipping the signs of whole groups."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     x, y = np.concatenate(left, axis=1)[order], np.concatenate(right, axis=1)[order]
@@ -102,7 +102,7 @@ def _by_flips(left: list[np.ndarray], right: list[np.ndarray], basis: np.ndarray
     # [groups, columns of x · columns of y]: up to `_unshrunk`, their sum is the covariance of the data.
     contributions = np.add.reduceat(x[:, :, None] * y[:, None, :], starts).reshape(len(starts), -1).astype(np.float32)
     # Which row and column of the table each product of columns belongs to.
-    row, column = (np.repeat(np.arange(len(bases)), [b.shape[1] for b in bases]) for bases in (left, right))
+    row, column = (np.repeat(np.arange(len(side)), [bases.shape[1] for bases in side]) for side in (left, right))
     pair = np.zeros((total.size, len(left) * len(right)))
     pair[np.arange(total.size), (row[:, None] * len(right) + column).ravel()] = 1
     observed = (total.ravel() ** 2) @ pair
@@ -130,7 +130,7 @@ def _unshrunk(x: np.ndarray, basis: np.ndarray, starts: np.ndarray) -> np.ndarra
 
 
 def _basis(values: np.ndarray, scale: float | None = None) -> np.ndarray:
-    """Orthonormal columns that span those of `values`, without those that are only rounding errors."""
+    """Return orthonormal columns that span those of `values`, without those that are only rounding errors."""
     u, s, turn = np.linalg.svd(values, full_matrices=False)
     if values.shape[1] == 1:
         u = u * turn  # the sign of a single column is kept
@@ -138,7 +138,7 @@ def _basis(values: np.ndarray, scale: float | None = None) -> np.ndarray:
 
 
 def _pair(x: np.ndarray, y: np.ndarray, lost: int) -> tuple[float, float]:
-    """Strength and p of two orthonormal bases of residuals; `lost` dimensions are held constant besides the mean."""
+    """Return strength and p of two bases of residuals; `lost` dimensions are held constant besides the mean."""
     s, larger = sorted((x.shape[1], y.shape[1]))
     free = len(x) - 1 - lost - larger
     if s == 0 or free < 1:

@@ -61,7 +61,7 @@ def describe(audio: Shards, video: Shards, rows: np.ndarray, repairings: int, bi
 
 
 def _block(audio: Shards, video: Shards, rows: np.ndarray, repairings: int, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of the rows of one shard: mean columns float32 [n, sum of widths], synchrony [1 + repairings, n]."""
+    """Return the mean columns of one shard's rows, float32 [n, sum of widths], and synchrony [1 + repairings, n]."""
     means, synchrony = None, []
     for seed in (None, *range(repairings)):
         block = Joined((audio, video), seed).read(rows, threads=1).astype(np.float32)
@@ -78,7 +78,7 @@ def _block(audio: Shards, video: Shards, rows: np.ndarray, repairings: int, bins
 
 
 def _envelope(backbone: str, block: np.ndarray, bins: int) -> np.ndarray:
-    """[n, segments, bins - 1]: no change between frames begins in the last bin."""
+    """Return the envelopes [n, segments, bins - 1]: no change between frames begins in the last bin."""
     return block[..., columns(backbone)[ENVELOPES[backbone]]][..., : bins - 1]
 
 
@@ -95,7 +95,7 @@ def synchrony_of(onset: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 
 def _table(backbone: str, means: np.ndarray) -> Table:
-    """{descriptor: float64 [n], or unit vectors [n, 2] of a direction, (0, 0) where there is none}."""
+    """Return {descriptor: float64 [n], or unit vectors [n, 2] of a direction, (0, 0) where there is none}."""
     table: Table = {}
     slices = columns(backbone)
     for descriptor in DESCRIPTORS[backbone]:

@@ -55,6 +55,7 @@ def shared_factors(scores: np.ndarray, sections: np.ndarray, genres: np.ndarray)
     Factors are not linear in the scores, nor descriptors in the factors, so each score enters with its value, its
     decile and its products with all scores.
     """
-    a, b = np.triu_indices(scores.shape[1])
-    deciles = [np.searchsorted(np.quantile(x, np.arange(1, 10) / 10), x) for x in scores.T]
-    return np.column_stack([scores, scores[:, a] * scores[:, b], *(np.eye(10)[d] for d in deciles), sections, genres])
+    first, second = np.triu_indices(scores.shape[1])
+    deciles = [np.searchsorted(np.quantile(score, np.arange(1, 10) / 10), score) for score in scores.T]
+    coded = [np.eye(10)[decile] for decile in deciles]
+    return np.column_stack([scores, scores[:, first] * scores[:, second], *coded, sections, genres])

@@ -91,8 +91,8 @@ def association_tables(
         tables["planted"], tables["factors"] = discovered.planted(described, matrix, config.render, numbers, groups)
         middles = features.start()[described.rows] + config.segments.seconds / 2
         tests = discovered.unexplained(described, genres, groups, config.render, numbers, middles)
-        for k, row in enumerate(matrix):
-            row["left_strength"], row["left_q"] = float(tests.strength.flat[k]), float(tests.q.flat[k])
+        for row, strength, adjusted in zip(matrix, tests.strength.flat, tests.q.flat, strict=True):
+            row["left_strength"], row["left_q"] = float(strength), float(adjusted)
     return tables
 
 
@@ -156,7 +156,7 @@ def synchrony(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int)
 
 
 def _unread(tables: dict[str, list[Row]], config: Config) -> list[str]:
-    """Limits of the answer: experiments that are not among the spaces, and why."""
+    """Return limits of the answer: experiments that are not among the spaces, and why."""
     trained = reading.trained(config)
     missing = [name for name in config.heads.experiments if name not in trained]
     limits = []

@@ -33,12 +33,12 @@ def matrix(rows: list[Row], folder: Path) -> Plot:
         for axis, prefix, title in zip(axes, ("", "genre_"), ("all videos", "within genres"), strict=True):
             values = np.array([row[f"{prefix}strength"] for row in rows]).reshape(len(audio), len(video))
             image = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-            for k, row in enumerate(rows):
+            for position, row in enumerate(rows):
                 if row[f"{prefix}significant"]:
                     number = f"{row[f'{prefix}strength']:.2f}".replace("0.", ".").replace("-", "−")
                     colour = "white" if abs(row[f"{prefix}strength"]) > 0.6 else "black"
-                    i, j = divmod(k, len(video))
-                    axis.text(j, i, number, ha="center", va="center", fontsize=7, color=colour)
+                    line, column = divmod(position, len(video))
+                    axis.text(column, line, number, ha="center", va="center", fontsize=7, color=colour)
             axis.set_xticks(range(len(video)), [spaced(name) for name in video], rotation=45, ha="right", fontsize=8)
             axis.set_yticks(range(len(audio)), [spaced(name) for name in audio], fontsize=8)
             axis.set_title(title, fontsize=9)
@@ -129,6 +129,7 @@ def readable(rows: list[Row], folder: Path) -> Plot:
 
 
 def _numbers(axis: Axes, values: np.ndarray, shown: np.ndarray) -> None:
-    for i, k in zip(*np.nonzero(shown), strict=True):
-        dark = values[i, k] < 0.6
-        axis.text(k, i, f"{values[i, k]:.2f}", ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    for line, column in zip(*np.nonzero(shown), strict=True):
+        value = values[line, column]
+        colour = "white" if value < 0.6 else "black"
+        axis.text(column, line, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)

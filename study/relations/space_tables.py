@@ -45,10 +45,11 @@ def columns(features: Features, names: list[str]) -> dict[str, np.ndarray]:
     return indices
 
 
-def blocks(statistics: Statistics, a: np.ndarray, b: np.ndarray) -> Blocks:
-    """Return the covariances of the joined columns a and b (int64 [n])."""
-    c = statistics.covariance
-    return c[np.ix_(a, a)], c[np.ix_(a, b)], c[np.ix_(b, b)]
+def blocks(statistics: Statistics, first: np.ndarray, second: np.ndarray) -> Blocks:
+    """Return the covariances of and between two sets of columns, int64 [n] each."""
+    pairs = (first, first), (first, second), (second, second)
+    own, between, other = (statistics.covariance[np.ix_(rows, columns)] for rows, columns in pairs)
+    return own, between, other
 
 
 def linear(features: Features, names: list[str], **how: Any) -> tuple[list[Row], list[Row]]:
@@ -61,15 +62,15 @@ def linear(features: Features, names: list[str], **how: Any) -> tuple[list[Row],
     rows: list[Row] = []
     spectra: list[Row] = []
     for first, second in combinations(names, 2):
-        a, b = indices[first], indices[second]
-        train, validation, test = (blocks(by_split[split], a, b) for split in SPLITS)
+        both = indices[first], indices[second]
+        train, validation, test = (blocks(by_split[split], *both) for split in SPLITS)
         validated = canonical(train, validation)
         ridge = max(validated, key=lambda strength: float(validated[strength].mean()))
         cca = canonical(train, test, (ridge,))[ridge]
         pair: Row = {"first": first, "second": second}
         row = pair | {"segments": by_split["train"].count, "cka": cka(train), "cca": float(cca.mean())}
         rows.append(row | {"cca_first": float(cca[0]), "cca_pairs": len(cca), "ridge": ridge})
-        spectra += [pair | {"pair": k + 1, "held_out": float(value)} for k, value in enumerate(cca)]
+        spectra += [pair | {"pair": number, "held_out": float(value)} for number, value in enumerate(cca, 1)]
     return rows, spectra
 
 

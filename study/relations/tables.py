@@ -98,9 +98,9 @@ def planted(
     for (modality, table), scores in zip(modalities, latents(render, numbers), strict=True):
         tests = factor_associations(table, scores, groups)
         for i, descriptor in enumerate(tests.rows):
-            for k, factor in enumerate(tests.columns):
+            for j, factor in enumerate(tests.columns):
                 row = {"side": modality, "descriptor": descriptor, "factor": factor}
-                factors.append(row | {"strength": float(tests.strength[i, k]), "q": float(tests.q[i, k])})
+                factors.append(row | {"strength": float(tests.strength[i, j]), "q": float(tests.q[i, j])})
     return rows, factors
 
 

@@ -94,8 +94,8 @@ def near_duplicates(spaces: list[np.ndarray], threshold: float) -> dict[int, tup
     for start in range(0, len(spaces[0]), BLOCK):
         cosines = np.stack([space[start : start + BLOCK] @ space[: start + BLOCK].T for space in standard])
         later, earlier = np.nonzero(np.tril(cosines.max(axis=0) >= threshold, start - 1))
-        for i, j in zip(later.tolist(), earlier.tolist(), strict=True):
-            twins.setdefault(start + i, (j, [float(value) for value in cosines[:, i, j]]))
+        for row, original in zip(later.tolist(), earlier.tolist(), strict=True):
+            twins.setdefault(start + row, (original, [float(value) for value in cosines[:, row, original]]))
     return twins
 
 
@@ -107,5 +107,5 @@ def standardised(features: np.ndarray) -> np.ndarray:
 
 
 def _columns(name: str, block: np.ndarray) -> np.ndarray:
-    """The features [videos, segments, dim] without the envelope over time that descriptors have."""
+    """Return the features [videos, segments, dim] without the envelope over time that descriptors have."""
     return block[:, :, :-BINS] if name in DESCRIPTORS else block

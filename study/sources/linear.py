@@ -85,12 +85,13 @@ class Pair:
         losses = np.zeros((len(self.settings.shrinkages), len(pairings)))
         for number in np.unique(inner):
             fitted, held = train[inner != number], train[inner == number]
-            for i, shrinkage in enumerate(self.settings.shrinkages):
-                losses[i] += self._ranked(fitted, held, pairings, shrinkage).sum(axis=1)
+            for which, shrinkage in enumerate(self.settings.shrinkages):
+                losses[which] += self._ranked(fitted, held, pairings, shrinkage).sum(axis=1)
         best = losses.argmin(axis=0)
         ranks = np.empty((len(pairings), len(test)))
-        for i in np.unique(best):
-            ranks[best == i] = self._ranked(train, test, pairings[best == i], self.settings.shrinkages[i])
+        for which in np.unique(best):
+            shrinkage = self.settings.shrinkages[which]
+            ranks[best == which] = self._ranked(train, test, pairings[best == which], shrinkage)
         return ranks
 
     def _ranked(self, train: np.ndarray, test: np.ndarray, pairings: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -106,9 +107,9 @@ class Pair:
             left, correlations, right = np.linalg.svd(between, full_matrices=False)
             kept = slice(min(self.settings.dimensions, correlations.shape[1]))
             weights = correlations[:, None, kept]
-            a = audio[test] @ (left[:, :, kept] * weights)
-            v = video[pairings[chosen][:, test]] @ (right[:, kept].transpose(0, 2, 1) * weights)
-            ranks[chosen] = normalised_ranks(_unit(a) @ _unit(v).transpose(0, 2, 1))
+            audio_variates = audio[test] @ (left[:, :, kept] * weights)
+            video_variates = video[pairings[chosen][:, test]] @ (right[:, kept].transpose(0, 2, 1) * weights)
+            ranks[chosen] = normalised_ranks(_unit(audio_variates) @ _unit(video_variates).transpose(0, 2, 1))
         return ranks
 
     def _basis(self, modality: int, train: np.ndarray) -> Basis:

@@ -7,7 +7,6 @@ primary is the one test of the question.
 
 from __future__ import annotations
 
-from config.model import Config
 from study.answer import Finding, Row
 
 LEVEL = 0.05
@@ -53,7 +52,7 @@ LIMITS = [
 ]
 
 
-def findings(tables: dict[str, list[Row]], config: Config) -> list[Finding]:
+def findings(tables: dict[str, list[Row]]) -> list[Finding]:
     """Return the findings, the primary one first."""
     rows = tables["analyses"]
     naive = [row for row in rows if row["analysis"] == "naive"]

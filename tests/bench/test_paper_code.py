@@ -12,7 +12,7 @@ from bench.measure import load
 from config.paths import Paths
 from config.study.paper_code import PAPER_COMMIT
 from study.answer import Answer, Finding, write_answer
-from study.paper_code.text import of
+from study.paper_code.text import rows_of
 
 
 def test_the_result_is_of_the_examined_commit_and_shows_what_the_texts_say() -> None:
@@ -22,11 +22,11 @@ def test_the_result_is_of_the_examined_commit_and_shows_what_the_texts_say() -> 
     assert result["code"] == f"commit {PAPER_COMMIT[:7]}" and all(row["examined"] for row in tables["code"])
     assert all(row["inside"] and not row["equal"] for row in tables["table1"])
     assert all(row["their_median_rank_v2a"] == row["their_median_rank_a2v"] for row in tables["runs"])
-    for row in of(tables["curves"], "simulated"):
+    for row in rows_of(tables["curves"], "simulated"):
         assert 46 < row["theirs_percent_least"] <= row["theirs_percent_most"] < 54
         assert (row["true_percent"] > 45) == (row["correlation"] == 0)
     for model in ("baseline", "single_head"):
-        line = [row["true_percent"] for row in of(tables["curves"], "simulated", model)]
+        line = [row["true_percent"] for row in rows_of(tables["curves"], "simulated", model)]
         assert line == sorted(line, reverse=True) and line[-1] < 0.3
     assert paper_code.FIGURE.stat().st_size < 150_000
 
@@ -34,7 +34,7 @@ def test_the_result_is_of_the_examined_commit_and_shows_what_the_texts_say() -> 
 def test_tables_and_figure_come_from_the_result_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = load("paper_code")
     assert result is not None
-    correlations = {row["correlation"] for row in of(result["tables"]["curves"], "simulated")}
+    correlations = {row["correlation"] for row in rows_of(result["tables"]["curves"], "simulated")}
     assert len(paper_code.table(result).splitlines()) == 2 + len(correlations) + 1
     assert len(paper_code.cache_table(result).splitlines()) == 2 + 2
     # What three trainings on one cache say has an interval, which may contain chance.

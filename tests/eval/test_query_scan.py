@@ -9,16 +9,16 @@ import pytest
 import zarr
 
 from config.cli import UserError
-from eval.query.scan import PART, TOGETHER, best_moment, search
+from eval.query.scan import TOGETHER, best_moment, search
 from eval.ranks import ranks, unit_rows
 from eval.retrieval import mean_unit
-from heads.embed import Compressed, EmbeddingShards, embed, open_embeddings
+from heads.embed import BLOCK, Compressed, EmbeddingShards, embed, open_embeddings
 from heads.features import InMemory
 from heads.runs import runs
 from heads.train import train
 from tests.support.simulate import simulate
 
-VIDEOS, SEGMENTS, DIM = 2 * PART + 100, 3, 24
+VIDEOS, SEGMENTS, DIM = 2 * BLOCK + 100, 3, 24
 ALL = np.ones(VIDEOS, bool)
 
 

@@ -25,11 +25,12 @@ from eval.atlas.__main__ import META, Atlas, atlas, neighbour_column
 from eval.atlas.axes import fit
 from eval.atlas.media import addresses
 from eval.atlas.near import Neighbours, Vectors
-from eval.atlas.vectors import BLOCK, directions, draw
+from eval.atlas.vectors import directions, draw
 from eval.maps import maps
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from eval.spaces import load_features
+from heads.embed import BLOCK
 from pipeline.features import good_segments, open_features
 from tests.support.collection import collection, embed_untrained
 from tests.support.page import EVIL
