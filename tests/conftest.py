@@ -75,7 +75,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} is marked as {' and '.join(sorted(kinds))}; one is possible")
         item.add_marker(*kinds)
         # What two processes share would be made twice, and a second Slurm would be in the first one's way.
-        together = "slurm" if folder == "slurm" else "demo" if runs_demo else str(item.path.relative_to(ROOT))
+        if folder == "slurm":
+            together = "slurm"
+        elif runs_demo:
+            together = "demo"
+        elif "report_folder" in getattr(item, "fixturenames", ()):
+            together = "report"
+        else:
+            together = str(item.path.relative_to(ROOT))
         item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=turn)
 

@@ -1,92 +1,35 @@
-"""The report on a simulated cache: text from data is escaped, missing videos and heads are reported."""
+"""The pages and tables of a report: text from data is escaped, missing videos and heads are reported."""
 
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
 import av
-import numpy as np
-import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from config.files import write_json
-from config.model import Config, load, read
-from data.labels import write_labels
-from data.manifest import read_manifest, write_manifest
+from config.model import Config
 from eval.compare import compare
-from eval.diagnose.__main__ import diagnose
-from eval.duplicates import WAYS, evaluate
-from eval.neighbours import neighbours
-from eval.probe.__main__ import probe
-from eval.report import media
 from eval.report.__main__ import report
-from eval.report.clip import HEIGHT, WIDTH, clip
 from eval.report.draw import Drawn, draw
-from eval.report.duplicates import Duplicates, duplicates
 from eval.report.gather import Run
 from eval.report.page import code, number, signed
 from eval.retrieval import retrieval
-from heads.embed import embed
 from heads.metrics import METRICS, Metric
-from heads.train import train
-from pipeline.duplicates.report import COLUMNS, digests
-from pipeline.features import open_features
 from tests.support.browser import CHROMIUM, assert_quiet
-from tests.support.media import Audio, Video, regular, write
 from tests.support.page import EVIL, Tags
+from tests.support.report import copied, table
 from tests.support.simulate import index_cache, simulate
 
 pytestmark = pytest.mark.workflow
 
 
-def relabel(config: Config, film: str) -> None:
-    """Give every video hostile labels, and every second one a file that exists."""
-    paths = config.paths
-    table = read_manifest(paths.manifest)
-    count = table.num_rows
-    columns = {name: pa.array([f"{EVIL}{i % 7}" for i in range(count)]) for name in ("artist", "title", "genre")}
-    columns["video_id"] = pa.array([f"{EVIL}{i}" for i in range(count)])
-    columns["tags"] = pa.array([[f"{EVIL}{i % 5}", f"{EVIL}{i % 3}"] for i in range(count)])
-    columns["path"] = pa.array([film if i % 2 else path for i, path in enumerate(table["path"].to_pylist())])
-    for name, values in columns.items():
-        table = table.set_column(table.column_names.index(name), name, values)
-    write_manifest(paths, table)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report's folder."""
-    settings = {"seeds": [0, 1], "experiments": {"baseline": {"max_epochs": 2}, "recommended": {"max_epochs": 2}}}
-    results = tmp_path_factory.mktemp("report")
-    film = write(results / "film.mp4", Video(regular(26, 5), width=320, height=180), Audio(26.0))
-    probes = {"hidden": [8], "max_epochs": 2}
-    config = simulate(results, videos=200, heads=settings, probes=probes, eval={"bootstrap": 100})
-    train(config, *config.heads.experiments)
-    for name in config.heads.experiments:
-        embed(config, name)
-    relabel(config, film)
-    for name in config.heads.experiments:
-        retrieval(config, name)
-    compare(config)
-    for task in config.labels.tasks:
-        write_labels(config, task)
-    for space in ("features", *config.heads.experiments):
-        neighbours(config, space)
-        for task in config.labels.tasks:
-            probe(config, task, space)
-    for name in config.heads.experiments:
-        diagnose(config, name)
-    index_cache(config)
-    return report(config).parent
-
-
-@pytest.fixture(scope="module")
-def pages(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in sorted(folder.glob("*.html"))}
+def pages(report_folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(report_folder.glob("*.html"))}
 
 
 def test_the_pages_are_there(pages: dict[str, str]) -> None:
@@ -101,12 +44,12 @@ def test_text_from_data_is_escaped(pages: dict[str, str]) -> None:
         assert not {tag for tag, _ in tags} & {"script", "iframe", "object", "embed", "base", "form"}
 
 
-def test_the_page_has_everything_inside(folder: Path, pages: dict[str, str]) -> None:
+def test_the_page_has_everything_inside(report_folder: Path, pages: dict[str, str]) -> None:
     tags = Tags(pages["index.html"]).tags
     assert all((a.get("src") or "").startswith("data:image/") for tag, a in tags if tag == "img")
     links = [a["href"] or "" for tag, a in tags if tag == "a"]
     for link in links:
-        assert link.startswith("#") or (folder / link).exists(), link
+        assert link.startswith("#") or (report_folder / link).exists(), link
 
 
 def test_every_image_has_a_text(pages: dict[str, str]) -> None:
@@ -114,43 +57,39 @@ def test_every_image_has_a_text(pages: dict[str, str]) -> None:
         assert all(a.get("alt") for tag, a in Tags(page).tags if tag == "img")
 
 
-def test_clips_play_where_the_videos_are_and_are_blank_where_not(folder: Path, pages: dict[str, str]) -> None:
+def test_clips_play_where_the_videos_are_and_are_blank_where_not(report_folder: Path, pages: dict[str, str]) -> None:
     page = pages["gallery-recommended.html"]
     films = [str(a["href"]) for tag, a in Tags(page).tags if tag == "a" and a.get("class") == "play"]
     stills = [str(a["src"]) for tag, a in Tags(page).tags if tag == "img"]
     assert films and len(films) == len(stills) and page.count('class="blank"') > 3
     for film, still in zip(films[:20], stills[:20], strict=True):
-        with av.open(str(folder / film)) as file:
+        with av.open(str(report_folder / film)) as file:
             assert {stream.type for stream in file.streams} == {"video", "audio"}
-        assert (folder / still).read_bytes().startswith(b"\xff\xd8")
+        assert (report_folder / still).read_bytes().startswith(b"\xff\xd8")
 
 
-def test_plots_are_png_and_svg(folder: Path) -> None:
-    names = {kind: {path.stem for path in (folder / "plots").glob(f"*.{kind}")} for kind in ("png", "svg")}
+def test_plots_are_png_and_svg(report_folder: Path) -> None:
+    names = {kind: {path.stem for path in (report_folder / "plots").glob(f"*.{kind}")} for kind in ("png", "svg")}
     assert names["png"] == names["svg"]
     assert {"overview", "loss-baseline", "ranks-segment-baseline", "probes-genre", "classes-tagging"} <= names["png"]
     assert {"map-pca-audio-features", "map-pca-video-recommended", "confusion-genre-features"} <= names["png"]
 
 
-def table(report_folder: Path, name: str) -> list[dict[str, str]]:
-    """A table of the report."""
-    with open(report_folder / "tables" / f"{name}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_numbers_beside_the_papers_do_not_flatter(folder: Path, pages: dict[str, str]) -> None:
+def test_numbers_beside_the_papers_do_not_flatter(report_folder: Path, pages: dict[str, str]) -> None:
     """F1 at a threshold of one half stands beside F1 at chosen ones; the published formula stands there once."""
-    (row,) = (r for r in table(folder, "table_2") if (r["experiment"], r["representation"]) == ("features", "audio"))
+    (row,) = (
+        r for r in table(report_folder, "table_2") if (r["experiment"], r["representation"]) == ("features", "audio")
+    )
     assert 0 <= float(row["genre_f1_at_half"]) <= 1 and row["genre_f1_at_half_low"] and row["genre_f1"]
     assert pages["index.html"].count("at ½: ") >= 6 and "one half" not in pages["index.html"]
-    formulas = {(r["experiment"], r["direction"]): r["published_formula"] for r in table(folder, "table_1")}
+    formulas = {(r["experiment"], r["direction"]): r["published_formula"] for r in table(report_folder, "table_1")}
     assert all(bool(value) == (direction == "video_to_audio") for (_, direction), value in formulas.items())
     assert "effective rank of" in pages["index.html"].lower()
 
 
-def test_a_test_split_of_few_groups_is_warned_of(folder: Path, pages: dict[str, str], tmp_path: Path) -> None:
+def test_a_test_split_of_few_groups_is_warned_of(report_folder: Path, pages: dict[str, str], tmp_path: Path) -> None:
     assert '<p class="warning">The test split has 7 groups: 95 % intervals' in pages["index.html"]  # the artists
-    config = copied(folder, tmp_path / "results")
+    config = copied(report_folder, tmp_path / "results")
     for name in config.heads.experiments:
         path = config.paths.eval(name) / "retrieval.json"
         path.write_text(path.read_text().replace('"test_groups": ', '"test_groups": 40, "of": '))
@@ -158,7 +97,7 @@ def test_a_test_split_of_few_groups_is_warned_of(folder: Path, pages: dict[str, 
 
 
 def test_headings_and_sentences_name_the_whole_space(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A space of an experiment's own backbones has their names, with hyphens."""
 
@@ -166,16 +105,16 @@ def test_headings_and_sentences_name_the_whole_space(
         return {name.replace("map-features", "map-features-a-b"): shown for name, shown in draw(run, plots).items()}
 
     monkeypatch.setattr("eval.report.__main__.draw", renamed)
-    text = report(copied(folder, tmp_path / "results")).read_text()
+    text = report(copied(report_folder, tmp_path / "results")).read_text()
     assert "<h4>features-a-b, PCA</h4>" in text and "<h4>recommended, PCA</h4>" in text
     assert "In the embeddings of “recommended”, the 3 nearest videos of other groups" in text
 
 
-def test_tables_hold_what_was_measured(folder: Path) -> None:
+def test_tables_hold_what_was_measured(report_folder: Path) -> None:
     def read(name: str) -> list[dict[str, str]]:
-        return table(folder, name)
+        return table(report_folder, name)
 
-    measured = json.loads((folder.parent / "eval" / "baseline" / "retrieval.json").read_text())["results"]
+    measured = json.loads((report_folder.parent / "eval" / "baseline" / "retrieval.json").read_text())["results"]
     assert len(read("retrieval")) == 2 * len(measured)
     first = next(row for row in read("table_1") if row["experiment"] == "baseline")
     assert float(first["median"]) == measured[0]["metrics"]["median"]["value"] and first["paper"] == "507"
@@ -184,17 +123,8 @@ def test_tables_hold_what_was_measured(folder: Path) -> None:
     }  # fmt: skip
     assert {row["seed"] for row in read("losses")} == {"0", "1"}
     verdicts = {row["finding"]: row["verdict"] for row in read("diagnosis") if row["experiment"] == "baseline"}
-    assert verdicts["loss_floor"] == "found" and "Loss floor" in (folder / "index.html").read_text()
+    assert verdicts["loss_floor"] == "found" and "Loss floor" in (report_folder / "index.html").read_text()
     assert EVIL in read("neighbours")[0]["query"]
-
-
-def copied(folder: Path, results: Path, **evaluation: object) -> Config:
-    """The run that the report is of, in another folder, with other keys of `eval`."""
-    shutil.copytree(folder.parent, results, ignore=shutil.ignore_patterns("media", "film.mp4"))
-    plain = read(results / "config.json").model_dump(mode="json") | {"results": str(results)}
-    plain["eval"] = {"bootstrap": 100} | evaluation
-    write_json(results / "config.json", plain)
-    return load(plain)
 
 
 def headings(page: str) -> list[str]:
@@ -203,10 +133,10 @@ def headings(page: str) -> list[str]:
     return [cell.split(">")[-1].removesuffix(" ↑").removesuffix(" ↓") for cell in head.split("<th")[2:]]
 
 
-def test_one_record_makes_a_metric(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_record_makes_a_metric(report_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up one is measured, resampled, compared and shown; nothing else changes."""
-    config = copied(folder, tmp_path / "results")
-    before = json.loads((folder.parent / "eval" / "baseline" / "retrieval.json").read_text())
+    config = copied(report_folder, tmp_path / "results")
+    before = json.loads((report_folder.parent / "eval" / "baseline" / "retrieval.json").read_text())
     made_up = Metric(
         "of_a_hundred",
         "Of a hundred",
@@ -235,9 +165,9 @@ def test_one_record_makes_a_metric(folder: Path, tmp_path: Path, monkeypatch: py
     assert after == before
 
 
-def test_results_of_before_a_metric_was_added_stay_readable(folder: Path, tmp_path: Path) -> None:
+def test_results_of_before_a_metric_was_added_stay_readable(report_folder: Path, tmp_path: Path) -> None:
     """As earlier versions wrote them: six metrics, and one gallery in the configuration."""
-    config = copied(folder, tmp_path / "results", gallery=1000)
+    config = copied(report_folder, tmp_path / "results", gallery=1000)
     six = ["median", "mean", "recall_at_1", "recall_at_5", "recall_at_10", "mrr"]
     for name in config.heads.experiments:
         path = tmp_path / "results" / "eval" / name / "retrieval.json"
@@ -249,7 +179,7 @@ def test_results_of_before_a_metric_was_added_stay_readable(folder: Path, tmp_pa
         cut = {key: values if key == "rows" else values[:, :6].copy() for key, values in tensors.items()}
         save_file(cut, path.with_suffix(".safetensors"))
     assert config.eval.galleries == [1000]
-    before = json.loads((folder.parent / "eval" / "comparison.json").read_text())
+    before = json.loads((report_folder.parent / "eval" / "comparison.json").read_text())
     kept = [line for line in before["results"] if line["metric"] in six]
     assert compare(config)["results"] == kept
     page = report(config)
@@ -273,8 +203,8 @@ def with_random_weights(config: Config, *spaces: str) -> str:
     return " ".join(report(config).read_text().split())
 
 
-def test_random_weights_are_told_where_they_concern_something(folder: Path, tmp_path: Path) -> None:
-    config = copied(folder, tmp_path / "results")
+def test_random_weights_are_told_where_they_concern_something(report_folder: Path, tmp_path: Path) -> None:
+    config = copied(report_folder, tmp_path / "results")
     text = with_random_weights(config, "features", "baseline")
     banner = text.index("r2plus1d ran on random weights")
     assert text.index("Summary") < text.index('id="table1"') < banner and "trained backbone: baseline." in text
@@ -283,136 +213,6 @@ def test_random_weights_are_told_where_they_concern_something(folder: Path, tmp_
     assert "random weights" in galleries["baseline"] and "random weights" not in galleries["recommended"]
     everything = with_random_weights(config, "features", "baseline", "recommended")
     assert everything.index("r2plus1d ran on random weights") < everything.index("Summary")
-
-
-def write_duplicates(config: Config, groups: list[list[int]], **changes: object) -> None:
-    """Write what `pipeline.duplicates` writes where it finds these groups of rows."""
-    paths = config.paths
-    lines = read_manifest(paths.manifest).to_pylist()
-    backbones = {"audio": "musicnn", "video": "r2plus1d"}
-    paths.duplicates_table.parent.mkdir(exist_ok=True)
-    with open(paths.duplicates_table, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for number, rows in enumerate(groups):
-            for row in rows:
-                about = [lines[row][name] for name in ("video_id", "row", "split", "artist", "path")]
-                writer.writerow((number, *about, 1.0 if row == rows[0] else 0.7))
-    record = {"on": "both", "threshold": 0.65, "backbones": backbones, **digests(paths, backbones.values())}
-    record |= {"keys": {"musicnn": "a" * 64, "r2plus1d": "b" * 64}, "random_weights": dict.fromkeys(backbones, False)}
-    record |= {"compared": len(lines), "groups": len(groups), "videos": sum(map(len, groups))}
-    record |= {"largest": max(map(len, groups), default=0)}
-    record["across_splits"] = {"groups": 1, "videos": {"test_with_train": 3, "validation_with_train": 0}}
-    record["examples"] = [{"group": i, "videos": len(g), "ids": []} for i, g in enumerate(groups)]
-    write_json(paths.duplicates, record | changes)
-
-
-def section(page: Path) -> str:
-    """Return what the report says of near-duplicates, in one line."""
-    text = page.read_text().split('id="duplicates"', 1)[1].split('id="coverage"', 1)[0]
-    return " ".join(text.split())
-
-
-def test_near_duplicates_are_shown_where_they_were_looked_for(folder: Path, tmp_path: Path) -> None:
-    assert "Not looked for. <code>snakemake duplicates …</code>" in section(folder / "index.html")
-    assert table(folder, "duplicates") == []
-    config = copied(folder, tmp_path / "results")
-    split = read_manifest(config.paths.manifest)["split"].to_pylist()
-    test = [row for row, name in enumerate(split) if name == "test"]
-    train_rows = [row for row, name in enumerate(split) if name == "train"]
-    # The middle segment of one of them is in a film that exists.
-    middle = open_features(config.paths).start()[:, 1]
-    train_rows.sort(key=lambda row: middle[row])
-    film = write(tmp_path / "long.mp4", Video(regular(60, 2), width=160, height=90), Audio(60.0))
-    manifest = read_manifest(config.paths.manifest)
-    files = [film if row == train_rows[0] else path for row, path in enumerate(manifest["path"].to_pylist())]
-    write_manifest(config.paths, manifest.set_column(manifest.column_names.index("path"), "path", pa.array(files)))
-    write_duplicates(config, [[*train_rows[:5], test[0]], test[1:4], train_rows[5:7]])
-    page = report(config)
-    text = section(page)
-    assert "Of 200 videos compared by audio and video, 11 have a near-duplicate (similarity 0.65 or more)" in text
-    assert "3 groups of duplicates, the largest of 6. 1 of the groups stands in several splits: 3 test videos" in text
-    figures = text.split("<figure>")[1:]
-    assert len(figures) == 4 + 3 + 2 and "train, one of 6" in figures[0] and "test, 0.70" in figures[5]
-    assert any("data:image/jpeg" in figure for figure in figures) and any("no frame" in figure for figure in figures)
-    assert "was not measured. <code>snakemake evaluate_duplicates …</code> does" in text and "<table>" not in text
-    assert not any("onerror" in attributes for _, attributes in Tags(text).tags)
-
-    written = evaluate(config, "baseline")
-    text = section(report(config))
-    assert f"among {written['gallery']} test videos, 3 of which have a duplicate in the test split" in text
-    assert "Not measured: recommended. <code>snakemake evaluate_duplicates" in text
-    rows = table(page.parent, "duplicates")
-    assert [row["counted"] for row in rows] == [*WAYS] * 2 and {row["experiment"] for row in rows} == {"baseline"}
-    assert float(rows[1]["median"]) == written["results"][0]["with_duplicates"]["median"]["value"]
-    evaluate(config, "recommended")
-    assert "Not measured" not in section(report(config))
-    if CHROMIUM is not None:
-        assert_quiet(page.parent, page.name)
-
-
-def test_near_duplicates_of_something_else_are_not_shown(folder: Path, tmp_path: Path) -> None:
-    config = copied(folder, tmp_path / "results")
-    test = [row for row, name in enumerate(read_manifest(config.paths.manifest)["split"].to_pylist()) if name == "test"]
-    retrieval_of = {name: config.paths.eval(name) / "retrieval.json" for name in config.heads.experiments}
-    embeddings = {name: json.loads(path.read_text())["embeddings"] for name, path in retrieval_of.items()}
-
-    def found() -> Duplicates:
-        return duplicates(config, open_features(config.paths), embeddings)
-
-    assert found() == Duplicates()
-    write_duplicates(config, [test[:2]], manifest="0" * 64)
-    assert found() == Duplicates(doubt="was made of another manifest")
-    write_duplicates(config, [test[:2]], threshold=0.9)
-    assert found() == Duplicates(doubt="was made with threshold: 0.9, but duplicates.threshold now: 0.65")
-    assert "Not shown: <code>duplicates/duplicates.json</code> was made with threshold: 0.9" in section(report(config))
-    write_duplicates(config, [test[:2]], largest=21)
-    assert found().doubtful
-    write_duplicates(config, [test[:2]], largest=20)
-    assert found().record and not found().doubtful
-    write_duplicates(config, [])
-    assert found().record and found().doubt is None and found().groups == []
-    # What was measured with other groups, or on embeddings that were replaced since.
-    write_duplicates(config, [test[:2]])
-    evaluate(config, "baseline")
-    assert list(found().measured) == ["baseline"] and found().in_test == 2
-    embeddings["baseline"] = ["0", "1"]
-    assert found().measured == {} and found().in_test == 0
-    write_duplicates(config, [test[:3]])
-    assert len(found().groups[0]) == 3 and found().measured == {}
-
-
-def test_a_clip_keeps_the_aspect_ratio_and_no_metadata(tmp_path: Path) -> None:
-    def bright(number: int, width: int, height: int) -> np.ndarray:
-        return np.full((height, width, 3), 200, np.uint8)
-
-    upright = Video(regular(4, 10), width=90, height=160, draw=bright)
-    path = write(tmp_path / "tall.mp4", upright, Audio(4.0))
-    sizes = clip(path, 0.5, 2.0, str(tmp_path / "out"), "pyav")
-    assert sizes == tuple((tmp_path / f"out.{kind}").stat().st_size for kind in ("mp4", "jpg"))
-    with av.open(str(tmp_path / "out.mp4")) as file:
-        assert not {"title", "artist", "comment"} & set(file.metadata)
-        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    assert len(frames) == 20 and frames[0].shape == (HEIGHT, WIDTH, 3)
-    lit = frames[10].mean(axis=(0, 2)) > 100
-    assert lit.sum() == pytest.approx(HEIGHT * 90 / 160, abs=4) and not lit[:40].any() and not lit[-40:].any()
-
-
-def test_clips_are_cut_once_up_to_a_limit_and_removed_when_not_shown(tmp_path: Path) -> None:
-    film = write(tmp_path / "film.mp4", Video(regular(12, 5)), Audio(12.0))
-    config = simulate(tmp_path / "results", videos=20)
-    items = [{"video_id": f"v{i}", "path": film, "start": float(i)} for i in range(6)]
-    items.append({"video_id": "gone", "path": str(tmp_path / "gone.mp4"), "start": 1.0})
-    every = media.cut(items, config, tmp_path)
-    assert len(every.names) == 6 and list(every.unreadable) == [("gone", 1.0)] and not every.left_out
-    files = sorted((tmp_path / media.FOLDER).iterdir())
-    written = {path: path.stat().st_mtime_ns for path in files}
-    assert len(files) == 12 and every.bytes == sum(path.stat().st_size for path in files)
-    again = media.cut(items[:3], config, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / media.FOLDER).iterdir()}.items() <= written.items()
-    assert len(list((tmp_path / media.FOLDER).iterdir())) == 6 and len(again.names) == 3
-    few = media.cut(items[:6], config, tmp_path, limit=1)
-    assert 1 <= len(few.names) < 6 and few.left_out + len(few.names) == 6
 
 
 def test_few_videos_make_a_report_without_heads(tmp_path: Path) -> None:
@@ -461,8 +261,8 @@ def test_an_experiment_on_random_weights_leads_only_where_there_is_no_other(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
 @pytest.mark.parametrize("page", ["index.html", "gallery-recommended.html"])
-def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(folder: Path, page: str) -> None:
-    assert_quiet(folder, page)
+def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(report_folder: Path, page: str) -> None:
+    assert_quiet(report_folder, page)
 
 
 def test_words_between_backticks_are_code_and_stay_escaped() -> None:
