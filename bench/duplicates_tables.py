@@ -6,7 +6,8 @@ from typing import Any
 
 from bench import measure
 from bench.copies import KINDS
-from bench.duplicates import HARD, ON, THREADS, THRESHOLDS
+from bench.duplicates import HARD, ON, THRESHOLDS
+from bench.duplicates_sets import THREADS
 from config.cli import clock
 from config.pipeline import Duplicates
 
@@ -37,8 +38,8 @@ def thresholds_table(result: dict[str, Any]) -> str:
         cells = []
         for on in ON:
             for of_set in result["sets"].values():
-                found, of = _of_easy(of_set, on, place)
-                cells.append(f"{100 * found / of:.0f} %")
+                found, copies = _of_easy(of_set, on, place)
+                cells.append(f"{100 * found / copies:.0f} %")
             cells.append(str(demo["on"][on]["false"][place]))
         rows.append([f"{threshold:g}", *cells])
     names = [*(f"{name}, found" for name in result["sets"]), "demo, merged"]
@@ -70,12 +71,13 @@ def _of_easy(of_set: dict[str, Any], on: str, place: int) -> tuple[int, int]:
 
 def cost_words(result: dict[str, Any]) -> str:
     """Return time and memory at full size as a sentence or two."""
-    r = result["rows"]
+    computed = result["rows"]
+    videos, bare = computed["videos"], clock(computed["bare"])
     words = (
-        f"Searching {r['videos']:,} videos, {r['videos'] * (r['videos'] - 1) // 2:,} pairs, on {THREADS} cores: "
-        f"{clock(r['searching'])}, computed from {r['measured_tiles']} of the {r['tiles']:,} blocks, which "
-        f"took {r['measured']:.1f} s; the bare products alone {clock(r['bare'])}, computed from "
-        f"{r['bare_tiles']} of them. Peak memory {r['rss'] / 1e9:.2f} GB."
+        f"Searching {videos:,} videos, {videos * (videos - 1) // 2:,} pairs, on {THREADS} cores: "
+        f"{clock(computed['searching'])}, computed from {computed['measured_tiles']} of the {computed['tiles']:,} "
+        f"blocks, which took {computed['measured']:.1f} s; the bare products alone {bare}, computed from "
+        f"{computed['bare_tiles']} of them. Peak memory {computed['rss'] / 1e9:.2f} GB."
     )
     if "full" in result:
         full = result["full"]

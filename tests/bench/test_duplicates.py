@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import duplicates, measure
-from bench.duplicates import THRESHOLDS, bare, bars
+from bench import duplicates, duplicates_cost, measure
+from bench.duplicates import THRESHOLDS, bars
 from bench.duplicates_tables import cost_words, table, thresholds_table
 from config.pipeline import Duplicates
 from pipeline.duplicates.space import Stored, unit
@@ -36,16 +36,16 @@ def test_found_and_false_are_counted_at_each_threshold(space):
 
 
 def test_bare_products_are_timed(space, monkeypatch):
-    monkeypatch.setattr(duplicates, "BARE_TILES", 4)
-    monkeypatch.setattr(duplicates, "TILE", 5)
-    assert bare(space) > 0
+    monkeypatch.setattr(duplicates_cost, "BARE_TILES", 4)
+    monkeypatch.setattr(duplicates_cost, "TILE", 5)
+    assert duplicates_cost.bare(space) > 0
 
 
 def test_block_rows_stand_for_the_whole(monkeypatch):
-    monkeypatch.setattr(duplicates, "BARE_TILES", 4)
-    monkeypatch.setattr(duplicates, "TILE", 50)
+    monkeypatch.setattr(duplicates_cost, "BARE_TILES", 4)
+    monkeypatch.setattr(duplicates_cost, "TILE", 50)
     monkeypatch.setattr("pipeline.duplicates.search.TILE", 50)
-    rows = duplicates.of_block_rows("430")
+    rows = duplicates_cost.of_block_rows("430")
     assert (rows["measured_tiles"], rows["tiles"]) == (9 + 8, 45)
     assert rows["searching"] == pytest.approx(rows["measured"] * 45 / 17) and rows["alike_means"] < 10
 
