@@ -44,7 +44,7 @@ def measure_all(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A step a line; for each source the median rank, the gain over the step before, and that of the change alone."""
+    """Return a step a line: for each source the median rank, the gain over the step before, and that of it alone."""
     steps, single = result["steps"], result["single"]
     sources = list(dict.fromkeys(row["source"] for row in steps))
     lines = ["| step | " + " | ".join(f"{source_words(s)}: median rank, gain, alone" for s in sources) + " |"]
@@ -61,12 +61,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def findings(result: dict[str, Any]) -> str:
-    """The findings, a line each, with how sure they are; the table has the gains of steps and of single changes."""
-    lines = []
-    for finding in result["findings"]:
-        sure = "" if finding["sure"].startswith(GAINS) else f" ({finding['sure'].removesuffix('.')}.)"
-        lines.append(f"- {finding['claim']}{sure}")
-    return "\n".join(lines)
+    """Return the findings, a line each; the study's page says how sure they are."""
+    return "\n".join(f"- {f['claim']}" for f in result["findings"])
 
 
 def _gain(row: Row | None, prefix: str) -> str:

@@ -45,7 +45,7 @@ def measure_all(results: Path) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """An analysis a line; the findings below."""
+    """Return an analysis a line, and the findings below."""
     header = "| analysis | videos, sources | mean rank of the positive, % of the gallery | permuted | p |"
     lines = [header, "|---|---|---|---|---|"]
     for row in result["tables"]["analyses"]:

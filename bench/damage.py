@@ -16,7 +16,7 @@ EXTREME = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1_000_000_000)
 
 
 def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-    """(offset, size, type) of the boxes in data[start:stop] and, depth first, of those inside them."""
+    """Yield (offset, size, type) of the boxes in data[start:stop] and, depth first, of those inside them."""
     stop = len(data) if stop is None else stop
     while start + 8 <= stop:
         size, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
@@ -29,12 +29,12 @@ def boxes(data: bytes, start: int = 0, stop: int | None = None) -> Iterator[tupl
 
 
 def truncated(data: bytes, rng: Rng) -> bytes:
-    """The beginning only."""
+    """Return the beginning only."""
     return data[: int(rng.integers(1, len(data)))]
 
 
 def flipped(data: bytes, rng: Rng) -> bytes:
-    """1 to 1,000 bytes changed, anywhere."""
+    """Change 1 to 1,000 bytes, anywhere."""
     out = np.frombuffer(data, np.uint8).copy()
     where = rng.integers(0, len(out), int(10 ** rng.uniform(0, 3)))
     out[where] ^= rng.integers(1, 256, len(where), np.uint8)
@@ -42,7 +42,7 @@ def flipped(data: bytes, rng: Rng) -> bytes:
 
 
 def flipped_header(data: bytes, rng: Rng) -> bytes:
-    """1 to 30 bytes changed where the header is: in `moov`, or in the first kilobytes."""
+    """Change 1 to 30 bytes where the header is: in `moov`, or in the first kilobytes."""
     first, size = next(((start, n) for start, n, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096)))
     out = np.frombuffer(data, np.uint8).copy()
     where = first + rng.integers(0, size, int(rng.integers(1, 31)))
@@ -56,27 +56,28 @@ def _any_box(data: bytes, rng: Rng) -> tuple[int, int] | None:
 
 
 def removed_atom(data: bytes, rng: Rng) -> bytes:
-    """One box missing; the sizes of the boxes around it stay as they were."""
+    """Leave one box out; the sizes of the boxes around it stay as they were."""
     box = _any_box(data, rng)
     return flipped(data, rng) if box is None else data[: box[0]] + data[sum(box) :]
 
 
 def doubled_atom(data: bytes, rng: Rng) -> bytes:
-    """One box twice."""
+    """Repeat one box."""
     box = _any_box(data, rng)
     return flipped(data, rng) if box is None else data[: sum(box)] + data[box[0] :]
 
 
 def swapped_atoms(data: bytes, rng: Rng) -> bytes:
-    """Two boxes in each other's place."""
-    a, b = sorted((_any_box(data, rng) or (0, 0), _any_box(data, rng) or (0, 0)))
-    if a[1] == 0 or b[0] < sum(a):  # not boxes, or one inside the other
+    """Exchange two boxes."""
+    (first, size), (second, other_size) = sorted((_any_box(data, rng) or (0, 0), _any_box(data, rng) or (0, 0)))
+    first_end, second_end = first + size, second + other_size
+    if size == 0 or second < first_end:  # not boxes, or one inside the other
         return flipped(data, rng)
-    return data[: a[0]] + data[b[0] : sum(b)] + data[sum(a) : b[0]] + data[a[0] : sum(a)] + data[sum(b) :]
+    return data[:first] + data[second:second_end] + data[first_end:second] + data[first:first_end] + data[second_end:]
 
 
 def wrong_length(data: bytes, rng: Rng) -> bytes:
-    """A box with a size that is not its own."""
+    """Give a box a size that is not its own."""
     box = _any_box(data, rng)
     if box is None:
         return flipped_header(data, rng)
@@ -85,7 +86,7 @@ def wrong_length(data: bytes, rng: Rng) -> bytes:
 
 
 def extreme_number(data: bytes, rng: Rng) -> bytes:
-    """A number in one of the header's tables replaced by an extreme one: counts, offsets, durations, dimensions."""
+    """Replace a number in one of the header's tables by an extreme one: counts, offsets, durations, dimensions."""
     leaves = [
         (start, size) for start, size, kind in boxes(data) if kind not in PARENTS | {b"mdat", b"ftyp"} and size >= 16
     ]
@@ -95,30 +96,30 @@ def extreme_number(data: bytes, rng: Rng) -> bytes:
 
 
 def garbage(data: bytes, rng: Rng) -> bytes:
-    """Random bytes, half of the time behind the good file's first kilobyte."""
+    """Return random bytes, half of the time behind the good file's first kilobyte."""
     return data[: int(rng.choice([0, 1024]))] + rng.bytes(int(rng.integers(1, 100_000)))
 
 
 def zeros(data: bytes, rng: Rng) -> bytes:
-    """Up to 64 KiB of zeros somewhere, as a download that was preallocated and never finished has."""
+    """Write up to 64 KiB of zeros somewhere, as a download that was preallocated and never finished has."""
     start, length = int(rng.integers(len(data))), int(2 ** rng.uniform(4, 16))
     return data[:start] + bytes(min(length, len(data) - start)) + data[start + length :]
 
 
 def cut_out(data: bytes, rng: Rng) -> bytes:
-    """A piece from the middle missing."""
-    a, b = sorted(int(n) for n in rng.integers(0, len(data), 2))
-    return data[:a] + data[b:]
+    """Leave a piece from the middle out."""
+    first, stop = sorted(map(int, rng.integers(0, len(data), 2)))
+    return data[:first] + data[stop:]
 
 
 def inserted(data: bytes, rng: Rng) -> bytes:
-    """Random bytes pushed in somewhere."""
+    """Insert random bytes somewhere."""
     start = int(rng.integers(len(data)))
     return data[:start] + rng.bytes(int(2 ** rng.uniform(0, 14))) + data[start:]
 
 
 def all_zero(data: bytes, rng: Rng) -> bytes:
-    """Nothing but zeros, or nothing at all."""
+    """Return nothing but zeros, or nothing at all."""
     return bytes(int(rng.choice([0, 1, 1000, len(data)])))
 
 
@@ -132,12 +133,8 @@ DAMAGES: dict[str, Callable[[bytes, Rng], bytes]] = {
 
 
 def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[str, int, bytes]]:
-    """(kind, number of the good file, damaged bytes): `count` of them, the kinds and files in turn."""
+    """Yield `count` times (kind, number of the good file, damaged bytes), the kinds and files in turn."""
     kinds = list(DAMAGES)
-    for i in range(count):
-        index = i // len(kinds) % len(good)
-        yield (
-            kinds[i % len(kinds)],
-            index,
-            DAMAGES[kinds[i % len(kinds)]](good[index], np.random.default_rng([seed, i])),
-        )
+    for number in range(count):
+        kind, index = kinds[number % len(kinds)], number // len(kinds) % len(good)
+        yield kind, index, DAMAGES[kind](good[index], np.random.default_rng([seed, number]))

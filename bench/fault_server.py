@@ -219,13 +219,13 @@ def _drip_body(connection: socket.socket, request: Request, data: bytes, closed:
 
 
 def _short(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
-    """Half of the file, and a length that says that it is all."""
+    """Send half of the file, and a length that says that it is all."""
     half = data[: len(data) // 2]
     _send(connection, "200", half, [f"ETag: {etag_of(data)}"])
 
 
 def _long(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
-    """All of the file, and a length that says that more comes."""
+    """Send all of the file, and a length that says that more comes."""
     head, body = _head(request, data, total=len(data) + 1000)
     connection.sendall(head + body)
 
@@ -252,20 +252,20 @@ def _login(connection: socket.socket, request: Request, data: bytes, closed: thr
 
 
 def _another(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
-    """A file of the same size with another middle."""
+    """Send a file of the same size with another middle."""
     middle = len(data) // 2
     _right(connection, request, data[:middle] + bytes(64) + data[middle + 64 :])
 
 
 def _changed(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
-    """The part that is asked for, of a file that has become another, whatever the request says of it."""
+    """Send the part that is asked for, of a file that has become another, whatever the request says of it."""
     part = Request(request.method, request.target, {k: v for k, v in request.headers.items() if k != "if-range"})
     head, body = _head(part, data, etag='"another"')
     connection.sendall(head + bytes(len(body)))
 
 
 def _wrong_part(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
-    """The beginning, though the end was asked for."""
+    """Send the beginning, though the end was asked for."""
     lines = ["HTTP/1.1 206 Partial Content", f"Content-Range: bytes 0-999/{len(data)}", f"ETag: {etag_of(data)}"]
     connection.sendall("\r\n".join([*lines, "Content-Length: 1000", "", ""]).encode() + data[:1000])
 

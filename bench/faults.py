@@ -53,7 +53,7 @@ def good_files(folder: Path, count: int) -> list[Path]:
 
 
 def remuxed(path: Path, suffix: str) -> Path:
-    """The same streams in another container, beside the file."""
+    """Copy the streams into another container, beside the file."""
     target = path.with_name(f"{path.stem}-in-{suffix}.{suffix}")
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
@@ -65,7 +65,7 @@ def remuxed(path: Path, suffix: str) -> Path:
 
 
 def recoded(path: Path) -> Path:
-    """MPEG-4 and PCM in AVI, beside the file: codecs and a container that the others do not have."""
+    """Encode as MPEG-4 and PCM in AVI, beside the file: codecs and a container that the others do not have."""
     target = path.with_suffix(".avi")
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
         frames, samples = source.streams.video[0], source.streams.audio[0]
@@ -85,7 +85,7 @@ def recoded(path: Path) -> Path:
 
 @contextmanager
 def nobody_calls() -> Iterator[tuple[int, list[str]]]:
-    """Listen on a local port: (port, who connected so far)."""
+    """Listen on a local port; yield it and the list of those who connected so far."""
     calls: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -104,7 +104,7 @@ def nobody_calls() -> Iterator[tuple[int, list[str]]]:
 
 
 def mixed(good: list[tuple[str, Path]], bad: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """The bad ones in order with the good ones spread evenly among them."""
+    """Return the bad ones in order with the good ones spread evenly among them."""
     step = len(bad) / len(good)
     keyed = [(i + 0.5, v) for i, v in enumerate(bad)] + [((i + 0.5) * step + 0.1, v) for i, v in enumerate(good)]
     return [video for _, video in sorted(keyed, key=lambda pair: pair[0])]
@@ -129,17 +129,18 @@ def campaign(
     bad, kinds = [], {}
     (folder / "bad").mkdir()
     contents = [path.read_bytes() for path in good]
-    for i, (kind, index, data) in enumerate(damaged(contents, count, seed)):
-        path = folder / "bad" / f"{i:05d}{good[index].suffix}"
+    for number, (kind, index, data) in enumerate(damaged(contents, count, seed)):
+        path = folder / "bad" / f"{number:05d}{good[index].suffix}"
         path.write_bytes(data)
-        bad.append((f"bad {i:05d}", path))
+        bad.append((f"bad {number:05d}", path))
         kinds[bad[-1][0]] = kind
     with nobody_calls() as (port, calls):
         harmful = hostile(folder / "hostile", good[0], port, huge)
-        bad += [(f"hostile {h.name}", h.path) for h in harmful]
+        bad += [(f"hostile {file.name}", file.path) for file in harmful]
         videos = mixed(neighbours, bad)
         runs = [_run(folder, neighbours, videos, shard, musicnn, *pair) for pair in video_backbones.items()]
-    problems = [p for run in runs for p in run.pop("problems")] + [f"a call from {c}" for c in calls]
+    problems = [problem for run in runs for problem in run.pop("problems")]
+    problems += [f"a call from {address}" for address in calls]
     columns = {name: outcomes for run in runs for name, outcomes in run["outcomes"].items()}
     problems += list(_unexpected(harmful, columns))
     return {
@@ -156,8 +157,8 @@ def campaign(
         "outcomes": {name: dict(Counter(outcomes.values()).most_common()) for name, outcomes in columns.items()},
         "by_damage": {name: _by_kind(kinds, outcomes) for name, outcomes in columns.items()},
         "hostile": {
-            h.name: {name: outcomes[f"hostile {h.name}"] for name, outcomes in columns.items()}
-            for h in harmful
+            file.name: {name: outcomes[f"hostile {file.name}"] for name, outcomes in columns.items()}
+            for file in harmful
         },
     }  # fmt: skip
 
@@ -171,7 +172,7 @@ def _run(
     how: str,
     backbone: str,
 ) -> dict[str, Any]:
-    """One decoder: the good files alone, then everything. Audio is the same for both, and is read in one only."""
+    """Run one decoder: the good files alone, then everything. Audio is the same for both, and is read in one only."""
     backbones: dict[str, dict[str, Any]] = {backbone: SETTINGS[backbone]}
     if how == "pyav":
         backbones["musicnn"] = {"weights": musicnn}
@@ -215,15 +216,15 @@ def _by_kind(kinds: dict[str, str], outcomes: dict[str, str]) -> dict[str, dict[
 
 
 def _unexpected(harmful: list[Hostile], columns: dict[str, dict[str, str]]) -> Iterator[str]:
-    for h in harmful:
+    for file in harmful:
         for name, outcomes in columns.items():
-            outcome = outcomes[f"hostile {h.name}"]
-            if (h.expected == "ok") != (outcome == "ok") and h.expected != "any":
-                yield f"{name}: the hostile file “{h.name}” should be {h.expected} and is {outcome}"
+            outcome = outcomes[f"hostile {file.name}"]
+            if (file.expected == "ok") != (outcome == "ok") and file.expected != "any":
+                yield f"{name}: the hostile file “{file.name}” should be {file.expected} and is {outcome}"
 
 
 def musicnn_weights(folder: Path) -> str:
-    """MusicNN's weights from the package index as a local file in `folder`, so that they are fetched once."""
+    """Keep MusicNN's weights from the package index as a local file in `folder`, so that they are fetched once."""
     folder.mkdir()
     run = Run(folder, write_table(folder / "none.parquet", [("x", folder)]), {"musicnn": {"weights": "wheel"}})
     run.prepare()

@@ -66,9 +66,9 @@ def hostile(folder: Path, good: Path, port: int, huge: bool = True) -> list[Host
 
 def _names(folder: Path, good: Path) -> Iterator[Hostile]:
     (folder / "names").mkdir()
-    for i, name in enumerate(NAMES):
+    for number, name in enumerate(NAMES):
         os.link(good, folder / "names" / name)
-        yield Hostile(f"name {i:02d}", folder / "names" / name, "ok")
+        yield Hostile(f"name {number:02d}", folder / "names" / name, "ok")
 
 
 def _playlists(folder: Path, good: Path, port: int) -> Iterator[Hostile]:
@@ -98,8 +98,8 @@ def _playlists(folder: Path, good: Path, port: int) -> Iterator[Hostile]:
         "web address": web + "\n",
         "script": "#!/bin/sh\ntouch harm\n",
     }
-    for i, (name, text) in enumerate(texts.items()):
-        path = folder / f"list{i:02d}{'.mp4' if i % 2 else '.m3u8'}"
+    for number, (name, text) in enumerate(texts.items()):
+        path = folder / f"list{number:02d}{'.mp4' if number % 2 else '.m3u8'}"
         path.write_text(text, encoding="utf-8")
         yield Hostile(name, path, "fail")
 
@@ -157,7 +157,7 @@ def _huge(folder: Path) -> Iterator[Hostile]:
 
 
 def _claims(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """A good mp4 whose tables claim what is not there."""
+    """Yield names and bytes of a good mp4 whose tables claim what is not there."""
 
     def patched(kind: bytes, *changes: tuple[int, str, int]) -> bytes:
         out, position = bytearray(data), data.find(kind)
@@ -182,17 +182,20 @@ def _claims(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _png(width: int) -> bytes:
-    """A black PNG image of width × width pixels: `width`² bytes in about a thousandth of that."""
+    """Return a black PNG image of width × width pixels: `width`² bytes in about a thousandth of that."""
     packer, row = zlib.compressobj(1), bytes(1 + width)
     packed = b"".join([*(packer.compress(row) for _ in range(width)), packer.flush()])
     header = struct.pack(">IIBBBBB", width, width, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
-    body = b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    body = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
 def _pngs(path: Path, widths: list[int], declared: int) -> Path:
-    """A video of one PNG a second with these widths (= heights); the container declares one size."""
+    """Write a video of one PNG a second with these widths (= heights); the container declares one size."""
     images = {width: _png(width) for width in widths}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("png", rate=1)
@@ -205,7 +208,7 @@ def _pngs(path: Path, widths: list[int], declared: int) -> Path:
 
 
 def _streams(path: Path, count: int) -> Path:
-    """A file with many audio streams, each with four seconds of silence."""
+    """Write a file with many audio streams, each with four seconds of silence."""
     with av.open(str(path), "w") as container:
         streams: list[Any] = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(count)]
         container.start_encoding()

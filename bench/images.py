@@ -51,8 +51,8 @@ def parts(count: int = PARTS) -> np.ndarray:
     rng = np.random.default_rng(0)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     frames = []
-    for k in range(count):
-        photograph = photographs[k % len(photographs)]
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
         side = int(rng.integers(160, min(photograph.size) + 1))
         left, top = (int(rng.integers(0, length - side + 1)) for length in photograph.size)
         part = photograph.resize((SIZE, SIZE), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
@@ -111,20 +111,20 @@ def modes(file: Path, options: dict[str, Any]) -> dict[str, Mode]:
     used_half = TimmImages(file, {**options, "precision": "bfloat16"}, "cpu", 1).net
     plain_half, fold_half = copy.deepcopy(plain).to(half), copy.deepcopy(fold).to(half)
 
-    def by(net: Any, dtype: Any = torch.float32) -> Callable[[Any], Any]:
+    def features_by(net: Any, dtype: Any = torch.float32) -> Callable[[Any], Any]:
         return lambda x: pooled(net, x.to(dtype)).float()
 
     return {
         "original": Mode("the original implementation", original(file)),
-        "timm": Mode("timm, as it is", by(plain)),
-        "timm_batch": Mode("the same", by(plain), AT_ONCE["cpu"]),
-        "folded": Mode("folded normalisation", by(fold)),
-        "one": Mode("folded, oneDNN, channels-last", by(used)),
-        "one_kept": Mode("the same, freed memory kept", by(used), 1, True),
-        "used": Mode("the same (used)", by(used), AT_ONCE["cpu"], True),
-        "bf16_plain": Mode("bfloat16, as it is", by(plain_half, half)),
-        "bf16": Mode("bfloat16, folded", by(fold_half, half)),
-        "bf16_used": Mode("all of that in bfloat16 (the option)", by(used_half, half), AT_ONCE["cpu"], True),
+        "timm": Mode("timm, as it is", features_by(plain)),
+        "timm_batch": Mode("the same", features_by(plain), AT_ONCE["cpu"]),
+        "folded": Mode("folded normalisation", features_by(fold)),
+        "one": Mode("folded, oneDNN, channels-last", features_by(used)),
+        "one_kept": Mode("the same, freed memory kept", features_by(used), 1, True),
+        "used": Mode("the same (used)", features_by(used), AT_ONCE["cpu"], True),
+        "bf16_plain": Mode("bfloat16, as it is", features_by(plain_half, half)),
+        "bf16": Mode("bfloat16, folded", features_by(fold_half, half)),
+        "bf16_used": Mode("all of that in bfloat16 (the option)", features_by(used_half, half), AT_ONCE["cpu"], True),
     }
 
 

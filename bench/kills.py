@@ -61,7 +61,7 @@ class Campaign:
         self.undisturbed = [self._undisturbed(i) for i in (0, 1)]
 
     def run(self, results: Path, table: Path) -> Run:
-        """A results folder for a table, at least the configuration of it."""
+        """Make a results folder for a table, at least the configuration of it."""
         return Run(results, table, {NAME: {"weights": "none"}}, shard_videos=SHARD)
 
     def _undisturbed(self, stage: int) -> dict[tuple[str, int], Any]:
@@ -77,14 +77,14 @@ class Campaign:
         return records
 
     def check(self, run: Run, when: str) -> None:
-        """No done record without its shard, byte for byte. Called after every kill."""
+        """Check that no done record lacks its shard, byte for byte. Called after every kill."""
         for part in run.parts:
             for shard in range(run.plan.shards):
                 if run.torn(part, shard):
                     self.problems.append(f"torn: {part} shard {shard} {when}")
 
     def by_hand(self, enough: Callable[[], bool]) -> None:
-        """One round of killed jobs: extract, grow, extract."""
+        """Run one round of killed jobs: extract, grow, extract."""
         results = self.folder / "fire"
         for stage, table in enumerate(self.tables):
             run = self.run(results, table)
@@ -139,7 +139,7 @@ class Campaign:
             time.sleep(0.0002)
 
     def by_workflow(self) -> None:
-        """One round of a whole Snakemake run whose process group is killed three times; then it goes on to the end."""
+        """Run Snakemake once, killing its process group three times; then let it go on to the end."""
         results = self.folder / "workflow"
         run = self.run(results, self.tables[1])
         for _ in range(3):
@@ -181,7 +181,7 @@ class Campaign:
         )  # fmt: skip
 
     def _compare(self, run: Run, stage: int) -> None:
-        """Every record is that of the undisturbed run, its shard is there, and nothing is left lying about."""
+        """Check that every record is that of the undisturbed run, its shard is there, and no other file is left."""
         self.rounds += 1
         self.check(run, "at the end of a round")
         verify = subprocess.run(

@@ -22,43 +22,43 @@ LOUD = 0.0875
 
 
 def numbered_frame(number: int) -> np.ndarray:
-    """Frame `number` as uint8 [HEIGHT, WIDTH, 3]."""
+    """Draw frame `number` as uint8 [HEIGHT, WIDTH, 3]."""
     frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     for bit in range(10):
-        on = number >> bit & 1
-        frame[:48, bit * 32 : bit * 32 + 32] = 235 if on else 16
-        frame[-48:, bit * 32 : bit * 32 + 32] = 16 if on else 235
+        is_set = number >> bit & 1
+        frame[:48, bit * 32 : bit * 32 + 32] = 235 if is_set else 16
+        frame[-48:, bit * 32 : bit * 32 + 32] = 16 if is_set else 235
     return frame
 
 
 def number(frame: np.ndarray) -> int:
-    """The number that a frame of any size shows."""
+    """Return the number that a frame of any size shows."""
     height, width = frame.shape[:2]
     value = 0
     for bit in range(10):
-        x = slice(int(width * (bit + 0.3) / 10), int(width * (bit + 0.7) / 10))
-        top, bottom = frame[int(height * 0.05) : int(height * 0.15), x], frame[-int(height * 0.15) :, x]
+        columns = slice(int(width * (bit + 0.3) / 10), int(width * (bit + 0.7) / 10))
+        top, bottom = frame[int(height * 0.05) : int(height * 0.15), columns], frame[-int(height * 0.15) :, columns]
         value |= int(top.mean() > bottom.mean()) << bit
     return value
 
 
 def clicking_audio() -> np.ndarray:
-    """The audio, float [SECONDS · RATE]."""
-    t = np.arange(SECONDS * RATE) / RATE
-    wave, n = 0.01 * np.sin(2 * np.pi * 100 * t), round(CLICK * RATE)
+    """Make the audio, float [SECONDS · RATE]."""
+    times = np.arange(SECONDS * RATE) / RATE
+    wave, samples = 0.01 * np.sin(2 * np.pi * 100 * times), round(CLICK * RATE)
     for second, hertz in enumerate(FREQUENCIES):
-        wave[second * RATE : second * RATE + n] += 0.5 * np.sin(2 * np.pi * hertz * np.arange(n) / RATE)
+        wave[second * RATE : second * RATE + samples] += 0.5 * np.sin(2 * np.pi * hertz * np.arange(samples) / RATE)
     return wave
 
 
 def clicks(audio: np.ndarray, rate: int) -> list[tuple[int, float]]:
-    """(second of the content, where it begins in `audio` in s) of every click in mono `audio`."""
-    n = round(CLICK * rate)
-    window, t = np.hanning(n), np.arange(n) / rate
-    size = 1 << (len(audio) + n).bit_length()
+    """Return (second of the content, where it begins in `audio` in s) of every click in mono `audio`."""
+    samples = round(CLICK * rate)
+    window, times = np.hanning(samples), np.arange(samples) / rate
+    size = 1 << (len(audio) + samples).bit_length()
     spectrum = np.fft.fft(audio, size)
-    waves = np.exp(2j * np.pi * FREQUENCIES[:, None] * t) * window
-    table = np.abs(np.fft.ifft(spectrum * np.conj(np.fft.fft(waves, size)))[:, : len(audio) - n + 1])
+    waves = np.exp(2j * np.pi * FREQUENCIES[:, None] * times) * window
+    table = np.abs(np.fft.ifft(spectrum * np.conj(np.fft.fft(waves, size)))[:, : len(audio) - samples + 1])
     strongest, step = table.max(0), round(3 * CLICK * rate)
     heard: list[tuple[int, float]] = []
     after = 0
@@ -78,10 +78,10 @@ def render(path: Path) -> None:
         audio: Any = out.add_stream("pcm_s16le", rate=RATE, layout="stereo")
         samples = np.round(np.stack([clicking_audio()] * 2) * 32767).astype(np.int16)
         for second in range(SECONDS):
-            for k in range(FPS):
-                image = av.VideoFrame.from_ndarray(numbered_frame(second * FPS + k), format="rgb24")
+            for number_shown in range(second * FPS, (second + 1) * FPS):
+                image = av.VideoFrame.from_ndarray(numbered_frame(number_shown), format="rgb24")
                 frame = image.reformat(format="yuv420p")
-                frame.pts, frame.time_base = second * FPS + k, Fraction(1, FPS)
+                frame.pts, frame.time_base = number_shown, Fraction(1, FPS)
                 out.mux(video.encode(frame))
             part = np.ascontiguousarray(samples[:, second * RATE : second * RATE + RATE].T.reshape(1, -1))
             block = av.AudioFrame.from_ndarray(part, format="s16", layout="stereo")

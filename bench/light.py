@@ -38,12 +38,12 @@ class Light(Backbone):
 
     @staticmethod
     def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:
-        """One number, which nothing uses: there is nothing to learn here."""
+        """Return one number, which nothing uses: there is nothing to learn here."""
         return {"unused": np.array([source.seed], np.float32)}, "none needed"
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-        """The sampling rate."""
+        """Return the sampling rate."""
         return {"rate": 16000}
 
     @staticmethod
@@ -52,7 +52,7 @@ class Light(Backbone):
         return AudioRequest(16000)
 
     def features(self, segments: np.ndarray) -> np.ndarray:
-        """[n, samples] → [n, 8] root mean squares."""
+        """Return root mean squares: [n, samples] → [n, 8]."""
         parts = np.array_split(segments, DIM, axis=1)
         return np.stack([np.sqrt(np.square(part, dtype=np.float64).mean(axis=1)) for part in parts], axis=1).astype(
             "f4"
@@ -64,7 +64,7 @@ class LightVideo(Light):
 
     @staticmethod
     def preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-        """What is decoded."""
+        """Return what is decoded."""
         return asdict(LightVideo.request(options))
 
     @staticmethod
@@ -73,7 +73,7 @@ class LightVideo(Light):
         return VideoRequest(options["fps"], (128, 171), (112, 112))
 
     def features(self, segments: np.ndarray) -> np.ndarray:
-        """[n, frames, height, width, 3] → [n, 8] brightnesses within 1."""
+        """Return brightnesses within 1: [n, frames, height, width, 3] → [n, 8]."""
         return super().features(segments.reshape(len(segments), -1) / np.float32(255))
 
 

@@ -79,7 +79,7 @@ FILES = (
 
 
 def path_of(folder: Path, file: File) -> Path:
-    """Where a file of the bench is."""
+    """Return where a file of the bench is."""
     return folder / f"{file.name}.{file.suffix}"
 
 
@@ -102,7 +102,7 @@ def render(folder: Path, seconds: float = SECONDS, files: Sequence[File] = FILES
 
 
 def frames(count: int, seed: int = 1) -> Iterator[np.ndarray]:
-    """`count` frames as yuv420p [HEIGHT · 3 / 2, WIDTH] uint8: textures of all scales under a moving camera."""
+    """Yield `count` frames as yuv420p [HEIGHT · 3 / 2, WIDTH] uint8: textures of all scales under a moving camera."""
     random = np.random.default_rng(seed)
     grain = random.normal(0, 2.5, (HEIGHT + 64, WIDTH + 64)).astype(np.int16)
     world, frames_left = _world(random), 0
@@ -130,7 +130,7 @@ def frames(count: int, seed: int = 1) -> Iterator[np.ndarray]:
 
 
 def _world(random: np.random.Generator) -> list[np.ndarray]:
-    """A large image, Y [·, ·] and U, V of half its size: octaves of noise, so that there are edges at every scale."""
+    """Draw a large image, Y [·, ·] and U, V of half its size: octaves of noise, for edges at every scale."""
     size = 1792, 2048
     planes = []
     for scale, octaves in ((1, (4, 8, 16, 64, 256)), (2, (32, 128)), (2, (32, 128))):
@@ -144,7 +144,7 @@ def _world(random: np.random.Generator) -> list[np.ndarray]:
 
 
 def _samples(rate: int, seconds: float) -> np.ndarray:
-    """[2, samples] float32: chords with a beat."""
+    """Make [2, samples] float32: chords with a beat."""
     t = np.arange(round(rate * seconds)) / rate
     root = 110 * 2 ** (np.floor(t / 2) % 5 / 12)
     chord = sum(np.sin(2 * np.pi * np.cumsum(root * k) / rate) / k for k in (1, 1.5, 2, 3, 5))
@@ -172,7 +172,7 @@ def _write(folder: Path, file: File, seconds: float) -> None:
 
 
 def _later(packet: Any, seconds: float, stream: Any) -> Any:
-    """A copy of a packet with later stamps."""
+    """Copy a packet with later stamps."""
     copy, ticks = av.Packet(bytes(packet)), round(seconds / packet.time_base)
     copy.stream, copy.time_base, copy.is_keyframe = stream, packet.time_base, packet.is_keyframe
     copy.pts, copy.dts, copy.duration = packet.pts + ticks, packet.dts + ticks, packet.duration

@@ -25,7 +25,7 @@ ONE_SECOND = 1.0
 
 
 def contents(path: Path) -> str:
-    """What is in a file, as its container says."""
+    """Return what is in a file, as its container says."""
     try:
         with open_media(str(path)) as media:
             streams = media.container.streams
@@ -70,7 +70,7 @@ def measure(folder: Path, musicnn: str) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The outcomes as Markdown."""
+    """Return the outcomes as Markdown."""
     lines = [f"| file | what is in it | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     for name, row in result["files"].items():
         cells = []

@@ -29,7 +29,7 @@ SETTLED = 0.2
 
 
 def sample(process: psutil.Process) -> tuple[float, float]:
-    """Resident set (MiB) of a process and of its largest child."""
+    """Return the resident set (MiB) of a process and of its largest child."""
     workers = [0.0]
     for child in process.children():
         try:

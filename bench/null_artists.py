@@ -31,7 +31,7 @@ class Artists:
         return int(self.groups.max()) + 1
 
     def draw(self, dim: int = 1) -> np.ndarray:
-        """float64 [videos, dim], standard normal."""
+        """Draw float64 [videos, dim], standard normal."""
         individual = self.rng.standard_normal((len(self.groups), dim))
         shared = self.rng.standard_normal((self.count, dim))[self.groups]
         return np.asarray(np.sqrt(self.alike) * shared + np.sqrt(1 - self.alike) * individual)

@@ -58,7 +58,7 @@ def segments(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def retrieval(artists: Artists) -> bool:
-    """`better_than_chance` of eval/retrieval.py, by segments."""
+    """Return `better_than_chance` of eval/retrieval.py, by segments."""
     audio, video = (segments(artists.draw(DIM), artists.rng) for _ in range(2))
     rank, group = ranks(audio, video)[0], np.repeat(artists.groups, SEGMENTS)
     ranking = Ranking(group, len(rank), [rank], [])
@@ -66,7 +66,7 @@ def retrieval(artists: Artists) -> bool:
 
 
 def retrieval_mrr(artists: Artists) -> bool:
-    """Whether the 95 % interval of MRR misses chance on either side."""
+    """Return whether the 95 % interval of MRR misses chance on either side."""
     audio, video = (unit_rows(artists.draw(DIM)) for _ in range(2))
     rank = ranks(audio, video)[0]
     low, high = metric_intervals(resampled_metrics(rank, artists.groups, RESAMPLES, 0), artists.count)["mrr"]
@@ -84,7 +84,7 @@ def equal_models(artists: Artists, count: int) -> list[np.ndarray]:
 
 
 def comparison(artists: Artists) -> bool:
-    """`better` of eval/compare.py for two equally good experiments of one seed, by MRR."""
+    """Return `better` of eval/compare.py for two equally good experiments of one seed, by MRR."""
     a, b = equal_models(artists, 2)
     values = resampled_metrics(a, artists.groups, RESAMPLES, 0) - resampled_metrics(b, artists.groups, RESAMPLES, 0)
     paired = metric_intervals(values, artists.count)["mrr"]
@@ -92,7 +92,7 @@ def comparison(artists: Artists) -> bool:
 
 
 def poolings(artists: Artists) -> bool:
-    """`better` of study/aggregation: any of POOLINGS poolings than another, equally good one, by MRR."""
+    """Return `better` of study/aggregation: any of POOLINGS poolings than another, equally good one, by MRR."""
     base, *others = (
         MeasuredPooling([(rank, rank)], artists.groups, settings()) for rank in equal_models(artists, POOLINGS + 1)
     )
@@ -101,7 +101,7 @@ def poolings(artists: Artists) -> bool:
 
 
 def hard_videos(artists: Artists) -> bool:
-    """Whether the interval of Spearman's correlation in study/aggregation excludes 0."""
+    """Return whether the interval of Spearman's correlation in study/aggregation excludes 0."""
     x, y = artists.draw(2).T
     line = inconsistency.spearman(x, y, artists.groups, RESAMPLES, 0)
     assert line["low"] is not None and line["high"] is not None
@@ -114,7 +114,7 @@ def genre_of(artists: Artists) -> np.ndarray:
 
 
 def neighbours(artists: Artists) -> bool:
-    """`better_than_chance` of eval/neighbours.py: embeddings know the artist, who has a genre, and no genre."""
+    """Return `better_than_chance` of eval/neighbours.py: embeddings know the artist, who has a genre, and no genre."""
     units = unit_rows(artists.draw(DIM)).astype(np.float32)
     label = Label("genre", list("abcd"), np.eye(4, dtype=bool)[genre_of(artists)])
     items = Items(units, units, np.arange(len(units)), artists.groups, False)
@@ -123,7 +123,7 @@ def neighbours(artists: Artists) -> bool:
 
 
 def labels_of_neighbours(artists: Artists) -> bool:
-    """The same of the diagnosis: `neighbours_without_labels` is absent."""
+    """Return the same of the diagnosis: `neighbours_without_labels` is absent."""
     labels: list[str | None] = [str(number) for number in genre_of(artists)]
     return bool(of_labels(unit_rows(artists.draw(DIM)), labels, artists.groups, settings())["verdict"] == "absent")
 
@@ -142,13 +142,13 @@ def equal_probes(artists: Artists, count: int, knows: float = 1.0) -> list[Measu
 
 
 def probes(artists: Artists) -> bool:
-    """`differs` of eval/probe for two equally good representations."""
+    """Return `differs` of eval/probe for two equally good representations."""
     a, b = equal_probes(artists, 2)
     return bool(compare(a, b, "auc")["differs"])
 
 
 def downstream(artists: Artists) -> bool:
-    """`downstream_below_features` of the diagnosis is found in either of two tasks."""
+    """Return whether `downstream_below_features` of the diagnosis is found in either of two tasks."""
     probed = {}
     for task in ("genre", "tagging"):
         a, b = equal_probes(artists, 2)
@@ -158,20 +158,20 @@ def downstream(artists: Artists) -> bool:
 
 
 def probe_auc(artists: Artists) -> bool:
-    """Whether the interval of the ROC-AUC of a probe that knows nothing misses .5 on either side."""
+    """Return whether the interval of the ROC-AUC of a probe that knows nothing misses .5 on either side."""
     (measured,) = equal_probes(artists, 1, knows=0.0)
     auc = measured.entry["metrics"]["auc"]
     return not auc["low"] <= 0.5 <= auc["high"]
 
 
 def fusions(artists: Artists) -> bool:
-    """`differs` of study/fusion: any of FUSIONS fusions from another, equally good one."""
+    """Return `differs` of study/fusion: any of FUSIONS fusions from another, equally good one."""
     base, *others = equal_probes(artists, FUSIONS + 1)
     return any(gap(probe, base, "auc", FUSIONS)["differs"] for probe in others)
 
 
 def permutation(artists: Artists) -> bool:
-    """The permutation test of study/correlation, on videos that were paired at random, with two seeds."""
+    """Return the permutation test of study/correlation, on videos that were paired at random, with two seeds."""
     p = []
     for seed in range(2):
         audio, video = artists.draw(DIM)[::3], artists.draw(DIM)[::3]  # a third of each artist's videos
@@ -180,7 +180,7 @@ def permutation(artists: Artists) -> bool:
 
 
 def lengths(artists: Artists) -> bool:
-    """`q` of study/length: linear heads on two equally good lengths of segments, in folds of whole artists."""
+    """Return `q` of study/length: linear heads on two equally good lengths of segments, in folds of whole artists."""
     latents, setting, fold = artists.draw(DIM), length_settings(), folds(artists.groups, 2, 0)
     by_key: dict[Key, Measured] = {}
     for variant in setting.variants:
@@ -196,14 +196,14 @@ def lengths(artists: Artists) -> bool:
 
 
 def synchronised(artists: Artists) -> bool:
-    """Whether the interval of the gain in synchrony of study/relations excludes 0."""
+    """Return whether the interval of the gain in synchrony of study/relations excludes 0."""
     values = artists.draw(1 + 5).T
     line = synchrony(values, artists.groups, RESAMPLES, 0)
     return bool(line["low"] > 0 or line["high"] < 0)
 
 
 def readable(artists: Artists) -> bool:
-    """Whether a descriptor is called predicted from heads in study/relations, whose SEEDS trainings are much alike."""
+    """Return whether study/relations calls a descriptor readable from features: the interval of R² is above 0."""
     x, y = artists.draw(DIM), artists.draw(1)
     trainings = [x + 0.3 * artists.draw(DIM) for _ in range(SEEDS)]
     (row,) = read_from(settings(), {"head": trainings}, {"y": y[:, 0]}, artists.groups)
@@ -218,20 +218,20 @@ def ablation_arms(artists: Artists, count: int) -> list[ablation.Measured]:
 
 
 def whole_ablation(artists: Artists) -> bool:
-    """Whether study/ablation calls the last of two equally good arms better or worse than the first."""
+    """Return whether study/ablation calls the last of two equally good arms better or worse than the first."""
     first, last = ablation_arms(artists, 2)
     return float(ablation.difference(last, first, "mrr")["p"] or 0) <= LEVEL
 
 
 def ablation_steps(artists: Artists) -> bool:
-    """Whether any of STEPS steps between equally good arms counts in study/ablation, after Holm's correction."""
+    """Return whether any of STEPS steps between equally good arms counts in study/ablation, after Holm's correction."""
     arms = ablation_arms(artists, STEPS + 1)
     pairs = zip(arms[1:], arms, strict=False)
     return min(ablation.holm([float(ablation.difference(*pair, "mrr")["p"] or 0) for pair in pairs])) <= LEVEL
 
 
 def sources(artists: Artists) -> bool:
-    """The primary test of study/sources: audio and video know the artist and share nothing within one.
+    """Return the primary test of study/sources: audio and video know the artist and share nothing within one.
 
     With every fifth of an artist's videos, at least two where there are two, few permutations and one assignment to
     folds, for time.

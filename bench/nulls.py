@@ -130,15 +130,16 @@ def equally_good(seed: int, test: int, train: int = 200) -> dict[str, Any]:
     return below_features(probed)
 
 
-def line(what: str, sizes: str, alike: float, findings: int, of: int, level: float = LEVEL) -> dict[str, Any]:
-    """One row: how often something was found in so many independent tests at `level`."""
-    low, high = (int(binom.ppf(q, of, level)) for q in (0.001, 0.999))
-    row = {"what": what, "artists": sizes, "alike": alike, "found": findings, "of": of, "rate": findings / of}
-    return row | {"level": level, "most": high / of, "least": low / of, "kept": findings <= high}
+def line(what: str, sizes: str, alike: float, findings: int, tests: int, level: float = LEVEL) -> dict[str, Any]:
+    """Return one row: how often something was found in so many independent tests at `level`."""
+    low, high = (int(binom.ppf(share, tests, level)) for share in (0.001, 0.999))
+    row = {"what": what, "artists": sizes, "alike": alike, "found": findings, "of": tests}
+    row["rate"] = findings / tests
+    return row | {"level": level, "most": high / tests, "least": low / tests, "kept": findings <= high}
 
 
 def of_relations(sizes: str, alike: float, runs: int) -> list[dict[str, Any]]:
-    """The tests of study/relations that need no interval."""
+    """Run the tests of study/relations that need no interval."""
     rows = []
     for what, test in (
         ("descriptors", descriptors),
@@ -158,7 +159,7 @@ def of_relations(sizes: str, alike: float, runs: int) -> list[dict[str, Any]]:
 
 
 def cell(runs: int, names: Sequence[str], key: tuple[str, float]) -> list[dict[str, Any]]:
-    """The rows of one kind of artists: of these of CLAIMS, and of RELATIONS if that is among the names."""
+    """Return the rows of one kind of artists: of these of CLAIMS, and of RELATIONS if that is among the names."""
     sizes, alike = key
     rows = []
     for what, (claim, level) in CLAIMS.items():
@@ -182,7 +183,7 @@ def of_all_artists(runs: int, names: Sequence[str], threads: int) -> list[dict[s
 
 
 def measure_all(runs: int, threads: int = 1) -> dict[str, Any]:
-    """Everything for the result file."""
+    """Measure everything for the result file."""
     rows = of_all_artists(runs, [*CLAIMS, RELATIONS], threads)
     for videos in (60, 200, 900):
         accused = sum(equally_good(seed, videos)["verdict"] == "found" for seed in range(runs))
@@ -213,10 +214,7 @@ def with_bar(runs: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A test a line, the kinds of artists in columns: the rates by how alike an artist's videos are.
-
-    The last column has the rate of all runs with as many artists as an interval needs.
-    """
+    """Return a test a line, the kinds of artists in columns: the rates by how alike an artist's videos are."""
     columns = [column for column in dict.fromkeys(row["artists"] for row in result["rows"]) if column]
     lines = [f"| found, nominal rate | {' | '.join(columns)} | together, without {FEWEST.split(' with')[0]} |"]
     lines.append("|---|" + "---|" * (len(columns) + 1))

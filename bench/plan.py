@@ -26,12 +26,12 @@ from data.videos import read_videos
 
 
 def from_results(result: dict[str, Any]) -> dict[str, float]:
-    """Core seconds a video by backbone: the median of the whole extraction on one core."""
+    """Return core seconds a video by backbone: the median of the whole extraction on one core."""
     return {row["backbone"]: row["core_seconds_a_video"]["median"] for row in result["rows"] if row["cores"] == "1"}
 
 
 def from_sample(sample: Path, limit: int) -> dict[str, float]:
-    """Core seconds a video by backbone, measured on the sample's first videos. UserError if none can be read."""
+    """Measure core seconds a video by backbone on the sample's first videos. UserError if none can be read."""
     videos = read_videos(sample).slice(0, limit)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,7 +77,7 @@ def cost_of_sample(config_file: str, part: str) -> dict[str, float]:
 
 
 def words(seconds: dict[str, float], videos: int, cores: int) -> str:
-    """The cost as lines of text."""
+    """Return the cost as lines of text."""
     lines = []
     for part, cost in seconds.items():
         lines.append(f"{part:10} {cost:7.2f} core seconds a video  {cost * videos / 3600:10,.0f} core hours")
@@ -88,7 +88,7 @@ def words(seconds: dict[str, float], videos: int, cores: int) -> str:
 
 
 def gpu_words(result: dict[str, Any] | None, videos: int) -> str:
-    """GPU hours from a committed GPU result, or that there is none."""
+    """Return GPU hours from a committed GPU result, or that there is none."""
     if result is None:
         return "GPU hours: not known; no bench/results/extract_gpu.json has been measured yet"
     total = sum(row["seconds_a_video"]["median"] for row in result["rows"]) * videos
@@ -96,7 +96,7 @@ def gpu_words(result: dict[str, Any] | None, videos: int) -> str:
 
 
 def readme_table(result: dict[str, Any], videos: int = 550_000) -> str:
-    """The README's table of costs."""
+    """Return the README's table of costs."""
     lines = [f"| backbone | core s a video | core hours for {videos:,} videos |", "|---|---|---|"]
     seconds = from_results(result)
     for part, cost in [*seconds.items(), ("together", sum(seconds.values()))]:

@@ -104,7 +104,7 @@ def one_size(n: int, kind: str, threads: int) -> dict[str, Any]:
         a, v = _grid(audio), _grid(video)
         positives = _similarities(a, v)
         counted, result["float64"] = measure.timed(lambda: exact_counts(a, v, positives, TILE, "cpu"))
-        result["equal"] = all(np.array_equal((c + 1) / 2, r) for c, r in zip(counted, exact, strict=True))
+        result["equal"] = all(np.array_equal((count + 1) / 2, rank) for count, rank in zip(counted, exact, strict=True))
     if n == max(SIZES) and kind == "spread":
         result |= _bootstrap(exact[0])
     return result
@@ -173,21 +173,23 @@ def _share(run: dict[str, float]) -> float:
 def table(result: dict[str, Any]) -> str:
     """Return the runs as Markdown, with a sentence on growth, bootstrap and precision."""
     rows = []
-    for r in result["runs"]:
-        peer = f"{r['float64']:.2f}" if "float64" in r else ""
-        seconds = [f"{r['seconds']:.2f}", f"{r['bare']:.2f}", f"{_share(r):.2f}", peer]
-        rows.append([f"{r['n']:,}, {r['kind']}", *seconds, f"{r['grown_mb']:.0f}"])
+    for run in result["runs"]:
+        peer = f"{run['float64']:.2f}" if "float64" in run else ""
+        seconds = [f"{run['seconds']:.2f}", f"{run['bare']:.2f}", f"{_share(run):.2f}", peer]
+        rows.append([f"{run['n']:,}, {run['kind']}", *seconds, f"{run['grown_mb']:.0f}"])
     header = ["n × n, embeddings", "ranks, s", "bare product, s", "share", "float64, s", "memory, MB"]
-    far, largest = result["extrapolated"], next(r for r in result["runs"] if "bootstrap" in r)
+    far, largest = result["extrapolated"], next(run for run in result["runs"] if "bootstrap" in run)
     text = (
         f"\nTime grows as n^{result['exponent']:.2f}. Extrapolated as n², not measured: {far['n']:,} × {far['n']:,} in "
         f"{far['seconds'] / 60:.0f} minutes on these {result['threads']} cores. A bootstrap of 1,000 resamples of the "
         f"{largest['n']:,} ranks takes {largest['bootstrap']:.1f} s, of the {SEGMENTS * largest['n']:,} of all their "
         f"segments {largest['bootstrap_segments']:.1f} s."
     )
-    p = result["precision"]
-    exact, stored = (f"{p[kind]['median']:,g} [{p[kind]['low']:,g}, {p[kind]['high']:,g}]" for kind in KINDS)
-    text += f" With float32 features the median rank of {p['n']:,} planted videos is {exact}, with float16 {stored}."
+    precise = result["precision"]
+    medians = (precise[kind] for kind in KINDS)
+    exact, stored = (f"{line['median']:,g} [{line['low']:,g}, {line['high']:,g}]" for line in medians)
+    videos = f"{precise['n']:,}"
+    text += f" With float32 features the median rank of {videos} planted videos is {exact}, with float16 {stored}."
     return f"{measure.markdown(header, rows)}\n{text}"
 
 

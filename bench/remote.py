@@ -158,11 +158,11 @@ def campaign(folder: Path, faults: int) -> dict[str, Any]:
     """Run everything in `folder` and count. The result is what bench/results/remote.json holds of the faults."""
     (folder / "films").mkdir()
     render = Render(videos=FILMS, seconds=(4.0, 6.0), seed=5)
-    films = [render_video(render, i, folder / "films") for i in range(FILMS)]
+    films = [render_video(render, number, folder / "films") for number in range(FILMS)]
     contents = [film.read_bytes() for film in films]
     items = planned(faults)
     own = {item.path: contents[item.number % FILMS] for item in items}
-    local = write_table(folder / "local.parquet", [(i.video_id, films[i.number % FILMS]) for i in items])
+    local = write_table(folder / "local.parquet", [(item.video_id, films[item.number % FILMS]) for item in items])
     backbones = {name: {"weights": "random"} for name in LIGHT}
     here = Run(folder / "local", local, backbones, shard_videos=SHARD)
     made = authority(folder)
@@ -173,9 +173,13 @@ def campaign(folder: Path, faults: int) -> dict[str, Any]:
         FaultServer(own.get, made.tls, defaultdict(list), verify) as s3,
     ):
         servers = (web, s3)
-        places = [f"https://localhost:{web.port}{i.path}" if i.number % 2 == 0 else f"s3:/{i.path}" for i in items]
-        digests = [hashlib.sha256(own[i.path]).hexdigest() if i.kind and i.kind.digest else None for i in items]
-        columns = {"video_id": [i.video_id for i in items], "path": places, "sha256": digests}
+        places = [
+            f"https://localhost:{web.port}{item.path}" if item.number % 2 == 0 else f"s3:/{item.path}" for item in items
+        ]
+        digests = [
+            hashlib.sha256(own[item.path]).hexdigest() if item.kind and item.kind.digest else None for item in items
+        ]
+        columns = {"video_id": [item.video_id for item in items], "path": places, "sha256": digests}
         table = folder / "remote.parquet"
         pq.write_table(pa.table(columns), table)
         remote = allowing(made, web.port, s3={"clips": bucket(s3.port)}, deadline_seconds=DEADLINE)
@@ -188,7 +192,9 @@ def campaign(folder: Path, faults: int) -> dict[str, Any]:
                 for server in servers:
                     server.faults.clear()
                     if run is there:
-                        server.faults.update({i.path: list(i.kind.plan) for i in items if i.kind and i.part == part})
+                        server.faults.update(
+                            {item.path: list(item.kind.plan) for item in items if item.kind and item.part == part}
+                        )
                 for shard in range(run.plan.shards):
                     ended = run.watch(part, shard, PATIENCE)
                     if run is there:

@@ -16,7 +16,7 @@ STREAMLESS = ("no_video_stream", "no_audio_stream")
 
 
 def faults(result: dict[str, Any]) -> str:
-    """The counts of bench.faults, and a table backbone × outcome."""
+    """Return the counts of bench.faults, and a table backbone × outcome."""
     files = result["damaged_files"] + result["hostile_files"] + result["good_neighbours"]
     words = (
         f"{result['damaged_files']:,} damaged and {result['hostile_files']} hostile files among "
@@ -35,14 +35,14 @@ def faults(result: dict[str, Any]) -> str:
 
 
 def _streams_together(outcomes: dict[str, int]) -> dict[str, int]:
-    """Counts with both missing streams as one reason."""
+    """Return the counts with both missing streams as one reason."""
     others = {reason: count for reason, count in outcomes.items() if reason not in STREAMLESS}
     without = sum(outcomes.get(reason, 0) for reason in STREAMLESS)
     return others | ({"no stream": without} if without else {})
 
 
 def kills(result: dict[str, Any]) -> str:
-    """What bench.kills found, in a sentence."""
+    """Return what bench.kills found, in a sentence."""
     workflows, extractions = result["by_moment"].get("workflow", 0), result["extractions_compared"]
     jobs = result["kills"] - workflows
     return (
@@ -54,7 +54,7 @@ def kills(result: dict[str, Any]) -> str:
 
 
 def remote(result: dict[str, Any]) -> str:
-    """What bench.remote found, a table of outcomes, and how fast a file is fetched, in words."""
+    """Return what bench.remote found, a table of outcomes, and how fast a file is fetched, in words."""
     reasons = list(dict.fromkeys(reason for counts in result["outcomes"].values() for reason in counts))
     rates = result["throughput"]["mb_a_second"]
     lines = [
@@ -77,7 +77,7 @@ def remote(result: dict[str, Any]) -> str:
 
 
 def timelines(result: dict[str, Any]) -> str:
-    """The counts of bench.timelines, a table container × fault with the outcomes, and what the probe costs."""
+    """Return the counts of bench.timelines, a table container × fault with the outcomes, and what the probe costs."""
     files = result["files"]
     faults = sorted({f["fault"] for f in files}, key=lambda fault: int(fault[1:]))
     lines = [f"| | {' | '.join(FAULTS[fault] for fault in faults)} |", "|---|" + "---|" * len(faults)]
@@ -107,7 +107,7 @@ def timelines(result: dict[str, Any]) -> str:
 
 
 def memory(result: dict[str, Any]) -> str:
-    """The slopes and peaks of bench.memory as a table."""
+    """Return the slopes and peaks of bench.memory as a table."""
     lines = ["| job | grows by, MiB a 1,000 videos | peak, MiB | largest decoder, MiB |", "|---|---|---|---|"]
     for name, stage in result["stages"].items():
         lines.append(

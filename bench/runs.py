@@ -73,18 +73,18 @@ class Run:
         return read_plan(self.paths)
 
     def command(self, module: str, *arguments: str) -> list[str]:
-        """The command line of a module of the pipeline."""
+        """Return the command line of a module of the pipeline."""
         wrapper = ["bench.light"] if self.light else []
         return [sys.executable, "-m", *wrapper, module, "--config", str(self.paths.config), *arguments]
 
     def job(self, part: str, shard: int) -> list[str]:
-        """The command line of the job that computes a shard of a part."""
+        """Return the command line of the job that computes a shard of a part."""
         if part == PROBE:
             return self.command("pipeline.probe", "--shard", str(shard))
         return self.command("pipeline.extract", "--backbone", part, "--shard", str(shard))
 
     def prepare(self) -> None:
-        """Manifest, weights and plan; again after the table has grown."""
+        """Make manifest, weights and plan; again after the table has grown."""
         weights = [("pipeline.weights", "--backbone", name) for name in self.config.backbones]
         for module, *arguments in [("data.manifest",), *weights, ("pipeline.plan",)]:
             process = subprocess.run(
@@ -119,16 +119,16 @@ class Run:
             return Ended(status, text.read()[-4000:], longest)
 
     def record(self, part: str, shard: int) -> Record | None:
-        """The done record of a shard."""
+        """Return the done record of a shard."""
         return read_record(self.paths.done(part, shard))
 
     def torn(self, part: str, shard: int) -> bool:
-        """Whether there is a done record whose shard is not in the store byte for byte."""
+        """Return whether there is a done record whose shard is not in the store byte for byte."""
         record = self.record(part, shard)
         return record is not None and record.digest != objects_digest(self.paths, shard, part_arrays(part))
 
     def outcomes(self, part: str) -> dict[str, str]:
-        """{video_id: "ok" or the reason}; "lost" where neither the arrays nor the ledger know the video."""
+        """Return {video_id: "ok" or the reason}; "lost" where neither the arrays nor the ledger know the video."""
         ids = read_manifest(self.paths.manifest)["video_id"].to_pylist()
         outcomes = dict.fromkeys(ids, "lost")
         name = "duration" if part == PROBE else f"{part}_valid"
@@ -144,14 +144,14 @@ class Run:
         return outcomes
 
     def features(self, part: str) -> dict[str, bytes]:
-        """{video_id: the bytes of its features, or of its starts}, NaN included."""
+        """Return {video_id: the bytes of its features, or of its starts}, NaN included."""
         ids = read_manifest(self.paths.manifest)["video_id"].to_pylist()
         array = np.asarray(read_array(self.paths, "start" if part == PROBE else part)[:])
         return {video_id: row.tobytes() for video_id, row in zip(ids, array, strict=True)}
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, -1 where there is none."""
+    """Return the size of a file in bytes, -1 where there is none."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

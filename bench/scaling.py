@@ -41,13 +41,13 @@ def write(folder: Path, width: int, height: int) -> Path:
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("libx264", rate=1, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for k in range(FRAMES):
-            wide = 640 - 8 * k
+        for number in range(FRAMES):
+            wide = 640 - 8 * number
             tall = wide * height / width * min(1, 427 / (640 * height / width))
-            part = (4 * k, 0, 4 * k + wide, tall)
-            image = photographs[k % 2].resize((width, height), Image.Resampling.LANCZOS, part)
+            part = (4 * number, 0, 4 * number + wide, tall)
+            image = photographs[number % 2].resize((width, height), Image.Resampling.LANCZOS, part)
             frame = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
-            frame.pts, frame.time_base = k, Fraction(1)
+            frame.pts, frame.time_base = number, Fraction(1)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path

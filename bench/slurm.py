@@ -48,8 +48,10 @@ SHARD, SEED = 3, 5
 
 @contextmanager
 def started(folder: Path, program: str, *arguments: str, path: tuple[Path, ...] = ()) -> Iterator[Popen[bytes]]:
-    """`snakemake extract` with the Slurm profile, on FOLDER/config.yaml, printing to FOLDER/printed.txt. Killed at the
-    end of the context, if it still runs."""
+    """Start `snakemake extract` with the Slurm profile on FOLDER/config.yaml, printing to FOLDER/printed.txt.
+
+    It is killed at the end of the context, if it still runs.
+    """
     command = [sys.executable, "-m", program, "extract", *arguments, "--snakefile", str(ROOT / "Snakefile")]
     command += ["--workflow-profile", str(ROOT / "profiles" / "slurm"), "--directory", str(folder)]
     command += ["--configfile", str(folder / "config.yaml")]
@@ -64,7 +66,7 @@ def started(folder: Path, program: str, *arguments: str, path: tuple[Path, ...] 
 
 
 def printed(folder: Path) -> str:
-    """What Snakemake has printed."""
+    """Return what Snakemake has printed."""
     return (folder / "printed.txt").read_text(encoding="utf-8")
 
 
@@ -113,7 +115,7 @@ def submitting(cluster: Cluster, folder: Path, videos: int) -> dict[str, Any]:
 
 
 def plain_submissions(cluster: Cluster) -> float:
-    """Submissions a second of `sbatch`, one after the other, with nothing around it."""
+    """Return the submissions a second of `sbatch`, one after the other, with nothing around it."""
     began = time.perf_counter()
     for _ in range(PLAIN):
         cluster.ask("sbatch", "--job-name=plain", "--mem=100", "--time=10", "--output=/dev/null", "--wrap=true")
@@ -123,7 +125,7 @@ def plain_submissions(cluster: Cluster) -> float:
 
 
 def looking(cluster: Cluster, jobs: int) -> dict[str, float]:
-    """Seconds of one status poll, as the plugin does it, with all jobs in the queue."""
+    """Return the seconds of one status poll, as the plugin does it, with all jobs in the queue."""
     from snakemake_executor_plugin_slurm.job_status_query import query_job_status_squeue
 
     (name,) = set(cluster.ask("squeue", "--noheader", "--format=%j").split())
@@ -138,7 +140,7 @@ def looking(cluster: Cluster, jobs: int) -> dict[str, float]:
 
 
 def collection(folder: Path, results: str, shards: int) -> Run:
-    """Planned and probed shards of small rendered files, in a results folder."""
+    """Plan and probe shards of small rendered files, in a results folder."""
     media = folder / "media"
     media.mkdir(exist_ok=True)
     files = [render_video(Render(videos=4, seconds=(4.0, 5.0), seed=1), i, media) for i in range(4)]
@@ -200,7 +202,7 @@ def executing(cluster: Cluster, folder: Path, shards: int, kills: int) -> dict[s
 
 
 def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The bars of the parts that there are."""
+    """Return the bars of the parts that there are."""
     lines = []
     if submitted := result["submitted"]:
         lines.append(bar("shard jobs submitted to Slurm, 550,000 videos", submitted["jobs"], at_least=1100))
@@ -212,16 +214,16 @@ def bars(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def table(result: dict[str, Any]) -> str:
     """Return a line about the queue and a sentence about the kills, for docs/performance.md."""
-    s = result["submitted"]
+    queue = result["submitted"]
     cells = {
-        "jobs": f"{s['jobs']:,}",
-        "first submitted": f"{s['first_seconds']:.1f} s",
-        "last": f"{s['last_seconds']:.1f} s",
-        "a second": f"{s['a_second']:.1f}",
-        "plain `sbatch` a second": f"{s['plain_a_second']:.1f}",
-        "Snakemake's peak": f"{s['snakemake_mb']} MB",
-        "one status poll": f"{1000 * s['poll_seconds']['median']:.0f} ms",
-        "cancelling all": f"{s['cancelling_seconds']:.1f} s",
+        "jobs": f"{queue['jobs']:,}",
+        "first submitted": f"{queue['first_seconds']:.1f} s",
+        "last": f"{queue['last_seconds']:.1f} s",
+        "a second": f"{queue['a_second']:.1f}",
+        "plain `sbatch` a second": f"{queue['plain_a_second']:.1f}",
+        "Snakemake's peak": f"{queue['snakemake_mb']} MB",
+        "one status poll": f"{1000 * queue['poll_seconds']['median']:.0f} ms",
+        "cancelling all": f"{queue['cancelling_seconds']:.1f} s",
     }
     line = f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|\n| {' | '.join(cells.values())} |\n\n"
     return line + (_kills(result["executed"]) if result["executed"] else "The kills have not been measured yet.")

@@ -37,7 +37,7 @@ SAMPLE, CHECKED = 20, 100
 
 
 def bare(array: Shards, files: list[Path]) -> dict[str, float]:
-    """Loading with our reader and raw reading, by turns: what comes first pays for memory that nobody has used yet."""
+    """Time loading with our reader and raw reading, by turns: the first pays for memory that nobody has used yet."""
     cores = len(os.sched_getaffinity(0))
     works: dict[str, Callable[[], Any]] = {
         "raw": lambda: raw(files, 1),
@@ -50,7 +50,7 @@ def bare(array: Shards, files: list[Path]) -> dict[str, float]:
 
 
 def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
-    """Loading the whole array and gathering random rows, against raw reads, memmap and HDF5."""
+    """Time loading the whole array and gathering random rows, against raw reads, memmap and HDF5."""
     array = Shards.open(features.folder / backbone)
     files = [array.path(shard) for shard in range(-(-features.videos // array.shard_rows))]
     load = bare(array, files)
@@ -97,7 +97,7 @@ def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
 
 
 def checking(paths: Paths, shards: int) -> dict[str, Any]:
-    """Seconds of `pipeline.verify` over the first shards of every part, and reading the same bytes, cold and warm."""
+    """Time `pipeline.verify` over the first shards of every part, and reading the same bytes, cold and warm."""
     plan = read_plan(paths)
     shards = min(shards, plan.shards)
     files = [
@@ -122,7 +122,7 @@ def checking(paths: Paths, shards: int) -> dict[str, Any]:
 
 
 def load_table(result: dict[str, Any]) -> str:
-    """Loading the whole array."""
+    """Return the table of loading the whole array."""
     load, size = result["load"], result["bytes"]
     lines = ["| | s | GB/s | of raw reading |", "|---|---|---|---|"]
     for name, seconds in load.items():
@@ -131,7 +131,7 @@ def load_table(result: dict[str, Any]) -> str:
 
 
 def rows_table(result: dict[str, Any]) -> str:
-    """Gathering random rows."""
+    """Return the table of gathering random rows."""
     gather = result["gather"]
     lines = ["| | from disk, ms | times memmap | from the page cache, ms | times memmap |", "|---|---|---|---|---|"]
     for name, seconds in gather.items():
@@ -141,7 +141,7 @@ def rows_table(result: dict[str, Any]) -> str:
 
 
 def chunk_table(result: dict[str, Any]) -> str:
-    """Chunk sizes."""
+    """Return the table of chunk sizes."""
     lines = [
         "| rows a chunk | KB | load, ms | with Zarr | 1,000 rows from disk, ms | cached | with Zarr |",
         "|---|---|---|---|---|---|---|",
@@ -154,7 +154,7 @@ def chunk_table(result: dict[str, Any]) -> str:
 
 
 def codec_table(result: dict[str, Any]) -> str:
-    """Codecs, on planted and on real features."""
+    """Return the table of codecs, on planted and on real features."""
     lines = [
         "| features | codec | bytes, of the numbers' | write, MB/s | read, MB/s | with zarrs |",
         "|---|---|---|---|---|---|",
@@ -168,7 +168,7 @@ def codec_table(result: dict[str, Any]) -> str:
 
 
 def growth_words(result: dict[str, Any]) -> str:
-    """The scaling curve, opening and checking, in words."""
+    """Return the scaling curve, opening and checking, in words."""
     curve, checked = result["curve"], result["verify"]
     points = ", ".join(f"{n:,}: {s:.2f} s" for n, s in zip(curve["videos"], curve["seconds"], strict=True))
     return (

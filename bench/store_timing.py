@@ -20,7 +20,7 @@ ROWS = 1000
 
 
 def fastest(work: Callable[[], Any], times: int = 2) -> float:
-    """Seconds of the fastest run, after one that warms the page cache; what `work` returns is freed at once."""
+    """Return the seconds of the fastest run, after one that warms the page cache; `work`'s result is freed at once."""
     work()
     seconds = []
     for _ in range(times):
@@ -33,7 +33,7 @@ def fastest(work: Callable[[], Any], times: int = 2) -> float:
 
 
 def cold(files: list[Path], work: Callable[[], Any]) -> float:
-    """Seconds of one run after the files have been dropped from the page cache."""
+    """Return the seconds of one run after the files have been dropped from the page cache."""
     for path in files:
         with open(path, "rb") as file:
             os.fsync(file.fileno())  # pages that are not written yet cannot be dropped
@@ -44,7 +44,7 @@ def cold(files: list[Path], work: Callable[[], Any]) -> float:
 
 
 def random_rows(videos: int, files: list[Path], read: Callable[[np.ndarray], Any]) -> dict[str, float]:
-    """Seconds of gathering ROWS random rows, others each time: with the files on disk alone, and in the page cache."""
+    """Time gathering ROWS random rows, others each time: with the files on disk alone, and in the page cache."""
     rng = np.random.default_rng(1)
     from_disk = min(cold(files, partial(read, rng.integers(videos, size=ROWS))) for _ in range(3))
     raw(files, 1)
@@ -52,7 +52,7 @@ def random_rows(videos: int, files: list[Path], read: Callable[[np.ndarray], Any
 
 
 def raw(files: list[Path], threads: int) -> np.ndarray:
-    """The files' bytes, read one after the other into one new array: what the reading itself costs."""
+    """Read the files' bytes, one after the other, into one new array: what the reading itself costs."""
     sizes = [file.stat().st_size for file in files]
     ends = np.cumsum(sizes).tolist()
     out = np.empty(ends[-1], np.uint8)

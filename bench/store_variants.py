@@ -32,7 +32,7 @@ CODECS: dict[str, list[Any]] = {
 
 
 def variant(folder: Path, block: np.ndarray, shard: int, chunk: int, chain: list[Any]) -> tuple[Any, float]:
-    """The block written as a sharded array; and the seconds that it took."""
+    """Write the block as a sharded array; return it and the seconds that it took."""
     shutil.rmtree(folder, ignore_errors=True)
     array = zarr.create_array(
         folder,
@@ -51,7 +51,7 @@ def variant(folder: Path, block: np.ndarray, shard: int, chunk: int, chain: list
 
 
 def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any]]:
-    """Loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
+    """Time loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
     rows = np.random.default_rng(0).integers(len(block), size=ROWS)
     results = []
     for chunk in (c for c in CHUNKS if shard % c == 0):
@@ -71,7 +71,7 @@ def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any
 
 
 def codecs(work: Path, block: np.ndarray, shard: int) -> dict[str, Any]:
-    """Bytes and seconds of each codec, through Zarr; loading with the Rust pipeline too, if it is installed."""
+    """Measure bytes and seconds of each codec, through Zarr; loading with the Rust pipeline too, if it is installed."""
     results = []
     for name, chain in CODECS.items():
         array, seconds = variant(work / "codecs", block, shard, 50, chain)

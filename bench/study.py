@@ -25,7 +25,7 @@ SHOWN = 2
 
 
 def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, Any]]:
-    """What the study has to reach at demo size; `minutes` is None where other work ran beside it."""
+    """Return what the study has to reach at demo size; `minutes` is None where other work ran beside it."""
     curves = [
         row
         for row in answers["correlation"].tables["curves"]
@@ -46,7 +46,7 @@ def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, An
 
 
 def wall_minutes(benchmarks: Path) -> float:
-    """Minutes in which at least one job ran: the workflow's wall time without pauses between two starts of it."""
+    """Return the minutes in which at least one job ran: wall time without the pauses between starts of the workflow."""
     spans = []
     for path in benchmarks.rglob("*.tsv"):
         end = path.stat().st_mtime
@@ -59,7 +59,7 @@ def wall_minutes(benchmarks: Path) -> float:
 
 
 def measure_all(results: Path, busy: bool) -> dict[str, Any]:
-    """Everything for the result file; without the time if the machine was `busy` with other work."""
+    """Return everything for the result file; without the time if the machine was `busy` with other work."""
     paths = Paths(results)
     answers = {question: read_answer(paths, question) for question in QUESTIONS if paths.study(question).exists()}
     minutes = None if busy else wall_minutes(paths.results / "benchmarks")
@@ -72,8 +72,8 @@ def measure_all(results: Path, busy: bool) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A part a line, with its first findings and how sure they are."""
-    lines = ["| question | what came out | how sure |", "|---|---|---|"]
+    """Return a part a line, with its first findings."""
+    lines = ["| question | what came out |", "|---|---|"]
     for part in result["parts"]:
         shown = part["findings"][:SHOWN]
         claims, sure = (" ".join(f[key].replace("|", "\\|") for f in shown) for key in ("claim", "sure"))

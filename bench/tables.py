@@ -102,7 +102,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def bars() -> str:
-    """Every result's bars in one table."""
+    """Return every result's bars in one table."""
     lines = ["| measure | measured | bar | |", "|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*.json")):
         for line in json.loads(path.read_text(encoding="utf-8")).get("bars", []):
@@ -112,7 +112,7 @@ def bars() -> str:
 
 
 def filled(text: str) -> str:
-    """The text with every table between its marks. UserError where a result is missing."""
+    """Return the text with every table between its marks. UserError where a result is missing."""
     for mark, (name, make) in TABLES.items():
         first, last = f"<!-- {mark}: written by python -m bench.tables -->", f"<!-- end of {mark} -->"
         if first not in text:

@@ -39,12 +39,12 @@ class Maker:
             render(self.source)
 
     def run(self, arguments: str, *paths: Path) -> None:
-        """ffmpeg with `arguments`, in which `{0}` … stand for the paths. CalledProcessError with what it said."""
+        """Run ffmpeg with `arguments`, in which `{0}` … stand for the paths. CalledProcessError with what it said."""
         words = [word.format(*paths) for word in arguments.split()]
         subprocess.run(["ffmpeg", "-v", "error", "-y", *words], check=True, capture_output=True, text=True)
 
     def part(self, how: str, suffix: str, start: float = 0, seconds: float = SECONDS, after: str = "") -> Path:
-        """[start, start + seconds) of the content, encoded so, with its clock at its container's usual beginning."""
+        """Encode [start, start + seconds) of the content so, with its clock at its container's usual beginning."""
         name = f"{zlib.crc32(repr((how, start, seconds)).encode())}"
         encoded = self.folder / f"part-{name}.mkv"
         if not encoded.exists():
@@ -64,27 +64,27 @@ class Maker:
         later: str = "",
         order: tuple[int, ...] = (),
     ) -> None:
-        """The parts between `cuts`, byte after byte.
+        """Join the parts between `cuts`, byte after byte.
 
         `skip`: bytes left out at the beginning of all but the first; `after`, `later`: options for the first part and
         for the others.
         """
         parts = list(zip(cuts, cuts[1:], strict=False))
         data = b""
-        for k, i in enumerate(order or range(len(parts))):
-            low, high = parts[i]
-            part = self.part(how, out.suffix[1:], low, high - low, later if k and later else after)
-            data += part.read_bytes()[skip if k else 0 :]
+        for place, number in enumerate(order or range(len(parts))):
+            low, high = parts[number]
+            part = self.part(how, out.suffix[1:], low, high - low, later if place and later else after)
+            data += part.read_bytes()[skip if place else 0 :]
         out.write_bytes(data)
 
 
 def join(how: str, **options: object) -> Callable[[Maker, Path], None]:
-    """`Maker.joined` with these options."""
+    """Return a maker: `Maker.joined` with these options."""
     return lambda maker, out: maker.joined(out, how, **options)  # type: ignore[arg-type]
 
 
 def whole(how: str, after: str = "") -> Callable[[Maker, Path], None]:
-    """All of the content in one file, with these options."""
+    """Return a maker of all of the content in one file, with these options."""
 
     def make(maker: Maker, out: Path) -> None:
         out.write_bytes(maker.part(how, out.suffix[1:], after=after).read_bytes())
@@ -93,7 +93,7 @@ def whole(how: str, after: str = "") -> Callable[[Maker, Path], None]:
 
 
 def again(inner: Callable[[Maker, Path], None], suffix: str, options: str) -> Callable[[Maker, Path], None]:
-    """What `inner` makes, copied by ffmpeg into another container."""
+    """Return a maker of what `inner` makes, copied by ffmpeg into another container."""
 
     def make(maker: Maker, out: Path) -> None:
         first = out.with_suffix(f".first.{suffix}")
@@ -104,7 +104,7 @@ def again(inner: Callable[[Maker, Path], None], suffix: str, options: str) -> Ca
 
 
 def changed(inner: Callable[[Maker, Path], None], change: Callable[[bytes], bytes]) -> Callable[[Maker, Path], None]:
-    """What `inner` makes, with its bytes changed."""
+    """Return a maker of what `inner` makes, with its bytes changed."""
 
     def make(maker: Maker, out: Path) -> None:
         inner(maker, out)
@@ -114,7 +114,7 @@ def changed(inner: Callable[[Maker, Path], None], change: Callable[[bytes], byte
 
 
 def half(data: bytes) -> bytes:
-    """The first half."""
+    """Return the first half."""
     return data[: len(data) // 2]
 
 
@@ -170,7 +170,7 @@ def avi_frames(factor: float) -> Callable[[bytes], bytes]:
 
 
 def still(how: str, audio: str, options: str = STILL) -> Callable[[Maker, Path], None]:
-    """One frame of the content, and all of its audio."""
+    """Return a maker of one frame of the content, and all of its audio."""
 
     def make(maker: Maker, out: Path) -> None:
         frame, song = out.with_suffix(".frame.mkv"), out.with_suffix(".song.mkv")

@@ -38,7 +38,7 @@ SHOWN_A_SECOND = 25
 
 
 def differences(path: str, info: MediaInfo, start: float, seconds: float) -> list[float]:
-    """By how many seconds the video is ahead of the audio, at every click of a segment. Raises MediaError."""
+    """Return by how many seconds the video is ahead of the audio at every click of a segment. Raises MediaError."""
     audio = read_audio(path, [start], seconds, RATE, timeline=info.timeline).segments[0]
     frames = read_video(
         path, [start], seconds, fps=SHOWN_A_SECOND, resize=(120, 160), crop=(120, 160), timeline=info.timeline
@@ -46,13 +46,13 @@ def differences(path: str, info: MediaInfo, start: float, seconds: float) -> lis
     shown = np.array([number(frame) for frame in frames]) / FPS
     ahead = []
     for second, heard in clicks(audio, RATE):
-        k = min(round(heard * SHOWN_A_SECOND), len(shown) - 1)
-        ahead.append(float(shown[k] + heard - k / SHOWN_A_SECOND - second))
+        frame = min(round(heard * SHOWN_A_SECOND), len(shown) - 1)
+        ahead.append(float(shown[frame] + heard - frame / SHOWN_A_SECOND - second))
     return ahead
 
 
 def outcome(path: str, name: str) -> dict[str, Any]:
-    """What becomes of one file: `right`, `WRONG`, or reasons; the seconds used, the largest difference."""
+    """Return what becomes of one file: `right`, `WRONG`, or reasons; the seconds used, the largest difference."""
     spec = Segments()
     try:
         info = probe(path)
@@ -86,7 +86,7 @@ def outcome(path: str, name: str) -> dict[str, Any]:
 
 
 def cost(path: Path, repeats: int = 15) -> dict[str, float]:
-    """CPU time in ms (least of `repeats`) of opening a file and reading its durations, and of the probe."""
+    """Return CPU time in ms (least of `repeats`) of opening a file and reading its durations, and of the probe."""
 
     def floor() -> None:
         with open_media(str(path)) as media:
@@ -104,7 +104,7 @@ def cost(path: Path, repeats: int = 15) -> dict[str, float]:
 
 
 def measure(folder: Path, variants: tuple[Variant, ...], healthy: list[Path]) -> dict[str, Any]:
-    """All outcomes, and what probing the `healthy` files costs. CalledProcessError where ffmpeg fails."""
+    """Return all outcomes, and what probing the `healthy` files costs. CalledProcessError where ffmpeg fails."""
     folder.mkdir(parents=True, exist_ok=True)
     maker = Maker(folder)
     rows = []

@@ -153,7 +153,7 @@ def in_child(folder: str, mode: str, started: str) -> dict[str, Any]:
 
 
 def paper(config: Any, features: Any) -> dict[str, Any]:
-    """Every experiment of config/paper.yaml: one seed to its early stop, seconds and epochs."""
+    """Train every experiment of config/paper.yaml with one seed to its early stop; return seconds and epochs."""
     from config.heads import Experiment
     from heads.dataset import open_data
     from heads.fit import about, deterministic, fit
@@ -176,7 +176,7 @@ def paper(config: Any, features: Any) -> dict[str, Any]:
 
 
 def measure(folder: str, parts: Sequence[str]) -> dict[str, Any]:
-    """These children in turn, the other parts as the committed result has them, and what follows from them all."""
+    """Measure these children in turn; take the other parts from the committed result; add what follows from all."""
     results: dict[str, Any] = {part: result for part, result in (load("training") or {}).items() if part in PARTS}
     results |= {part: child("bench.train", folder, part, str(time.time())) for part in parts}
     bars: list[dict[str, Any]] = []

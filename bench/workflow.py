@@ -52,7 +52,7 @@ rule extract:
 
 
 def videos_table(first: int, last: int) -> pa.Table:
-    """Rows `first` to `last` of a made-up collection: eight videos an artist, thirty genres, three tags."""
+    """Return rows `first` to `last` of a made-up collection: eight videos an artist, thirty genres, three tags."""
     rng = np.random.default_rng(first)
     artists, tags = rng.integers(0, max(1, last // 8), last - first), rng.integers(0, 50, (last - first, 3))
     return pa.table(
@@ -109,7 +109,7 @@ class Collection:
         self.write_table(videos)
 
     def write_table(self, videos: int) -> None:
-        """The user's table."""
+        """Write the user's table."""
         table = videos_table(0, min(videos, self.videos))
         if videos > self.videos:
             table = pa.concat_tables([table, videos_table(self.videos, videos)])
@@ -126,7 +126,7 @@ class Collection:
         return timed([*command, str(self.folder), "--configfile", str(self.folder / "config.yaml")])
 
     def dry(self, *arguments: str) -> dict[str, Any]:
-        """A dry run: its wall time (s), its jobs by rule, and the shards that they are about."""
+        """Run a dry run: return its wall time (s), its jobs by rule, and the shards that they are about."""
         run = self.snakemake("-n", *arguments)
         printed = run["printed"]
         jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", printed.split("Job stats:")[-1], re.M)}
@@ -153,7 +153,7 @@ class Collection:
 
 
 def minimal(folder: Path, shards: int) -> dict[str, Any]:
-    """The floor: starting Snakemake, and a dry run of as many jobs in the same shape by a Snakefile without more."""
+    """Time the floor: starting Snakemake, and a dry run of as many jobs in the same shape by a bare Snakefile."""
     folder.mkdir(parents=True)
     (folder / "Snakefile").write_text(MINIMAL.format(shards=shards), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--directory", str(folder)]
@@ -164,17 +164,17 @@ def minimal(folder: Path, shards: int) -> dict[str, Any]:
 
 
 def costs(run: dict[str, Any]) -> dict[str, float]:
-    """The times alone."""
+    """Return the times alone."""
     return {k: run[k] for k in ("seconds", "cpu")}
 
 
 def fastest(work: Callable[[], dict[str, Any]], repeats: int = 5) -> dict[str, Any]:
-    """The repeat that took the least time."""
+    """Return the repeat that took the least time."""
     return min((work() for _ in range(repeats)), key=lambda run: run["seconds"])
 
 
 def size(folder: Path, videos: int) -> dict[str, Any]:
-    """All measurements for one number of videos."""
+    """Measure everything for one number of videos."""
     collection = Collection(folder / str(videos), videos - SHORT)
     result: dict[str, Any] = {"videos": videos, "shards": -(-collection.videos // SHARD)}
     result["minimal"] = minimal(folder / f"minimal{videos}", result["shards"])
@@ -199,13 +199,13 @@ def size(folder: Path, videos: int) -> dict[str, Any]:
 
 
 def job_arguments(shard: int) -> list[str]:
-    """What a cluster's job asks of the Snakemake that it starts: one job, without looking at any other."""
+    """Return what a cluster's job asks of the Snakemake that it starts: one job, without looking at any other."""
     target = f"extract_shard:backbone={next(iter(BACKBONES))},shard={shard:05d}"
     return ["--target-jobs", target, "--allowed-rules", "extract_shard", "--nolock", "--ignore-incomplete", "--force"]
 
 
 def table(result: dict[str, Any]) -> str:
-    """The table of docs/performance.md."""
+    """Return the table of docs/performance.md."""
     lines = [
         "| videos | jobs | manifest, again | parse | start of a job | dry run: planned, done, appended | minimal |",
         "|---|---|---|---|---|---|---|",
@@ -250,7 +250,7 @@ def main() -> None:
 
 
 def _touch() -> None:
-    """Snakemake with `--touch` made as fast as it goes: it waits 0.1 s a job for the sake of time stamps."""
+    """Run Snakemake with `--touch` as fast as it goes: it waits 0.1 s a job for the sake of time stamps."""
     import snakemake.executors.touch
     from snakemake.cli import main as cli
 
