@@ -249,5 +249,5 @@ def clock(seconds: float) -> str:
 
 def printable(text: str | None, most: int = 60) -> str:
     """Return a text for a terminal: without control characters, and shortened."""
-    shown = "".join(c if c.isprintable() else "�" for c in text or "")
+    shown = "".join(character if character.isprintable() else "�" for character in text or "")
     return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -26,7 +26,9 @@ def plain(text: str) -> str:
     guests ("feat. …") and remarks like "(Official Video)" do not count.
     """
     text = _GUESTS.sub("", _BRACKETS.sub(" ", _folded(text))).replace("&", " and ")
-    words = "".join(c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in text).split()
+    words = "".join(
+        character if character.isalnum() or unicodedata.category(character)[0] == "M" else " " for character in text
+    ).split()
     return " ".join(words[1:] if len(words) > 1 and words[0] == "the" else words)
 
 
@@ -35,9 +37,9 @@ def _folded(text: str) -> str:
     # Decomposed first: all forms of a text are one then. The accent that stands alone is a blank with an accent there.
     text = unicodedata.normalize("NFKD", text).replace(" \u0301", "").translate(_APOSTROPHES).casefold()
     kept = (
-        c
-        for c in unicodedata.normalize("NFKD", text)
-        if unicodedata.combining(c) in (0, *_LETTER_MARKS) and unicodedata.category(c) != "Cf"
+        character
+        for character in unicodedata.normalize("NFKD", text)
+        if unicodedata.combining(character) in (0, *_LETTER_MARKS) and unicodedata.category(character) != "Cf"
     )
     return unicodedata.normalize("NFC", "".join(kept)).translate(_APOSTROPHES)
 

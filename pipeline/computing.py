@@ -57,7 +57,7 @@ def slurm_cluster(config: Config, slurm: DaskSlurm) -> Any:
 
     logs = Path(config.results).resolve() / "logs" / "dask"
     logs.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    path = os.pathsep.join(entry for entry in (str(ROOT), os.environ.get("PYTHONPATH")) if entry)
     cluster = SLURMCluster(
         cores=slurm.cores,
         processes=1,

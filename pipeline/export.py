@@ -60,17 +60,10 @@ FAISS = "faiss"
 
 def format_of(path: Path, name: str | None) -> str:
     """Return the name of the format for a path and what `--format` says, if anything. UserError if they do not fit."""
-    if name == FAISS or path.suffix.lower() == f".{FAISS}":
-        raise UserError(
-            f"{path}: a FAISS index has embeddings, and is written by `python -m heads.export RESULTS FILE.faiss "
-            "--experiment NAME --modality audio` (or video)"
-        )
-    if name is not None and name not in FORMATS:
-        raise UserError(f"--format {name}: there are {', '.join(FORMATS)}")
-    by_ending = next((n for n, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
+    by_ending = next((name for name, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
     if name is None and by_ending is None:
         files = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
-        folders = ", ".join(n for n, known in FORMATS.items() if not known.endings)
+        folders = ", ".join(name for name, known in FORMATS.items() if not known.endings)
         raise UserError(f"{path}: the ending names the format of a file ({files}), --format a folder's ({folders})")
     if name is not None and by_ending is not None and name != by_ending:
         raise UserError(f"{path}: --format {name} is no file ending in {path.suffix}; leave --format or the ending out")

@@ -118,7 +118,7 @@ def tasks(lanes: Sequence[Lane]) -> Iterator[Task[int]]:
                     lane.job.journal.add(row, copy.copy(failed[row]))
                     lane.lacking.discard(row)
         elif wanted:
-            seconds = [float(s) for s in starts[row - job.rows.start]]
+            seconds = [float(start) for start in starts[row - job.rows.start]]
             if row in probed.tried or not np.isfinite(seconds).all():
                 # `pipeline.retry` made the probe forget it; the probe has to run first.
                 raise UserError(

@@ -84,7 +84,7 @@ class Network:
     def group(self, row: int, answer: Outcome) -> list[tuple[int, Outcome]]:
         """Take an answer; return a group with at least `batch` segments if there is one now."""
         self.waiting.append((row, answer))
-        size = sum(len(a) for _, a in self.waiting if isinstance(a, np.ndarray))
+        size = sum(len(arrays) for _, arrays in self.waiting if isinstance(arrays, np.ndarray))
         # Failures alone need no network and wait for nobody.
         return self.rest() if size >= self.batch or size == 0 else []
 
@@ -213,7 +213,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     # torch raises a plain RuntimeError on the CPU, and where one of CUDA's libraries could not allocate.
     words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError) and any(w in text for w in words)):
+    if not isinstance(error, MemoryError) and not (
+        isinstance(error, RuntimeError) and any(word in text for word in words)
+    ):
         return False
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

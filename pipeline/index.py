@@ -44,8 +44,8 @@ def main() -> None:
                 raise UserError(f"shard {shard} of {backbone} is not finished; run `snakemake extract …`")
             digest.update(record.digest.encode())
             valid += record.valid
-            failed = [f for f in record.failures if listed[f.row]]
-            lines += [(f.row, backbone, f, record.versions.get(f.decoder, "")) for f in failed]
+            failed = [failure for failure in record.failures if listed[failure.row]]
+            lines += [(failure.row, backbone, failure, record.versions.get(failure.decoder, "")) for failure in failed]
         cache[backbone] = CachedBackbone(planned.key, valid, digest.hexdigest(), planned.random_weights)
         if backbone in config.used_backbones:
             complete &= np.asarray(read_array(paths, f"{backbone}_valid")[:])

@@ -180,7 +180,7 @@ def _prepare(config: Config, own: Config, plan: Plan, files: Sequence[OutsideFil
 def _run(own: Config, modules: list[list[str]]) -> None:
     """Run modules side by side on the only shard. Raises UserError with the message of one that stops with an error."""
     folder, environment = own.paths.results, dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in (str(ROOT), os.environ.get("PYTHONPATH")) if entry)
     started: list[tuple[subprocess.Popen[bytes], str, Path]] = []
     try:
         for number, (module, *arguments) in enumerate(modules):

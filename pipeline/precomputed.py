@@ -38,8 +38,8 @@ def copy_features(job: ShardJob, backbone: Chosen, stop: Callable[[], bool]) -> 
         for row in (video["row"] for video in videos if video["row"] in failed):
             # Not through the job: nothing was fetched or tried, so that no failures in a row and no attempts count.
             job.journal.add(row, failed[row])
-        known = np.array([v["row"] not in failed for v in videos])
-        videos, starts = [v for v in videos if v["row"] not in failed], starts[known]
+        known = np.array([video["row"] not in failed for video in videos])
+        videos, starts = [video for video in videos if video["row"] not in failed], starts[known]
     job.note(_until(stop, videos, source, starts, job))
 
 
@@ -66,9 +66,9 @@ def _starts(job: ShardJob, videos: list[dict[str, Any]]) -> tuple[np.ndarray, di
         failed = failed_rows(probed)
         mine = starts[[video["row"] - job.rows.start for video in videos]]
         left = [
-            v["path"]
-            for v, s in zip(videos, mine, strict=True)
-            if v["row"] in probed.tried or (v["row"] not in failed and not np.isfinite(s).all())
+            video["path"]
+            for video, own in zip(videos, mine, strict=True)
+            if video["row"] in probed.tried or (video["row"] not in failed and not np.isfinite(own).all())
         ]
         if not left:
             return mine, failed

@@ -73,7 +73,9 @@ def forget(
             again = _forget_journal(paths, plan, part, shard, chosen, probed, whole)
             record = read_record(paths.ledger(part, shard, plan.key(part)))
             if record:
-                gone = [f for f in record.failures if f.reason in chosen or f.row in probed | whole]
+                gone = [
+                    failure for failure in record.failures if failure.reason in chosen or failure.row in probed | whole
+                ]
                 forgotten.features |= _forget_ledger(paths, part, shard, record, plan.rows(shard), gone, whole)
                 if gone:
                     forgotten.failures[part, shard] = gone

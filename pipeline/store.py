@@ -103,7 +103,7 @@ def _create(
     whole = (shard_videos, *shape[1:])
     features = len(shape) == 3
     most = max(CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize), 1)
-    chunk = max(n for n in range(1, min(shard_videos, most) + 1) if shard_videos % n == 0)
+    chunk = max(count for count in range(1, min(shard_videos, most) + 1) if shard_videos % count == 0)
     return zarr.create_array(
         store,
         name=name,

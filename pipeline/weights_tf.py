@@ -111,7 +111,7 @@ def _tensor(name: str, entry: bytes, data: bytes) -> np.ndarray:
     try:
         values: dict[int, int | bytes] = dict(fields(entry))
         dtype: np.dtype | None = DTYPES.get(_int(values, 1))
-        shape = tuple(_int(dict(fields(dim)), 1) for n, dim in fields(_bytes(values, 2)) if n == 2)  # type: ignore[arg-type]
+        shape = tuple(_int(dict(fields(dim)), 1) for number, dim in fields(_bytes(values, 2)) if number == 2)  # type: ignore[arg-type]
     except IndexError as error:
         raise ValueError(f"the entry of '{name}' is damaged: {error}") from None
     shard, start, size = _int(values, 3), _int(values, 4), _int(values, 5)

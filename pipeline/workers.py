@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, memory_mb: int, access: Access) -> None:
         parent_end, child_end = socket.socketpair()
-        path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+        path = os.pathsep.join(entry for entry in (str(ROOT), os.environ.get("PYTHONPATH")) if entry)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.worker", str(child_end.fileno()), str(memory_mb), str(os.getpid())],
             pass_fds=[child_end.fileno()],

@@ -60,7 +60,7 @@ class R2Plus1D(Backbone):
         # cosine of only 0.999 (bench.modes).
         self._dtype = torch.bfloat16 if half else torch.float32
         self.net = self.net.to(self._dtype)
-        self._mean, self._std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1, 1) for v in (MEAN, STD))
+        self._mean, self._std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1, 1) for values in (MEAN, STD))
 
     @staticmethod
     def fetch(source: WeightsSource, folder: Path) -> tuple[dict[str, np.ndarray], str]:

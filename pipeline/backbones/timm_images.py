@@ -55,7 +55,7 @@ class TimmImages(Backbone):
         frames = frames_of(options["model"], options["crop"])
         self._crop = frames.crop
         self._mean, self._std = (
-            torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (frames.mean, frames.std)
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (frames.mean, frames.std)
         )
         self._dtype = torch.float32
         if self.device.type == "cpu":

@@ -163,7 +163,7 @@ def _wheel_state(name: str, path: Path, folder: Path, key: str) -> dict[str, tor
 
 def _local_state(name: str, path: Path, key: str) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
-        state = {k: torch.from_numpy(v) for k, v in read_safetensors(path, key).items()}
+        state = {name: torch.from_numpy(tensor) for name, tensor in read_safetensors(path, key).items()}
     else:
         state = read_state(path, key, LOCAL)
     for tensor, value in state.items():

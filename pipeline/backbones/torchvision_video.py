@@ -107,7 +107,7 @@ class TorchvisionVideo(Backbone):
         path = local(source.name, key, LOCAL)
         with torch.device("meta"):
             net, unused = network(model)
-        shapes = {n: tuple(v.shape) for n, v in net.state_dict().items() if not _unused(n, unused)}
+        shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items() if not _unused(name, unused)}
         where, origin = (path.name, f"local file {path.name}") if path else (source.name, "")
         if source.name == "random":
             with torch.random.fork_rng(devices=[]):

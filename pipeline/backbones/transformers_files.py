@@ -140,7 +140,7 @@ def loaded(folder: Path, config: dict[str, Any], seed: int | None, key: str) -> 
 
 def state_of(net: nn.Module) -> dict[str, np.ndarray]:
     """Return a model's weights by name, without those that no feature depends on."""
-    return {name: v.numpy() for name, v in net.state_dict().items() if not name.startswith(UNUSED)}
+    return {name: tensor.numpy() for name, tensor in net.state_dict().items() if not name.startswith(UNUSED)}
 
 
 def built(tensors: dict[str, np.ndarray], name: str, key: str) -> nn.Module:

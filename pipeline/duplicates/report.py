@@ -37,7 +37,7 @@ def groups_of(firsts: np.ndarray) -> list[np.ndarray]:
     """
     order = np.argsort(firsts, kind="stable")
     edges = np.flatnonzero(np.diff(firsts[order], prepend=-1)).tolist()
-    groups = [order[a:b] for a, b in zip(edges, [*edges[1:], len(order)], strict=True) if b - a > 1]
+    groups = [order[low:high] for low, high in zip(edges, [*edges[1:], len(order)], strict=True) if high - low > 1]
     return sorted(groups, key=lambda members: (-len(members), int(members[0])))
 
 
@@ -123,7 +123,7 @@ def write(
         "across_splits": across(groups, np.array(table["split"].to_pylist(), object)),
         "random_pairs": random_pairs(spaces, about["threshold"]),
         "examples": [
-            {"group": number, "videos": len(members), "ids": [ids[m] for m in members[:SHOWN].tolist()]}
+            {"group": number, "videos": len(members), "ids": [ids[member] for member in members[:SHOWN].tolist()]}
             for number, members in enumerate(groups[:EXAMPLES])
         ],
     }

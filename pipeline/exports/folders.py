@@ -44,7 +44,9 @@ def to_npy(folder: Path, selection: Selection) -> None:
         for _, labels, read in selection.blocks():
             for name, block in read.items():
                 arrays[name].write(block.astype("<f2", copy=False).tobytes())
-            writer.writerows(zip(*([as_text(v) for v in c.to_pylist()] for c in labels.columns), strict=True))
+            writer.writerows(
+                zip(*([as_text(value) for value in column.to_pylist()] for column in labels.columns), strict=True)
+            )
 
 
 def sample_key(video_id: str) -> str:

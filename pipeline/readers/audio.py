@@ -236,7 +236,11 @@ def _continued_runs(path: Source, media: Media, start: float, stop: float, piece
     with open_media(path) as opened:
         fresh = replace(opened, origin=media.origin)
         stream = fresh.only("audio")
-        packets = (p for p in continued(fresh, stream, pieces) if not _ends_before(p, start - PREROLL[0], fresh.origin))
+        packets = (
+            packet
+            for packet in continued(fresh, stream, pieces)
+            if not _ends_before(packet, start - PREROLL[0], fresh.origin)
+        )
         return _decode(fresh, stream, start, stop, packets)[1]
 
 

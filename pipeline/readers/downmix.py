@@ -79,7 +79,7 @@ def mono(frame: Any, downmix: Downmix) -> tuple[np.ndarray, float]:
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     exact = np.float32 if samples.dtype.kind == "f" else np.float64
-    weights = coefficients(tuple(c.name for c in frame.layout.channels)) if downmix == "layout" else None
+    weights = coefficients(tuple(channel.name for channel in frame.layout.channels)) if downmix == "layout" else None
     mixed = samples.mean(axis=0, dtype=exact) if weights is None else None
     offset, scale = 0, 1.0
     if samples.dtype == np.uint8:

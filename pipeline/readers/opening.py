@@ -64,7 +64,7 @@ class Media:
         chosen = self.container.streams.best(kind)
         if chosen is not None and not is_cover(chosen):
             return chosen
-        return next((s for s in self.container.streams if s.type == kind and not is_cover(s)), None)
+        return next((stream for stream in self.container.streams if stream.type == kind and not is_cover(stream)), None)
 
     def only(self, kind: Kind) -> Any:
         """Return `best` and make FFmpeg skip all other streams.
@@ -201,7 +201,7 @@ def _container(content: Content) -> InputContainer:
 
 
 def _check(container: InputContainer) -> None:
-    count = sum(s.type in ("audio", "video") and not is_cover(s) for s in container.streams)
+    count = sum(stream.type in ("audio", "video") and not is_cover(stream) for stream in container.streams)
     if count > MAX_STREAMS:
         raise MediaError(
             "unreadable", f"the file has {count} audio and video streams; more than {MAX_STREAMS} are not supported"

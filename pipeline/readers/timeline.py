@@ -193,7 +193,7 @@ def _measured(path: Source, media: Media, streams: dict[Kind, Any]) -> dict[Kind
 
 def _last(media: Media, wanted: dict[int, Kind]) -> dict[Kind, float]:
     ends: dict[Kind, float] = {}
-    streams = [s for s in media.container.streams if s.index in wanted]
+    streams = [stream for stream in media.container.streams if stream.index in wanted]
     size = media.content.size
     for count, packet in enumerate(media.container.demux(*streams)):
         if count > MAX_PACKETS:

@@ -93,7 +93,10 @@ def read_videos(
         raise ValueError(f"decoder is '{decoder}', not one of {DECODERS}")
     begins = np.asarray(starts, np.float64)[:, None]
     # Equal requests are scaled once.
-    wanted = [Wanted(r, begins + np.arange(round(seconds * r.fps)) / r.fps) for r in dict.fromkeys(requests)]
+    wanted = [
+        Wanted(request, begins + np.arange(round(seconds * request.fps)) / request.fps)
+        for request in dict.fromkeys(requests)
+    ]
     # decord must never be imported beside torch or essentia, so a decoder is only imported when it is used.
     frames = import_module(f"pipeline.readers.video_{decoder}").frames
     known = known_or_surveyed(path, timeline, kinds)
@@ -101,7 +104,7 @@ def read_videos(
         raise MediaError("still_image", "the video is a single frame, and the audio is longer")
     with reported_as("decode_error"):
         clips = frames(path, wanted, known)
-    read = {w.request: clip for w, clip in zip(wanted, clips, strict=True)}
+    read = {wish.request: clip for wish, clip in zip(wanted, clips, strict=True)}
     return [read[request] for request in requests]
 
 

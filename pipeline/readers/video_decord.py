@@ -53,10 +53,10 @@ def frames(path: Source, wanted: Sequence[Wanted], timeline: Timeline | None = N
 
     decord scales while it decodes, so the file is decoded for one request after the other.
     """
-    clips = [blank(w) for w in wanted]
-    if not any(w.times.size for w in wanted):
+    clips = [blank(wish) for wish in wanted]
+    if not any(wish.times.size for wish in wanted):
         return clips
-    if not all(takes(w.request) for w in wanted):
+    if not all(takes(wish.request) for wish in wanted):
         message = f"decord scales to one size only, and bilinearly; {WAY_OUT}"
         raise MediaError("decode_error", message, unsupported=True)
     if timeline is not None:
@@ -89,7 +89,7 @@ def _fill(clips: np.ndarray, media: Media, packets: _Packets, stamps: np.ndarray
 
 def _read(reader: Any, packets: _Packets, stamps: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
     """Decode from the last anchor before the first wanted frame to the last one; `wanted` are ascending numbers."""
-    usable = [a for a in packets.anchors if packets.stamps[a] <= stamps[wanted[0]]]
+    usable = [anchor for anchor in packets.anchors if packets.stamps[anchor] <= stamps[wanted[0]]]
     number = 0
     # decord's count is wrong after packets that show nothing; seeking to the beginning resets it.
     reader.seek(0)
@@ -103,7 +103,7 @@ def _read(reader: Any, packets: _Packets, stamps: np.ndarray, wanted: np.ndarray
         if number in needed:
             decoded[number] = frame.asnumpy()
         number += 1
-    return [decoded[n] for n in wanted.tolist()]
+    return [decoded[number] for number in wanted.tolist()]
 
 
 def _reader(media: Media, packets: _Packets, size: tuple[int, int]) -> Any:
@@ -173,7 +173,7 @@ def _packets(media: Media) -> _Packets:
     return _Packets(
         stamps=times,
         visible=np.array(visible),
-        anchors=np.array([k for k in keys if clean[k]], int),
+        anchors=np.array([key for key in keys if clean[key]], int),
         end=end,
         # decord turns by the angle of the frame's x axis alone. An odd number of reflections leaves one across y.
         mirrored=(2 if transpose else 1) if transpose ^ flip_y ^ flip_x else None,

@@ -104,6 +104,6 @@ def ordered(
     if not order:
         return None
     returned = set(order)
-    leading = next((n for n in range(1, len(window)) if n in returned), len(window)) - 1
-    stamps = sorted(stamp for n, stamp in enumerate(decoded) if n <= leading or n in returned)
+    leading = next((number for number in range(1, len(window)) if number in returned), len(window)) - 1
+    stamps = sorted(stamp for number, stamp in enumerate(decoded) if number <= leading or number in returned)
     return Ordered(np.array(stamps[leading:][: len(order)]), arrays)

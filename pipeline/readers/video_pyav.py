@@ -58,14 +58,14 @@ MATRICES = (1, 4, 5, 6, 7, 9)
 
 def frames(path: Source, wanted: Sequence[Wanted], timeline: Timeline | None = None) -> list[np.ndarray]:
     """Return the upright, scaled and cropped frames of each request: uint8 [segments, frames, height, width, 3]."""
-    clips = [blank(w) for w in wanted]
-    asked = [(w, clip) for w, clip in zip(wanted, clips, strict=True) if w.times.size]
+    clips = [blank(wish) for wish in wanted]
+    asked = [(wish, clip) for wish, clip in zip(wanted, clips, strict=True) if wish.times.size]
     if not asked:
         return clips
     with open_media(path) as media:
         reader = _Reader(placed(media, timeline))
         for index in np.argsort(asked[0][0].times[:, 0]):
-            moments = Moments.of({w.request: w.times[index] for w, _ in asked})
+            moments = Moments.of({wish.request: wish.times[index] for wish, _ in asked})
             if timeline is not None and timeline.pieces:
                 arrays = _continued(path, moments, timeline)
             else:
@@ -206,10 +206,10 @@ class _Reader:
             if packet.dts is not None and self._seconds(packet.dts) > times[-1] + TOLERANCE:
                 complete = False
                 break
-        stamps = np.array(sorted(self._time(p) for p in packets if not p.is_discard))
+        stamps = np.array(sorted(self._time(packet) for packet in packets if not packet.is_discard))
         if not len(stamps) or self._is_late(self._time(packets[0]), times[0]):
             return None
-        end = max(self._end(p) for p in packets) if complete else math.inf
+        end = max(self._end(packet) for packet in packets) if complete else math.inf
         wanted = stamps[shown(stamps, end, times)].tolist()
         users: dict[float, list[VideoRequest]] = {}
         for stamp, requests in zip(wanted, moments.requests, strict=True):

@@ -73,7 +73,7 @@ def difference(arm: Measured, base: Measured, metric: str) -> dict[str, float | 
     """Return arm - base of a metric: `difference`, `low`, `high`, `seeds_low`, `seeds_high` and `p`."""
     scale, column = arm.scale(metric), COLUMNS[metric]
     drawn = (arm.values[:, column] - base.values[:, column]) * scale
-    seeds = [(a - b) * scale for a, b in zip(arm.of_seeds(metric), base.of_seeds(metric), strict=True)]
+    seeds = [(ours - theirs) * scale for ours, theirs in zip(arm.of_seeds(metric), base.of_seeds(metric), strict=True)]
     low, high = metric_intervals(drawn[:, None], arm.groups, names=[metric])[metric]
     seeds_low, seeds_high = mean_interval(seeds) or (None, None)
     return {

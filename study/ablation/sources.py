@@ -76,7 +76,11 @@ class Opened:
         self.spec = config.study.correlation.simulated.model_copy(update={"gallery": self.settings.gallery})
         plain, trained = config.sides(), train_mode_sides(config)
         # Both modes side by side: only videos that all backbones could read, in the same pairs.
-        joined = plain if trained is None else Sides(*(_distinct(a + b) for a, b in zip(plain, trained, strict=True)))
+        joined = (
+            plain
+            if trained is None
+            else Sides(*(_distinct(without + with_mode) for without, with_mode in zip(plain, trained, strict=True)))
+        )
         self.collection: Collection | None = None
         if left_out(config) is None:
             self.collection = open_collection(config, joined)

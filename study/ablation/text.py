@@ -91,11 +91,13 @@ def _formula(chains: dict[str, list[Row]]) -> Finding:
 def _steps(chains: dict[str, list[Row]]) -> Finding:
     parts, sure = [], []
     for source, rows in chains.items():
-        better, worse = ([r["step"] for r in rows[2:] if _counts(r, "before") == sign] for sign in (1, -1))
+        better, worse = ([row["step"] for row in rows[2:] if _counts(row, "before") == sign] for sign in (1, -1))
         helpful = ", ".join(better) or "none is shown to help"
         parts.append(f"{source_words(source)}: {helpful}" + (f" (worse: {', '.join(worse)})" if worse else ""))
-        sure.append(f"{source_words(source)}: " + ", ".join(f"{r['step']} {_gap(r, 'before')}" for r in rows[2:]))
-    return Finding(f"Steps that help, each against the one before: {'; '.join(parts)}.", GAINS + "; ".join(sure) + ".")
+        sure.append(f"{source_words(source)}: " + ", ".join(f"{row['step']} {_gap(row, 'before')}" for row in rows[2:]))
+    return Finding(
+        f"Steps that help, each against the one before: {'; '.join(parts)}.", "MRR. " + "; ".join(sure) + "."
+    )
 
 
 def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
@@ -104,7 +106,7 @@ def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:
         most = max(rows, key=lambda row: row["first_mrr"])
         shown = "" if _counts(most, "first") == 1 else ", though no difference is shown"
         parts.append(f"{source_words(source)}: {most['step']}{shown}")
-        sure.append(f"{source_words(source)}: " + ", ".join(f"{r['step']} {_gap(r, 'first')}" for r in rows))
+        sure.append(f"{source_words(source)}: " + ", ".join(f"{row['step']} {_gap(row, 'first')}" for row in rows))
     return Finding(
         f"The single change to `{config.study.ablation.first}` with the largest gain: {'; '.join(parts)}.",
         GAINS + "; ".join(sure) + ".",

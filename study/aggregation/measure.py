@@ -52,11 +52,12 @@ class MeasuredPooling:
         # [directions][resamples, statistics], the mean over seeds.
         self.values = [
             np.mean(
-                [resampled_metrics(pair[d], groups, config.eval.bootstrap, config.eval.seed) for pair in pairs], axis=0
+                [resampled_metrics(pair[direction], groups, config.eval.bootstrap, config.eval.seed) for pair in pairs],
+                axis=0,
             )
-            for d in range(2)
+            for direction in range(2)
         ]
-        self.summaries = [[summary(pair[d]) for pair in pairs] for d in range(2)]
+        self.summaries = [[summary(pair[direction]) for pair in pairs] for direction in range(2)]
 
     def resampled(self, direction: int | None = None) -> np.ndarray:
         """Return float64 [resamples, statistics] of one direction or, by default, the mean of both."""
@@ -101,7 +102,7 @@ def measure(config: Config, trained: Trained, groups: np.ndarray) -> dict[tuple[
     for replaced in config.study.aggregation.replaced:
         for way in WAYS:
             names = [name_of(way, replaced, seed) for seed in config.study.seeds]
-            pairs = [ranks(tensors[f"{n}/audio"].numpy(), tensors[f"{n}/video"].numpy()) for n in names]
+            pairs = [ranks(tensors[f"{name}/audio"].numpy(), tensors[f"{name}/video"].numpy()) for name in names]
             measured[way, replaced] = MeasuredPooling(pairs, groups, config)
     return measured
 
@@ -190,7 +191,7 @@ def answer(config: Config) -> Answer:
         title="Pooling segments into a video",
         question="How should the segments of a video become one vector, and does within-video inconsistency matter?",
         findings=findings(tables),
-        method=method(config, {split: len(s.rows) for split, s in splits.items()}),
+        method=method(config, {split: len(loaded.rows) for split, loaded in splits.items()}),
         limits=limits(config, tables) + sentences(few_groups(len(np.unique(groups)), "the test split")),
         random_weights=[name for name, random in trained.same["random_weights"].items() if random],
         seeds=config.study.seeds,

@@ -16,13 +16,13 @@ def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Draw the three figures of the answer into `folder`."""
     tables = answer.tables
     rows = [
-        {"name": r["pooling"], "value": r["mrr"], "low": r["mrr_low"], "high": r["mrr_high"]}
-        for r in tables["poolings"]
+        {"name": row["pooling"], "value": row["mrr"], "low": row["mrr_low"], "high": row["mrr_high"]}
+        for row in tables["poolings"]
     ]
     gaps = [
-        {"name": r["pooling"], "value": r["difference"], "low": r["low"], "high": r["high"]}
-        for r in tables["differences"]
-        if r["metric"] == "mrr"
+        {"name": row["pooling"], "value": row["difference"], "low": row["low"], "high": row["high"]}
+        for row in tables["differences"]
+        if row["metric"] == "mrr"
     ]
     return [
         _lines(rows, tables["poolings"][0]["mrr_chance"], "Whole videos", "poolings", COLOURS[0], folder),

@@ -69,8 +69,8 @@ def _trained_on_segments(plain: dict[str, Row], gaps: dict[str, Row]) -> Finding
 
 
 def _inconsistency(tables: dict[str, list[Row]], modality: str) -> Finding:
-    row = next(r for r in tables["inconsistency"] if r["side"] == modality and r["replaced"] == 0)
-    hardness = next(r for r in tables["hard_videos"] if r["side"] == modality and r["pooling"] == MEAN)
+    row = next(row for row in tables["inconsistency"] if row["side"] == modality and row["replaced"] == 0)
+    hardness = next(row for row in tables["hard_videos"] if row["side"] == modality and row["pooling"] == MEAN)
     if row["ratio"] is None or hardness["spearman"] is None:
         return Finding(f"The inconsistency of {modality} within a video cannot be measured.", _why(row))
     verdict = "worse" if hardness["low"] > 0 else "better" if hardness["high"] < 0 else None
@@ -93,8 +93,8 @@ def _why(row: Row) -> str:
 def _robust(tables: dict[str, list[Row]]) -> Finding:
     most = max(row["replaced"] for row in tables["degradation"])
     level = {(row["pooling"], row["replaced"]): row for row in tables["degradation"]}
-    gaps = [r for r in tables["degradation_differences"] if r["replaced"] == most and r["metric"] == "mrr"]
-    better, worse = ([r["pooling"] for r in gaps if r["better"] == winner] for winner in ("this", MEAN))
+    gaps = [row for row in tables["degradation_differences"] if row["replaced"] == most and row["metric"] == "mrr"]
+    better, worse = ([row["pooling"] for row in gaps if row["better"] == winner] for winner in ("this", MEAN))
     parts = [f"{_list(names)} {_is(names)} {word}" for names, word in ((better, "better"), (worse, "worse")) if names]
     verdict = " and ".join(parts) if parts else "no pooling is shown to be better or worse"
     return Finding(

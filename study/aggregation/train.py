@@ -72,9 +72,9 @@ def batches(data: PairedSegments, pooling: str, recipe: Experiment, seed: int, e
     segments = draw(data.good.numpy(), AFTER.get(pooling, "mean"), seed, epoch)
     for videos, segment in cut(segments, recipe.batch, seed, epoch):
         if pooling in AFTER:
-            yield [x[videos, segment][:, None] for x in (data.audio, data.video, data.good)]
+            yield [values[videos, segment][:, None] for values in (data.audio, data.video, data.good)]
         else:
-            yield [x[videos] for x in (data.audio, data.video, data.good)]
+            yield [values[videos] for values in (data.audio, data.video, data.good)]
 
 
 def fit(
@@ -106,7 +106,10 @@ def fit(
         "study.aggregation.recipe.learning_rate",
         lambda step: rate(recipe, step, per_epoch, recipe.max_epochs * per_epoch),
     )
-    counts = [sum(p.numel() for p in part.parameters()) for part in (model, model.audio_pooling, model.video_pooling)]
+    counts = [
+        sum(parameter.numel() for parameter in part.parameters())
+        for part in (model, model.audio_pooling, model.video_pooling)
+    ]
     facts = {"parameters": counts[0], "pooling_parameters": counts[1] + counts[2]}
     return model, facts | asdict(fitted)
 
@@ -173,7 +176,9 @@ def train(config: Config, threads: int) -> None:
             f"study.aggregation.replaced: {settings.replaced} must hold 0 and be below segments.count "
             f"({features.segments}), so that something of each video is left"
         )
-    names = [name_of(w, r, s) for r in settings.replaced for s in config.study.seeds for w in WAYS]
+    names = [
+        name_of(way, replaced, seed) for replaced in settings.replaced for seed in config.study.seeds for way in WAYS
+    ]
     same = {
         "version": 1,
         "recipe": settings.recipe.model_dump(),

@@ -54,7 +54,9 @@ class Known:
 def known(seed: int, indices: Sequence[int]) -> Known:
     """Return the latents of the videos with these numbers, rendered with this `render.seed` at correlation 1."""
     audio = [draw(seed, index, 1.0).audio for index in indices]
-    return Known(np.array([a.scores for a in audio]), np.array([GENRES.index(a.genre) for a in audio]))
+    return Known(
+        np.array([scored.scores for scored in audio]), np.array([GENRES.index(scored.genre) for scored in audio])
+    )
 
 
 def pair(known: Known, kind: str, correlation: float, seed: int, own_frames: bool = False) -> np.ndarray:

@@ -149,7 +149,9 @@ def _needed(tables: dict[str, list[Row]]) -> Finding:
     parts = []
     for recipe in dict.fromkeys(row["recipe"] for row in tables["needed"]):
         sizes_needed = []
-        for row in sorted((r for r in tables["needed"] if r["recipe"] == recipe), key=lambda r: r["correlation"]):
+        for row in sorted(
+            (row for row in tables["needed"] if row["recipe"] == recipe), key=lambda row: row["correlation"]
+        ):
             needs = f"more than {row['most']:,}" if row["videos"] is None else f"{row['videos']:,}"
             sizes_needed.append(f"{needs} at ρ = {row['correlation']:g}")
         parts.append(f"`{recipe}` {', '.join(sizes_needed)}")

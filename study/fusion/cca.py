@@ -38,10 +38,12 @@ class Decomposed:
     def __init__(self, audio: np.ndarray, video: np.ndarray) -> None:
         """Decompose the covariances of audio and video features, float [videos, dim] each."""
         self.means = audio.mean(axis=0), video.mean(axis=0)
-        centred = [x.astype(np.float64) - mean for x, mean in zip((audio, video), self.means, strict=True)]
+        centred = [
+            features.astype(np.float64) - mean for features, mean in zip((audio, video), self.means, strict=True)
+        ]
         # C = X'X/n = V diag(s²/n) V'. Outside the span of V there is no covariance with the other modality.
-        self.parts = [np.linalg.svd(x, full_matrices=False)[1:] for x in centred]
-        variates = [x @ v.T for x, (_, v) in zip(centred, self.parts, strict=True)]
+        self.parts = [np.linalg.svd(features, full_matrices=False)[1:] for features in centred]
+        variates = [features @ v.T for features, (_, v) in zip(centred, self.parts, strict=True)]
         self.shared = variates[0].T @ variates[1] / len(audio)
         self.videos = len(audio)
 
@@ -61,7 +63,7 @@ class Decomposed:
 
 def held_out(cca: CCA, audio: np.ndarray, video: np.ndarray) -> float:
     """Return the mean correlation of the variates on other videos; variates without variance there count as 0."""
-    a, v = (x - x.mean(axis=0) for x in cca.project(audio, video))
+    a, v = (features - features.mean(axis=0) for features in cca.project(audio, video))
     with np.errstate(invalid="ignore"):
         correlations = (a * v).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (v**2).sum(axis=0))
     return float(np.nan_to_num(correlations).mean())

@@ -38,14 +38,16 @@ def findings(tables: dict[str, list[Row]]) -> list[Finding]:
 
 
 def _together(task: str, tables: dict[str, list[Row]]) -> Finding:
-    gaps = {r["fusion"]: r for r in tables["differences"] if r["metric"] == "auc" and r["fusion"] in ALONE}
+    gaps = {row["fusion"]: row for row in tables["differences"] if row["metric"] == "auc" and row["fusion"] in ALONE}
     parts = []
     for name in ALONE:
         verdict = "not shown to be better than"
         if gaps[name]["differs"]:
             verdict = "better than" if gaps[name]["difference"] < 0 else "worse than"
         parts.append(f"{verdict} {name}")
-    values = {r["fusion"]: r for r in tables["fusions"] if not r["modality_dropout"] and r["missing"] == "nothing"}
+    values = {
+        row["fusion"]: row for row in tables["fusions"] if not row["modality_dropout"] and row["missing"] == "nothing"
+    }
     return Finding(
         f"For {TASKS[task]}, concatenated audio and video are {parts[0]}, and {parts[1]}.",
         "; ".join(f"{name}: macro ROC-AUC {_value(values[name])}" for name in (BASELINE, *ALONE)) + ".",
@@ -53,28 +55,28 @@ def _together(task: str, tables: dict[str, list[Row]]) -> Finding:
 
 
 def _ways(task: str, tables: dict[str, list[Row]]) -> Finding:
-    gaps = [r for r in tables["differences"] if r["metric"] == "auc" and r["fusion"] not in ALONE]
-    plain = [r for r in gaps if not r["modality_dropout"]]
-    better = [r["fusion"] for r in plain if r["differs"] and r["difference"] > 0]
-    worse = [r["fusion"] for r in plain if r["differs"] and r["difference"] < 0]
+    gaps = [row for row in tables["differences"] if row["metric"] == "auc" and row["fusion"] not in ALONE]
+    plain = [row for row in gaps if not row["modality_dropout"]]
+    better = [row["fusion"] for row in plain if row["differs"] and row["difference"] > 0]
+    worse = [row["fusion"] for row in plain if row["differs"] and row["difference"] < 0]
     claim = f"For {TASKS[task]}, better than concatenation: {', '.join(better)}"
     if not better:
         claim = f"For {TASKS[task]}, no fusion is shown to be better than concatenation"
     claim += f"; worse: {', '.join(worse)}." if worse else "."
-    return Finding(claim, "; ".join(f"{r['fusion']} {_gap(r)}" for r in plain) + " in macro ROC-AUC.")
+    return Finding(claim, "; ".join(f"{row['fusion']} {_gap(row)}" for row in plain) + " in macro ROC-AUC.")
 
 
 def _missing(task: str, tables: dict[str, list[Row]]) -> Finding:
     parts = []
     for missing in ("audio", "video"):
-        rows = [r for r in tables["fusions"] if r["missing"] == missing and r["auc"] is not None]
-        plain, dropped = ([r["auc"] for r in rows if r["modality_dropout"] == kind] for kind in (False, True))
+        rows = [row for row in tables["fusions"] if row["missing"] == missing and row["auc"] is not None]
+        plain, dropped = ([row["auc"] for row in rows if row["modality_dropout"] == kind] for kind in (False, True))
         parts.append(
             f"with {missing} missing, the fusions' ROC-AUC is {min(plain):.3f} to {max(plain):.3f}, and after modality "
             f"dropout {min(dropped):.3f} to {max(dropped):.3f}"
         )
-    gaps = [r for r in tables["missing"] if r["metric"] == "auc"]
-    worse = [r["modality_dropout"] for r in gaps if r["differs"] and r["difference"] < 0]
+    gaps = [row for row in tables["missing"] if row["metric"] == "auc"]
+    worse = [row["modality_dropout"] for row in gaps if row["differs"] and row["difference"] < 0]
     count = len(gaps) // 2
     return Finding(
         f"For {TASKS[task]}, {'; '.join(parts)}.",

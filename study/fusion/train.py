@@ -50,18 +50,21 @@ class FusionTrainer:
         features = load_features(config)
         self.task = cache(partial(load_task, config, features))
         self.variates = cache(self._variates)
-        self.pooled = cache(lambda name: {split: s.pooled() for split, s in self.task(name).splits.items()})
+        self.pooled = cache(lambda name: {split: loaded.pooled() for split, loaded in self.task(name).splits.items()})
 
     def _variates(self, name: str) -> tuple[dict[str, FusionSplit], dict[str, Any]]:
         splits = self.pooled(name)
-        arrays = {split: (s.features[0][:, 0].numpy(), s.features[1][:, 0].numpy()) for split, s in splits.items()}
+        arrays = {
+            split: (loaded.features[0][:, 0].numpy(), loaded.features[1][:, 0].numpy())
+            for split, loaded in splits.items()
+        }
         model = cca.fit(arrays["train"], arrays["validation"], self.settings.components, self.settings.shrinkages)
         facts = {
             "shrinkage": model.shrinkage,
             "components": len(model.correlations),
             "test_correlation": cca.held_out(model, *arrays["test"]),
         }
-        return {split: s.with_features(*model.project(*arrays[split])) for split, s in splits.items()}, facts
+        return {split: loaded.with_features(*model.project(*arrays[split])) for split, loaded in splits.items()}, facts
 
     def __call__(self, name: str) -> Outcome:
         """Return the probabilities and facts of the training of this name."""
@@ -112,7 +115,11 @@ def fit(
 
     name, key = f"study.fusion: {fusion}, seed {seed}", "study.fusion.learning_rate"
     fitted = small.fit(model, adam, losses, validation_loss, settings.max_epochs, settings.patience, name, key)
-    facts = {"parameters": sum(p.numel() for p in model.parameters()), "epoch": fitted.epoch, "epochs": fitted.epochs}
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epoch": fitted.epoch,
+        "epochs": fitted.epochs,
+    }
     return model, facts | {"validation_loss": fitted.validation_loss}
 
 
@@ -121,7 +128,10 @@ def logits(model: nn.Module, data: FusionSplit, lost: tuple[int, ...]) -> Tensor
     blocks = []
     for start in range(0, len(data.rows), BLOCK):
         part = slice(start, start + BLOCK)
-        inputs = [torch.zeros_like(x[part]) if number in lost else x[part] for number, x in enumerate(data.features)]
+        inputs = [
+            torch.zeros_like(values[part]) if number in lost else values[part]
+            for number, values in enumerate(data.features)
+        ]
         blocks.append(model(*inputs, data.good[part]))
     return torch.cat(blocks)
 
@@ -159,7 +169,13 @@ def train(config: Config, threads: int) -> None:
         digest = hashlib.sha256(b"".join(task.splits[split].truth.numpy().tobytes() for split in SPLITS)).hexdigest()
         rows = {split: task.splits[split].rows.tolist() for split in SPLITS}
         tasks[name] = {"classes": task.classes, "rows": rows, "labels": digest}
-    names = [name_of(t, f, k, s) for t in tasks for s in config.study.seeds for f in FUSIONS for k in kinds(f)]
+    names = [
+        name_of(task, fusion, kind, seed)
+        for task in tasks
+        for seed in config.study.seeds
+        for fusion in FUSIONS
+        for kind in kinds(fusion)
+    ]
     same = {
         "version": 1,
         "settings": settings.model_dump(),

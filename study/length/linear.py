@@ -37,8 +37,8 @@ def fit_linear(audio: np.ndarray, video: np.ndarray, components: int, seed: int)
 
     If the features of one modality are constant, everything is embedded as a single 0.
     """
-    if any((x.max(axis=0) == x.min(axis=0)).all() for x in (audio, video)):
-        scalers = [make_pipeline(StandardScaler()).fit(x) for x in (audio, video)]
+    if any((features.max(axis=0) == features.min(axis=0)).all() for features in (audio, video)):
+        scalers = [make_pipeline(StandardScaler()).fit(features) for features in (audio, video)]
         zeros = np.zeros((audio.shape[1], 1)), np.zeros((video.shape[1], 1))
         return Linear((scalers[0], scalers[1]), zeros, np.zeros(1))
     keep = min(components, len(audio) - 1, audio.shape[1], video.shape[1])
@@ -46,6 +46,6 @@ def fit_linear(audio: np.ndarray, video: np.ndarray, components: int, seed: int)
         make_pipeline(MinMaxScaler(clip=True), StandardScaler(), PCA(keep, whiten=True, random_state=seed))
         for _ in range(2)
     ]
-    white = [pipeline.fit_transform(x) for pipeline, x in zip(whiten, (audio, video), strict=True)]
+    white = [pipeline.fit_transform(features) for pipeline, features in zip(whiten, (audio, video), strict=True)]
     left, right, correlations = canonical_pairs(white[0].T @ white[1] / (len(audio) - 1))
     return Linear((whiten[0], whiten[1]), (left, right), correlations)

@@ -71,26 +71,26 @@ def _more_segments(tested: list[Row]) -> Finding:
         ("mean rank", "the mean rank of the positive changes by"),
         ("mean rank" + EQUAL, "with heads trained on equally many pairs in both cases, by"),
     ):
-        compared = [r for r in tested if (r["measure"], r["comparison"]) == (measure, "more segments")]
-        changes = ", ".join(f"{_signed(r['value'])} ({r['other']} instead of {r['one']})" for r in compared)
+        compared = [row for row in tested if (row["measure"], row["comparison"]) == (measure, "more segments")]
+        changes = ", ".join(f"{_signed(row['value'])} ({row['other']} instead of {row['one']})" for row in compared)
         parts.append(f"{learned} {changes}")
-        ends = ", ".join(f"[{_signed(r['low'])}, {_signed(r['high'])}]" for r in compared)
-        sure.append(
-            f"{measure}: {sum(r['shown'] for r in compared)} of {len(compared)} differences are shown, intervals {ends}"
-        )
+        ends = ", ".join(f"[{_signed(row['low'])}, {_signed(row['high'])}]" for row in compared)
+        shown = sum(row["shown"] for row in compared)
+        sure.append(f"{measure}: {shown} of {len(compared)} differences are shown, intervals {ends}")
     return Finding(f"More segments of one length: {'; '.join(parts)}.", f"{'; '.join(sure)}.")
 
 
 def _other_starts(tested: list[Row]) -> list[Finding]:
     """Compare segments of one length that start elsewhere, by the largest number of them: ranks, then probes."""
-    compared = [r for r in tested if r["comparison"] == "starts"]
+    compared = [row for row in tested if row["comparison"] == "starts"]
     if not compared:
         return []
-    pairs = {r["measure"]: r for r in compared}  # the last, largest number
+    pairs = {row["measure"]: row for row in compared}  # the last, largest number
     changes = "; ".join(
-        f"{measure}, {_signed(r['value'])} [{_signed(r['low'])}, {_signed(r['high'])}]" for measure, r in pairs.items()
+        f"{measure}, {_signed(row['value'])} [{_signed(row['low'])}, {_signed(row['high'])}]"
+        for measure, row in pairs.items()
     )
-    shown = [r for r in compared if r["shown"]]
+    shown = [row for row in compared if row["shown"]]
     one = next(iter(pairs.values()))
     verdict = f"{len(shown)} of {len(compared)} differences are shown" if shown else "no difference is shown"
     return [
@@ -149,7 +149,7 @@ def _tests(tested: list[Row], measure: str, how: str) -> str:
 def method(config: Config, variants: Variants) -> str:
     """Write the paragraph of method."""
     settings = config.study.length
-    lengths = ", ".join(words(Key.of(v, v.count)) for v in settings.variants)
+    lengths = ", ".join(words(Key.of(variant, variant.count)) for variant in settings.variants)
     return (
         f"{len(variants.names)} videos, drawn by their ids, were extracted again by both backbones with {lengths}. "
         "Fewer segments were drawn evenly, from a random start, among those extracted. A segment lies at random within "
@@ -172,7 +172,7 @@ def method(config: Config, variants: Variants) -> str:
 def limits(config: Config, variants: Variants, tests: int) -> list[str]:
     """List what the answer does not show."""
     settings = config.study.length
-    longest = max(v.seconds * v.count for v in settings.variants)
+    longest = max(variant.seconds * variant.count for variant in settings.variants)
     items = [
         f"A gallery has about {len(variants.names) // settings.folds} videos and a head about "
         f"{len(variants.names) * (settings.folds - 1) // settings.folds} to learn from: a small difference can be "

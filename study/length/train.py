@@ -66,11 +66,11 @@ def load_variants(config: Config) -> Variants:
     UserError if a variant is not extracted, or if they share fewer than four videos or one group a fold.
     """
     backbones = (config.heads.audio, config.heads.video)
-    views = {v.name: _open(config, v) for v in config.study.length.variants}
+    views = {variant.name: _open(config, variant) for variant in config.study.length.variants}
     values = {name: {backbone: view.numpy(backbone) for backbone in backbones} for name, view in views.items()}
     rows: dict[str, dict[str, int]] = {}
     for name, view in views.items():
-        good = np.logical_and.reduce([np.isfinite(x).all(axis=(1, 2)) for x in values[name].values()])
+        good = np.logical_and.reduce([np.isfinite(array).all(axis=(1, 2)) for array in values[name].values()])
         ids, active = view.labels()["video_id"].to_pylist(), set(view.rows().tolist())
         rows[name] = {video: row for row, video in enumerate(ids) if good[row] and row in active}
     names = [video for video in next(iter(rows.values())) if all(video in valid for valid in rows.values())]
@@ -87,7 +87,10 @@ def load_variants(config: Config) -> Variants:
             f"{config.study.length.folds} folds of whole groups; lower study.length.folds or raise study.length.videos"
         )
     audio, video = (
-        {name: values[name][backbone][[rows[name][v] for v in names]].astype(np.float32) for name in views}
+        {
+            name: values[name][backbone][[rows[name][name_of_video] for name_of_video in names]].astype(np.float32)
+            for name in views
+        }
         for backbone in backbones
     )
     keys = {name: {backbone: view.key(backbone) for backbone in backbones} for name, view in views.items()}

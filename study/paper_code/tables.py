@@ -87,7 +87,10 @@ def curves(runs: list[Row]) -> list[Row]:
             ("true_percent", "true_median_rank"),
             ("true_percent_best", "true_median_rank_best_epoch"),
         ):
-            line |= _mean(column, [np.mean([row[f"{name}_{d}"] for d in DIRECTIONS]) * 100 / gallery for row in rows])
+            line |= _mean(
+                column,
+                [np.mean([row[f"{name}_{direction}"] for direction in DIRECTIONS]) * 100 / gallery for row in rows],
+            )
         line |= _mean("best_validation_loss", [row["best_validation_loss"] for row in rows])
         lines.append(
             line | {"chance_percent": rows[0]["chance_rank"] * 100 / gallery, "chance_loss": rows[0]["chance_loss"]}

@@ -49,7 +49,7 @@ def describe(audio: Shards, video: Shards, rows: np.ndarray, repairings: int, bi
     """
     edges = np.flatnonzero(np.diff(rows // audio.shard_rows, prepend=-1, append=-1)).tolist()
     task = delayed(_block, pure=False)
-    tasks = [task(audio, video, rows[a:b], repairings, bins) for a, b in zip(edges, edges[1:], strict=False)]
+    tasks = [task(audio, video, rows[low:high], repairings, bins) for low, high in zip(edges, edges[1:], strict=False)]
     blocks = compute(*tasks, **how)
     values = np.concatenate([block[0] for block in blocks])
     synchrony = np.concatenate([block[1] for block in blocks], axis=1)

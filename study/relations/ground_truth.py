@@ -33,7 +33,7 @@ def latents(render: Render, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def factor_associations(table: Table, scores: np.ndarray, groups: np.ndarray) -> Associations:
     """Test every descriptor against every factor of the same modality, whose scores are float64 [videos, 8]."""
-    return associations(table, {name: scores[:, k] for k, name in enumerate(Factors._fields)}, None, groups)
+    return associations(table, {name: scores[:, column] for column, name in enumerate(Factors._fields)}, None, groups)
 
 
 def section_offsets(render: Render, indices: np.ndarray, middles: np.ndarray) -> np.ndarray:

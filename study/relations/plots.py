@@ -62,24 +62,33 @@ def spaces(rows: list[Row], neighbours: list[Row], folder: Path) -> Plot:
     shares = [by_pair.get((row["first"], row["second"]), none) for row in rows]
     labels = [f"{short(row['first'], 17)} – {short(row['second'], 20)}" for row in rows]
     panels = [
-        ("linear CKA", [(r["cka"], r["cka_chance_high"]) for r in rows]),
-        ("canonical correlations", [(r["cca"], r["cca_chance_high"]) for r in rows]),
-        ("mutual neighbours", [(r["shared"], r["chance_high"]) for r in shares]),
+        ("linear CKA", [(row["cka"], row["cka_chance_high"]) for row in rows]),
+        ("canonical correlations", [(row["cca"], row["cca_chance_high"]) for row in rows]),
+        ("mutual neighbours", [(row["shared"], row["chance_high"]) for row in shares]),
     ]
     heights = np.arange(len(rows))[::-1]
     with styled():
         drawn = figure(1.3 + 0.32 * len(rows), 7.6)
         axes = drawn.subplots(1, 3, sharey=True)
         for axis, (title, values) in zip(axes, panels, strict=True):
-            axis.plot([v for v, _ in values], heights, "o", color=AUDIO, ms=6, label="this cache")
-            axis.plot([c for _, c in values], heights, "|", color=CHANCE, ms=11, mew=1.8, label="highest by chance")
+            axis.plot([value for value, _ in values], heights, "o", color=AUDIO, ms=6, label="this cache")
+            axis.plot(
+                [by_chance for _, by_chance in values],
+                heights,
+                "|",
+                color=CHANCE,
+                ms=11,
+                mew=1.8,
+                label="highest by chance",
+            )
             lowest = min(0, *(min(pair) for pair in values))
             axis.set(title=title, xlim=(lowest - 0.02, None), ylim=(-0.6, len(rows) - 0.4))
             axis.set_yticks(heights, labels, fontsize=8)
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
         alt = "How alike feature spaces are. " + "; ".join(
-            f"{row['first']} and {row['second']}: CKA {row['cka']:.2f}, canonical {row['cca']:.2f}, neighbours {n:.2f}"
-            for row, (n, _) in zip(rows, panels[2][1], strict=True)
+            f"{row['first']} and {row['second']}: CKA {row['cka']:.2f}, canonical {row['cca']:.2f}, "
+            f"neighbours {shared:.2f}"
+            for row, (shared, _) in zip(rows, panels[2][1], strict=True)
         )
         return save(drawn, folder, "study-relations-spaces", alt + ".")
 
@@ -94,16 +103,23 @@ def spectra(rows: list[Row], folder: Path) -> Plot:
         axis = drawn.subplots()
         for (pair, curve), colour in zip(pairs.items(), COLOURS, strict=False):
             label = f"{short(pair[0], 17)} – {short(pair[1], 20)}"
-            axis.plot([r["pair"] for r in curve], [r["held_out"] for r in curve], "o-", ms=3, color=colour, label=label)
+            axis.plot(
+                [row["pair"] for row in curve],
+                [row["held_out"] for row in curve],
+                "o-",
+                ms=3,
+                color=colour,
+                label=label,
+            )
         first = next(iter(pairs.values()))
-        numbers, low, high = ([r[key] for r in first] for key in ("pair", "chance_low", "chance_high"))
+        numbers, low, high = ([row[key] for row in first] for key in ("pair", "chance_low", "chance_high"))
         axis.fill_between(numbers, low, high, color=CHANCE, alpha=0.3, lw=0, label="95 % by chance (first two)")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set(xlabel="canonical pair", ylabel="correlation in the test split", ylim=(None, 1.02))
         drawn.legend(loc="outside lower center", ncols=2, fontsize=7)
         alt = "Canonical correlations on the test split. " + "; ".join(
-            f"{a} and {b}: first {curve[0]['held_out']:.2f}, last {curve[-1]['held_out']:.2f}"
-            for (a, b), curve in pairs.items()
+            f"{first_space} and {second_space}: first {curve[0]['held_out']:.2f}, last {curve[-1]['held_out']:.2f}"
+            for (first_space, second_space), curve in pairs.items()
         )
         return save(drawn, folder, "study-relations-canonical", alt + ".")
 
@@ -122,8 +138,8 @@ def readable(rows: list[Row], folder: Path) -> Plot:
         axis.grid(False)
         drawn.colorbar(image, ax=axis, label="R² on held-out artists (numbers: above 0)")
         alt = "Best predicted descriptor of each space: " + "; ".join(
-            f"{space}: {spaced(names[int(k)])} {value:.2f}"
-            for space, k, value in zip(spaces, values.argmax(0), values.max(0), strict=True)
+            f"{space}: {spaced(names[int(best)])} {value:.2f}"
+            for space, best, value in zip(spaces, values.argmax(0), values.max(0), strict=True)
         )
         return save(drawn, folder, "study-relations-readable", alt + ".")
 

@@ -43,7 +43,9 @@ def targets(table: Table) -> tuple[list[str], np.ndarray]:
 def trained(config: Config) -> list[str]:
     """Return the experiments that have embeddings of every seed."""
     return [
-        e for e in config.heads.experiments if all((run.folder / "embeddings.json").exists() for run in runs(config, e))
+        name
+        for name in config.heads.experiments
+        if all((run.folder / "embeddings.json").exists() for run in runs(config, name))
     ]
 
 
@@ -86,10 +88,15 @@ def table(
     chosen = {name: tested & embedded(config, features, name, rows) for name in trained(config)}
     chosen = {name: videos for name, videos in chosen.items() if enough(groups[videos])}
     if chosen:
-        table_rows += read_part({f"{n}, test videos": [values[tested]] for n, values in backbones.items()}, tested)
+        table_rows += read_part(
+            {f"{name}, test videos": [values[tested]] for name, values in backbones.items()}, tested
+        )
     for experiment, videos in chosen.items():
         by_seed = embeddings(config, features, experiment, rows[videos])
-        spaces = {f"{experiment}, {m}": [embedding[m] for embedding in by_seed] for m in ("audio", "video")}
+        spaces = {
+            f"{experiment}, {modality}": [embedding[modality] for embedding in by_seed]
+            for modality in ("audio", "video")
+        }
         table_rows += read_part(spaces, videos)
     return table_rows
 
@@ -108,18 +115,15 @@ def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Ta
     donors = [repaired(groups, rng) for _ in range(REPAIRINGS)]
     rows = []
     for space, versions in spaces.items():
-        # [seeds, 1 + resamples, targets]
-        scores = np.stack([resampled_r2(y, predictions(x, y, fold), groups, resamples, seed) for x in versions])
-        chance = np.mean([_by_chance(versions[0], y, fold, of) for of in donors], axis=0)
+        scores = [r2(y, predictions(features, y, fold), groups, resamples, seed) for features in versions]
+        chance = np.mean([_by_chance(versions[0], y, fold, donor) for donor in donors], axis=0)
         for name in dict.fromkeys(names):
-            columns = [k for k, target in enumerate(names) if target == name]
-            by_seed = scores[:, :, columns].mean(axis=2)
-            low, high = percentile_interval(by_seed[:, 1:].mean(axis=0), artists)
-            seeds_low, seeds_high = mean_interval(by_seed[:, 0].tolist()) or (None, None)
-            row: Row = {"descriptor": name, "space": space, "r2": float(by_seed[:, 0].mean())}
-            row |= {"low": low, "high": high, "seeds_low": seeds_low, "seeds_high": seeds_high}
-            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(versions), "videos": len(y)}
-            rows.append(row | {"artists": artists})
+            columns = [column for column, target in enumerate(names) if target == name]
+            values = [float(np.mean(score[0, columns])) for score in scores]
+            low, high = mean_interval(values) or tuple(float(end) for end in scores[0][1:, columns].mean(axis=1))
+            row = {"descriptor": name, "space": space, "r2": float(np.mean(values)), "low": low, "high": high}
+            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(values), "videos": len(y)}
+            rows.append(row | {"artists": int(groups.max()) + 1})
     return rows
 
 

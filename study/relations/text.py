@@ -129,7 +129,7 @@ def _read(tables: dict[str, list[Row]]) -> Finding:
     sure += f"Features: {all_videos} videos of {all_artists} artists."
     if test:
         # The backbones of an experiment of its own may not have read them all.
-        fewer = "".join(f", {counts[n].rpartition(', ')[0]} {n[0]} of {n[1]}" for n in test[1:])
+        fewer = "".join(f", {counts[key].rpartition(', ')[0]} {key[0]} of {key[1]}" for key in test[1:])
         sure += f" Embeddings, and features for comparison: {test[0][0]} test videos of {test[0][1]} artists{fewer}, "
         sure += "on which no head was trained."
     return Finding(claim, sure)

@@ -40,7 +40,7 @@ class Collection:
 
 def pairs_of(config: Config) -> list[tuple[str, str]]:
     """Return the pairs of backbones, audio and video: the primary one, then the others."""
-    return [(config.heads.audio, config.heads.video)] + [(a, v) for a, v in config.study.sources.others]
+    return [(config.heads.audio, config.heads.video)] + [(audio, video) for audio, video in config.study.sources.others]
 
 
 def fewest_sources(settings: Sources) -> int:
@@ -79,7 +79,9 @@ def load(config: Config) -> Collection:
         )
     tags = [list(videos["tags"][i].as_py() or []) for i in kept.tolist()]
     random = [name for name in names if features.random_weights(name)]
-    return Collection(rows[kept], sources, {n: m[kept] for n, m in means.items()}, tags, left_out, random)
+    return Collection(
+        rows[kept], sources, {name: values[kept] for name, values in means.items()}, tags, left_out, random
+    )
 
 
 def near_duplicates(spaces: list[np.ndarray], threshold: float) -> dict[int, tuple[int, list[float]]]:

@@ -199,8 +199,8 @@ def power_rows(config: Config, sources: np.ndarray, threads: int) -> list[Row]:
     for correlation in sorted({0.0, *settings.power}):
         runs = [(correlation, seed) for seed in range(settings.power_runs)]
         tested = parallel(_simulated_p, runs, threads, _take, config, sources)
-        values = [p for _, p in progress(tested, len(runs), f"power at {correlation:g}", "collections")]
-        detections = sum(p <= LEVEL for p in values)
+        values = [p_value for _, p_value in progress(tested, len(runs), f"power at {correlation:g}", "collections")]
+        detections = sum(p_value <= LEVEL for p_value in values)
         rows.append({"correlation": correlation, "power": detections / len(values), "runs": len(values)})
     return rows
 

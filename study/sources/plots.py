@@ -14,7 +14,9 @@ from study.sources.text import label
 def plots(answer: Answer, folder: Path) -> list[Plot]:
     """Draw every analysis with its interval over sources, and the range of its permutations as a grey bar."""
     rows = answer.tables["analyses"]
-    lines = [{"value": r["rank_percent"], "low": r["rank_percent_low"], "high": r["rank_percent_high"]} for r in rows]
+    lines = [
+        {"value": row["rank_percent"], "low": row["rank_percent_low"], "high": row["rank_percent_high"]} for row in rows
+    ]
     heights = np.arange(len(rows))[::-1].tolist()
     with styled():
         canvas = figure(1.3 + 0.34 * len(rows))
