@@ -35,7 +35,7 @@ def measure_all(answers: Sequence[Answer]) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         chain = plots(replace(answers[0], tables=tables), Path(folder))[0]
         shutil.copyfile(Path(folder) / f"{chain.name}.png", FIGURE)
-    findings = [{"claim": f.claim, "sure": f.sure} for answer in answers for f in answer.findings]
+    findings = [{"claim": finding.claim, "sure": finding.sure} for answer in answers for finding in answer.findings]
     shown = {
         name: [{key: row.get(key) for key in keys} for row in tables[name]]
         for name, keys in (("steps", STEPS), ("single", SINGLE))
@@ -47,7 +47,7 @@ def table(result: dict[str, Any]) -> str:
     """Return a step a line: for each source the median rank, the gain over the step before, and that of it alone."""
     steps, single = result["steps"], result["single"]
     sources = list(dict.fromkeys(row["source"] for row in steps))
-    lines = ["| step | " + " | ".join(f"{source_words(s)}: median rank, gain, alone" for s in sources) + " |"]
+    lines = ["| step | " + " | ".join(f"{source_words(source)}: median rank, gain, alone" for source in sources) + " |"]
     lines.append("|---" * (1 + len(sources)) + "|")
     longest = max((rows_of(steps, source) for source in sources), key=len)
     for step, setting in ((row["step"], row["setting"]) for row in longest):
@@ -62,7 +62,7 @@ def table(result: dict[str, Any]) -> str:
 
 def findings(result: dict[str, Any]) -> str:
     """Return the findings, a line each; the study's page says how sure they are."""
-    return "\n".join(f"- {f['claim']}" for f in result["findings"])
+    return "\n".join(f"- {finding['claim']}" for finding in result["findings"])
 
 
 def _gain(row: Row | None, prefix: str) -> str:

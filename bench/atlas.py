@@ -165,7 +165,7 @@ def _coloured(browser: Browser) -> float:
 
 def _chromium() -> list[psutil.Process]:
     """Return the processes that this one has started, but for the server."""
-    return [p for p in psutil.Process().children(recursive=True) if "chrom" in p.name()]
+    return [process for process in psutil.Process().children(recursive=True) if "chrom" in process.name()]
 
 
 def _own_memory(process: psutil.Process) -> int:
@@ -187,7 +187,9 @@ def table(result: dict[str, Any]) -> str:
         ["opening it, until the points are drawn", f"{page['drawn']:.0f}", f"{page['browser_gb']:.1f}"],
         ["serving it", "", f"{page['server_gb']:.2f}"],
     ]
-    parts = ", ".join(f"{STAGES.get(k, k)} {seconds:.0f} s" for k, seconds in costs["stages"].items() if seconds >= 0.5)
+    parts = ", ".join(
+        f"{STAGES.get(stage, stage)} {seconds:.0f} s" for stage, seconds in costs["stages"].items() if seconds >= 0.5
+    )
     return measure.markdown(
         [f"{costs['videos']:,} videos, one experiment, {result['threads']} cores", "s", "GB"], rows
     ) + (

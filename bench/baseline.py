@@ -33,7 +33,7 @@ def run(path: Path, starts: list[float], weights: Path, limit: float | None = No
     net = _network()
     net.load_state_dict(load_file(weights), strict=False)
     net.eval()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     frames, times = [], []
     clock = time.thread_time()
     with torch.no_grad(), av.open(str(path)) as container:

@@ -53,7 +53,11 @@ def table(result: dict[str, Any]) -> str:
         rank = f"{row['rank_percent']:.1f} % [{row['rank_percent_low']:.1f}, {row['rank_percent_high']:.1f}]"
         permuted = f"{row['permuted']}: {row['permuted_percent']:.1f} %"
         lines.append(f"| {name} | {row['videos']}, {row['sources']} | {rank} | {permuted} | {row['p']:.2g} |")
-    return "\n".join(lines) + "\n\n" + "\n".join(f"- {f['claim']} ({f['sure']})" for f in result["findings"])
+    return (
+        "\n".join(lines)
+        + "\n\n"
+        + "\n".join(f"- {finding['claim']} ({finding['sure']})" for finding in result["findings"])
+    )
 
 
 def lead(result: dict[str, Any]) -> str:

@@ -43,7 +43,9 @@ def flipped(data: bytes, rng: Rng) -> bytes:
 
 def flipped_header(data: bytes, rng: Rng) -> bytes:
     """Change 1 to 30 bytes where the header is: in `moov`, or in the first kilobytes."""
-    first, size = next(((start, n) for start, n, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096)))
+    first, size = next(
+        ((start, length) for start, length, kind in boxes(data) if kind == b"moov"), (0, min(len(data), 4096))
+    )
     out = np.frombuffer(data, np.uint8).copy()
     where = first + rng.integers(0, size, int(rng.integers(1, 31)))
     out[where] ^= rng.integers(1, 256, len(where), np.uint8)
@@ -124,8 +126,8 @@ def all_zero(data: bytes, rng: Rng) -> bytes:
 
 
 DAMAGES: dict[str, Callable[[bytes, Rng], bytes]] = {
-    f.__name__: f
-    for f in (
+    function.__name__: function
+    for function in (
         truncated, flipped, flipped_header, removed_atom, doubled_atom, swapped_atoms, wrong_length,
         extreme_number, garbage, zeros, cut_out, inserted, all_zero,
     )

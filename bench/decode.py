@@ -64,11 +64,11 @@ def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
                 )
     rows = []
     for (name, decoder), runs in measurements.items():
-        row: dict[str, Any] = {"file": next(f.words for f in files if f.name == name), "decoder": decoder}
+        row: dict[str, Any] = {"file": next(file.words for file in files if file.name == name), "decoder": decoder}
         if "refused" in runs[0]:
             row["refused"] = runs[0]["refused"]
         else:
-            row |= {"cpu_seconds": summary(r["cpu"] for r in runs), "frames": runs[0]["frames"]}
+            row |= {"cpu_seconds": summary(run["cpu"] for run in runs), "frames": runs[0]["frames"]}
             row |= {"megabytes_read": round(runs[0]["read"] / 1e6, 1), "mean_pixel": round(runs[0]["mean"], 3)}
         rows.append(row)
     return {"seconds": duration, "segments": SEGMENTS, "segment_seconds": SECONDS, "fps": FPS, "rows": rows}

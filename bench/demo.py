@@ -50,14 +50,14 @@ def table(result: dict[str, Any]) -> str:
     """
     rows = {(row["correlation"], row["experiment"], row["direction"]): row for row in result["rows"]}
     correlations = list(dict.fromkeys(correlation for correlation, _, _ in rows))
-    ways = [(c, way) for c in correlations for way in ("audio_to_video", "video_to_audio")]
+    ways = [(correlation, way) for correlation in correlations for way in ("audio_to_video", "video_to_audio")]
     header, lines = ["experiment"], []
     for correlation, way in ways:
         header.append(f"ρ = {correlation:g}: {way.replace('_to_', ' → ')}")
     for name in dict.fromkeys(name for _, name, _ in rows):
         cells = [rows[correlation, name, way] for correlation, way in ways]
         medians = [cell["median_rank"] for cell in cells]
-        ranks = [f"{m['value']:.0f} [{m['low']:.0f}, {m['high']:.0f}]" for m in medians]
+        ranks = [f"{median['value']:.0f} [{median['low']:.0f}, {median['high']:.0f}]" for median in medians]
         formula = [f"{cell['published_formula']:.0f}" for cell in cells if cell["direction"] == "video_to_audio"]
         lines.append([name, *ranks, ", ".join(formula)])
     # Rows without groups were measured when videos were resampled.

@@ -130,12 +130,12 @@ def forward(folder: Path, part: str, way: str) -> dict[str, Any]:
     job, tasks = _tasks(config, part)
     module, _, name = tasks[0].function.partition(":")
     read = getattr(import_module(module), name)
-    unique = {Path(t.arguments["path"]).name.rpartition("-")[0]: t for t in tasks}
+    unique = {Path(task.arguments["path"]).name.rpartition("-")[0]: task for task in tasks}
     arrays = {stem: read(**task.arguments).segments for stem, task in unique.items()}
-    decoded = [(t.key, {part: arrays[Path(t.arguments["path"]).name.rpartition("-")[0]]}) for t in tasks]
+    decoded = [(task.key, {part: arrays[Path(task.arguments["path"]).name.rpartition("-")[0]]}) for task in tasks]
     networks = {part: Network(backbone(part, job.paths.weights(part)), 1)}
     _, cost = measured(lambda: list(outcomes(iter(decoded), networks, cores.passes, Meter())))
-    return {**cost, "segments": sum(len(a[part]) for _, a in decoded), "peak_gflops": peak_gflops(threads)}
+    return {**cost, "segments": sum(len(arrays[part]) for _, arrays in decoded), "peak_gflops": peak_gflops(threads)}
 
 
 def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     weights = Paths(folder / "results").weights("r2plus1d")
-    starts = [float(s) for s in np.arange(0.0, float(duration) - SECONDS + 1e-6, SECONDS)]
+    starts = [float(start) for start in np.arange(0.0, float(duration) - SECONDS + 1e-6, SECONDS)]
     return run_baseline(Path(path), starts, weights)
 
 
@@ -173,7 +173,7 @@ def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) 
         "musicnn": musicnn_gflop(Paths(folder / "work" / "musicnn" / "results").weights("musicnn")),
     }
     rows = [_row(part, way, runs, videos[part], gflop[part]) for part, way in layouts]
-    ours = next(r for r in rows if r["backbone"] == "r2plus1d" and r["cores"] == "1")["core_seconds_a_video"]
+    ours = next(run for run in rows if run["backbone"] == "r2plus1d" and run["cores"] == "1")["core_seconds_a_video"]
     same, every = slow["pictures"] + SEGMENTS * slow["clip"], slow["pictures"] + slow["segments"]
     return {
         "files": {"seconds": duration, "videos": videos, "segments": SEGMENTS, "fps": FPS, "rate": RATE},
@@ -198,27 +198,31 @@ def _row(part: str, way: str, runs: Any, videos: int, gflop: float) -> dict[str,
     threads = cores_of(way)[0]
 
     def median(kind: str, what: str) -> float:
-        return summary((r[what] for r in runs[part, way, kind]), 6)["median"]
+        return summary((run[what] for run in runs[part, way, kind]), 6)["median"]
 
     pairs = list(zip(*(runs[part, way, kind] for kind in ("whole", "decode", "forward")), strict=True))
     forward_rate = runs[part, way, "forward"][0]["segments"] / median("forward", "cpu") * threads
     return {
         "backbone": part,
         "cores": way,
-        "seconds_a_video": summary(r["wall"] / videos for r in runs[part, way, "whole"]),
+        "seconds_a_video": summary(run["wall"] / videos for run in runs[part, way, "whole"]),
         "decode_seconds_a_video": round(median("decode", "wall") / videos, 3),
         "forward_seconds_a_video": round(median("forward", "wall") / videos, 3),
         "decode_cpu_a_video": round(median("decode", "cpu") / videos, 3),
         "forward_cpu_a_video": round(median("forward", "cpu") / videos, 3),
-        "core_seconds_a_video": summary(r["cpu"] / videos for r in runs[part, way, "whole"]),
-        "of_cpu": summary((d["cpu"] + f["cpu"]) / w["cpu"] for w, d, f in pairs),
+        "core_seconds_a_video": summary(run["cpu"] / videos for run in runs[part, way, "whole"]),
+        "of_cpu": summary((decoding["cpu"] + forward["cpu"]) / whole["cpu"] for whole, decoding, forward in pairs),
         "start_up_seconds": round(median("whole", "start_up"), 1),
-        "of_slower": summary(max(d["wall"], f["wall"]) / w["wall"] for w, d, f in pairs),
-        "of_cores": summary((d["cpu"] + f["cpu"]) / threads / w["wall"] for w, d, f in pairs),
+        "of_slower": summary(
+            max(decoding["wall"], forward["wall"]) / whole["wall"] for whole, decoding, forward in pairs
+        ),
+        "of_cores": summary(
+            (decoding["cpu"] + forward["cpu"]) / threads / whole["wall"] for whole, decoding, forward in pairs
+        ),
         "segments_a_second_a_core": round(SEGMENTS * videos / median("whole", "cpu"), 2),
         "forward_gflops": round(forward_rate * gflop, 1),
-        "peak_gflops": round(max(r["peak_gflops"] for r in runs[part, way, "forward"]), 1),
-        "of_peak": round(forward_rate * gflop / max(r["peak_gflops"] for r in runs[part, way, "forward"]), 3),
+        "peak_gflops": round(max(run["peak_gflops"] for run in runs[part, way, "forward"]), 1),
+        "of_peak": round(forward_rate * gflop / max(run["peak_gflops"] for run in runs[part, way, "forward"]), 3),
         "decode_share_of_waiting": round(median("whole", "waiting_for_decode"), 3),
     }
 

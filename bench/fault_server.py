@@ -259,7 +259,9 @@ def _another(connection: socket.socket, request: Request, data: bytes, closed: t
 
 def _changed(connection: socket.socket, request: Request, data: bytes, closed: threading.Event) -> None:
     """Send the part that is asked for, of a file that has become another, whatever the request says of it."""
-    part = Request(request.method, request.target, {k: v for k, v in request.headers.items() if k != "if-range"})
+    part = Request(
+        request.method, request.target, {name: value for name, value in request.headers.items() if name != "if-range"}
+    )
     head, body = _head(part, data, etag='"another"')
     connection.sendall(head + bytes(len(body)))
 

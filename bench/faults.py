@@ -56,7 +56,7 @@ def remuxed(path: Path, suffix: str) -> Path:
     """Copy the streams into another container, beside the file."""
     target = path.with_name(f"{path.stem}-in-{suffix}.{suffix}")
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
@@ -106,7 +106,9 @@ def nobody_calls() -> Iterator[tuple[int, list[str]]]:
 def mixed(good: list[tuple[str, Path]], bad: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
     """Return the bad ones in order with the good ones spread evenly among them."""
     step = len(bad) / len(good)
-    keyed = [(i + 0.5, v) for i, v in enumerate(bad)] + [((i + 0.5) * step + 0.1, v) for i, v in enumerate(good)]
+    keyed = [(i + 0.5, video) for i, video in enumerate(bad)] + [
+        ((i + 0.5) * step + 0.1, video) for i, video in enumerate(good)
+    ]
     return [video for _, video in sorted(keyed, key=lambda pair: pair[0])]
 
 
@@ -197,7 +199,9 @@ def _run(
     for part in dirty.parts:
         name = f"{part}/{how}" if part == backbone else part
         together, alone = dirty.outcomes(part), clean.outcomes(part)
-        problems += [f"{name}: {v} is {o}" for v, o in together.items() if o not in {"ok", *REASONS}]
+        problems += [
+            f"{name}: {video} is {outcome}" for video, outcome in together.items() if outcome not in {"ok", *REASONS}
+        ]
         with_others, without = dirty.features(part), clean.features(part)
         for video, _ in neighbours:
             if (together[video], with_others[video]) != (alone[video], without[video]):

@@ -171,7 +171,12 @@ class Cache:
         paths, rows, spec = self.config.paths, plan.rows(shard), self.config.segments
         rng = self.planted.draws(4, shard)
         durations = rng.uniform(120, 360, len(rows)).astype(np.float32)
-        starts = np.array([segment_starts(self.ids[r], float(s), spec) for r, s in zip(rows, durations, strict=True)])
+        starts = np.array(
+            [
+                segment_starts(self.ids[row], float(duration), spec)
+                for row, duration in zip(rows, durations, strict=True)
+            ]
+        )
         features = segment_features(self.planted, self.common[:, rows.start : rows.stop], spec.count, shard)
         for row, segment in self.damaged:
             if row in rows:
@@ -181,7 +186,7 @@ class Cache:
         }
         keys = [plan.segment_key, *self.planted.keys.values()]
         for (part, blocks), key, failed in zip(parts.items(), keys, self.failed, strict=True):
-            failures = [Failure(r, self.ids[r], failed[r], "planted") for r in rows if r in failed]
+            failures = [Failure(row, self.ids[row], failed[row], "planted") for row in rows if row in failed]
             lost = [failure.row - rows.start for failure in failures]
             for block in blocks:
                 block[lost] = False if block.dtype == bool else np.nan

@@ -60,7 +60,7 @@ def hostile(folder: Path, good: Path, port: int, huge: bool = True) -> list[Host
     folder.mkdir()
     files = [*_names(folder, good), *_playlists(folder, good, port), *_special(folder, good), *_bombs(folder, good)]
     files += _huge(folder) if huge else []
-    assert len({h.name for h in files}) == len(files)
+    assert len({hostile_file.name for hostile_file in files}) == len(files)
     return files
 
 

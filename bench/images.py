@@ -89,8 +89,8 @@ def original(file: Path) -> Callable[[Any], Any]:
     net = EfficientNet.from_name("efficientnet-lite0").eval().requires_grad_(False)
     tensors, names = load_file(file), shapes(MODEL)
     theirs = [name for name in net.state_dict() if not name.startswith("_fc") and not name.endswith(COUNTER)]
-    net.load_state_dict({n: tensors[m] for n, m in zip(theirs, names, strict=True)}, strict=False)
-    return lambda x: net._avg_pooling(net.extract_features(x)).flatten(1)
+    net.load_state_dict({name: tensors[given] for name, given in zip(theirs, names, strict=True)}, strict=False)
+    return lambda batch: net._avg_pooling(net.extract_features(batch)).flatten(1)
 
 
 def modes(file: Path, options: dict[str, Any]) -> dict[str, Mode]:
@@ -112,7 +112,7 @@ def modes(file: Path, options: dict[str, Any]) -> dict[str, Mode]:
     plain_half, fold_half = copy.deepcopy(plain).to(half), copy.deepcopy(fold).to(half)
 
     def features_by(net: Any, dtype: Any = torch.float32) -> Callable[[Any], Any]:
-        return lambda x: pooled(net, x.to(dtype)).float()
+        return lambda batch: pooled(net, batch.to(dtype)).float()
 
     return {
         "original": Mode("the original implementation", original(file)),
@@ -134,10 +134,10 @@ def fidelity(rows: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     other frame is the same."""
     rows, reference = rows.astype(np.float64), reference.astype(np.float64)
     error = np.linalg.norm(rows - reference, axis=1) / np.linalg.norm(reference, axis=1)
-    centred = [a - a.mean(0) for a in (rows, reference)]
-    ours, theirs = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in centred)
+    centred = [features - features.mean(0) for features in (rows, reference)]
+    ours, theirs = (features / np.linalg.norm(features, axis=1, keepdims=True) for features in centred)
     cosines = (ours * theirs).sum(1)
-    nearest = [np.argmax(a @ a.T - 3 * np.eye(len(a)), axis=1) for a in (ours, theirs)]
+    nearest = [np.argmax(features @ features.T - 3 * np.eye(len(features)), axis=1) for features in (ours, theirs)]
     return {
         "error": float(error.max()),
         "cosine_lowest": float(cosines.min()),
@@ -161,7 +161,7 @@ def bench(folder: Path, repeats: int) -> dict[str, Any]:
     features, seconds = {}, defaultdict(list)
     with torch.inference_mode():
         for name, mode in ways.items():
-            features[name] = torch.cat([mode.run(x) for x in images.split(mode.frames)]).numpy()
+            features[name] = torch.cat([mode.run(batch) for batch in images.split(mode.frames)]).numpy()
         for repeat in range(repeats):
             for name, mode in ways.items():
                 keep_freed_memory(*((LARGEST,) if mode.kept else (DEFAULT, DEFAULT)))
@@ -179,7 +179,7 @@ def bench(folder: Path, repeats: int) -> dict[str, Any]:
             "mode": name,
             "words": mode.words,
             "frames": mode.frames,
-            "ms_a_frame": summary([1000 * s for s in seconds[name]]),
+            "ms_a_frame": summary([1000 * value for value in seconds[name]]),
             "frames_a_second": round(1 / float(np.median(seconds[name])), 1),
             "of_peak": round(work / float(np.median(seconds[name])) / peak, 3),
             **fidelity(features[name], features["original"]),

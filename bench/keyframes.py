@@ -43,7 +43,9 @@ FILES = (
         options={
             "preset": "superfast",
             "b": "2000k",
-            "x265-params": ":".join(f"{k}={v}" for k, v in (FIXED | {"open-gop": "0", "log-level": "none"}).items()),
+            "x265-params": ":".join(
+                f"{option}={value}" for option, value in (FIXED | {"open-gop": "0", "log-level": "none"}).items()
+            ),
         },
         words="HEVC, fixed GOP 250",
     ),
@@ -72,7 +74,7 @@ def starts_of(how: str, path: str, video_id: str) -> list[float]:
     random = segment_starts(video_id, end, Segments())
     assert random is not None
     if how == "random":
-        return [float(np.float32(s)) for s in random]
+        return [float(np.float32(start)) for start in random]
     nearest, part = [], end / SEGMENTS
     with opened(path) as keyframes:
         for i, wanted in enumerate(random.tolist()):
@@ -124,7 +126,7 @@ def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
         random = measurements[name, "random"]
         rows.append(
             {
-                "file": next(f.words for f in files if f.name == name),
+                "file": next(file.words for file in files if file.name == name),
                 "starts": how,
                 "cpu_seconds": summary(run["reading"]["cpu"] for run in runs),
                 "cpu_ratio": round(_sum(runs, "reading", "cpu") / _sum(random, "reading", "cpu"), 3),

@@ -161,7 +161,7 @@ class Campaign:
 
     @staticmethod
     def _anything_in_work(run: Run) -> Callable[[], bool]:
-        return lambda: any(p.is_file() for p in (run.paths.results / "work").rglob("*"))
+        return lambda: any(path.is_file() for path in (run.paths.results / "work").rglob("*"))
 
     def _snakemake(self, run: Run, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `snakemake extract` in a process group of its own, with the light backbone in every process."""

@@ -61,7 +61,7 @@ def starts_of(duration: float) -> list[float]:
 
     starts = segment_starts("bench", duration, Segments())
     assert starts is not None, f"a video of {duration} s is shorter than a segment"
-    return [float(s) for s in starts]
+    return [float(start) for start in starts]
 
 
 def start(main: Callable[[], None], answer: Callable[..., dict[str, Any]] | None = None) -> None:
@@ -111,7 +111,10 @@ def _bytes_read() -> int:
 def summary(values: Iterable[float], digits: int = 3) -> dict[str, float]:
     """Return median, smallest and largest of repeated measurements, rounded: the spread is the noise."""
     measurements = list(values)
-    return {k: round(f(measurements), digits) for k, f in (("median", statistics.median), ("min", min), ("max", max))}
+    return {
+        name: round(function(measurements), digits)
+        for name, function in (("median", statistics.median), ("min", min), ("max", max))
+    }
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:

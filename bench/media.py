@@ -147,7 +147,7 @@ def _samples(rate: int, seconds: float) -> np.ndarray:
     """Make [2, samples] float32: chords with a beat."""
     t = np.arange(round(rate * seconds)) / rate
     root = 110 * 2 ** (np.floor(t / 2) % 5 / 12)
-    chord = sum(np.sin(2 * np.pi * np.cumsum(root * k) / rate) / k for k in (1, 1.5, 2, 3, 5))
+    chord = sum(np.sin(2 * np.pi * np.cumsum(root * overtone) / rate) / overtone for overtone in (1, 1.5, 2, 3, 5))
     beat = np.random.default_rng(2).normal(0, 1, len(t)) * np.exp(-(t % 0.5) * 20)
     return np.stack([0.15 * chord + 0.1 * beat, 0.12 * chord - 0.1 * beat]).astype(np.float32)
 
@@ -164,9 +164,9 @@ def _write(folder: Path, file: File, seconds: float) -> None:
         video.codec_context.gop_size, video.codec_context.thread_count = file.gop, 0
         audio.codec_context.layout, audio.bit_rate = "stereo", 128_000
         encoded = list(_video(video, block))
-        copies = [(n * block, packet) for n in range(round(seconds / block)) for packet in encoded]
+        copies = [(repeat * block, packet) for repeat in range(round(seconds / block)) for packet in encoded]
         packets = [_later(packet, shift, video) for shift, packet in copies] + list(_audio(audio, file, seconds))
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     os.replace(partial, path)
 

@@ -29,7 +29,10 @@ def contents(path: Path) -> str:
     try:
         with open_media(str(path)) as media:
             streams = media.container.streams
-            codecs = [s.codec_context.name if s.codec_context else f"{s.type} of unknown codec" for s in streams]
+            codecs = [
+                stream.codec_context.name if stream.codec_context else f"{stream.type} of unknown codec"
+                for stream in streams
+            ]
             length = (media.container.duration or 0) / av.time_base
             return f"{', '.join(codecs)}; {f'{length:.1f} s' if length else 'no duration given'}"
     except MediaError as error:
@@ -38,10 +41,10 @@ def contents(path: Path) -> str:
 
 def measure(folder: Path, musicnn: str) -> dict[str, Any]:
     """Run all jobs over the regular files of a folder."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix not in (".tsv", ".txt", ".md"))
-    outcomes: dict[str, dict[str, dict[str, str]]] = {p.name: {} for p in files}
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix not in (".tsv", ".txt", ".md"))
+    outcomes: dict[str, dict[str, dict[str, str]]] = {path.name: {} for path in files}
     with working_folder() as work:
-        table = write_table(work / "media.parquet", [(p.name, p) for p in files])
+        table = write_table(work / "media.parquet", [(path.name, path) for path in files])
         network = {"r2plus1d": {"weights": "random", "options": {"fps": 3.0}}}
         runs = {
             "sound": Run(
@@ -63,10 +66,10 @@ def measure(folder: Path, musicnn: str) -> dict[str, Any]:
                     raise RuntimeError(f"{part} ended with {ended.status}: {ended.text}")
             (backbone,) = run.config.backbones
             record = run.record(backbone, 0)
-            messages = {f.video_id: f.message for f in record.failures} if record else {}
+            messages = {failure.video_id: failure.message for failure in record.failures} if record else {}
             for name, outcome in run.outcomes(backbone).items():
                 outcomes[name][column] = {"outcome": outcome, "message": messages.get(name, "")}
-    return {"files": {p.name: {"contents": contents(p), **outcomes[p.name]} for p in files}}
+    return {"files": {path.name: {"contents": contents(path), **outcomes[path.name]} for path in files}}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -77,7 +80,7 @@ def table(result: dict[str, Any]) -> str:
         for column in COLUMNS:
             cell = row[column]
             cells.append(f"**{cell['outcome']}**: {cell['message']}" if cell["message"] else cell["outcome"])
-        lines.append(f"| `{name}` | {row['contents']} | {' | '.join(c.replace('|', '/') for c in cells)} |")
+        lines.append(f"| `{name}` | {row['contents']} | {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join(lines)
 
 

@@ -50,8 +50,8 @@ def modes(weights: Path) -> tuple[dict[str, tuple[Callable[[Any], Any], str]], d
         "folded": (fold(plain()), "folded normalisation"),
         "folded_last": (fold(plain()).to(**last), "folded, channels-last"),
         "fast": (backbone("r2plus1d", weights).net, "folded, channels-last, all convolutions by oneDNN (used)"),
-        "bf16": (lambda x: bf16(x.to(half)).float(), "bfloat16, folded"),
-        "bf16_fast": (lambda x: bf16_fast(x.to(half)).float(), "the used one in bfloat16"),
+        "bf16": (lambda batch: bf16(batch.to(half)).float(), "bfloat16, folded"),
+        "bf16_fast": (lambda batch: bf16_fast(batch.to(half)).float(), "the used one in bfloat16"),
     }
     missing = {}
     try:
@@ -84,7 +84,7 @@ def bench(folder: Path, duration: float, repeats: int, weights: Path | None) -> 
     features, seconds = {}, defaultdict(list)
     with torch.inference_mode():
         for name, (net, _) in networks.items():
-            features[name] = np.concatenate([net(x).float().numpy() for x in inputs])
+            features[name] = np.concatenate([net(batch).float().numpy() for batch in inputs])
         for repeat in range(repeats):
             for name, (net, _) in networks.items():
                 clock = time.thread_time()

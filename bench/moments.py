@@ -58,8 +58,8 @@ def measure_all(folder: str) -> dict[str, Any]:
     cases = [(first, size) for size in SIZES] + [(name, SIZES[-1]) for name in others]
     runs = [measure.child("bench.moments", folder, name, str(size)) for name, size in cases]
     curve = runs[: len(SIZES)]
-    rate = measure.exponent([r["videos"] for r in curve], [r["seconds"] for r in curve])
-    rss = max(r["rss"] for r in runs) / 1e9
+    rate = measure.exponent([run["videos"] for run in curve], [run["seconds"] for run in curve])
+    rss = max(run["rss"] for run in runs) / 1e9
     bars = [
         measure.bar(f"statistics of {SIZES[-1]:,} videos, peak RSS (GB)", rss, at_most=4),
         measure.bar("statistics, growth of time with the videos (exponent)", rate, at_most=1.1),
@@ -71,15 +71,15 @@ def table(result: dict[str, Any]) -> str:
     """Return the runs as Markdown."""
     rows = [
         [
-            r["backbone"],
-            f"{r['videos']:,}",
-            f"{r['bytes'] / 1e9:.2f} GB",
-            f"{r['seconds']:.1f}",
-            f"{r['floor']:.1f}",
-            f"{r['floor'] / r['seconds']:.2f}",
-            f"{r['rss'] / 1e9:.2f} GB",
+            run["backbone"],
+            f"{run['videos']:,}",
+            f"{run['bytes'] / 1e9:.2f} GB",
+            f"{run['seconds']:.1f}",
+            f"{run['floor']:.1f}",
+            f"{run['floor'] / run['seconds']:.2f}",
+            f"{run['rss'] / 1e9:.2f} GB",
         ]
-        for r in result["runs"]
+        for run in result["runs"]
     ]
     header = ["backbone", "videos", "features", "seconds", "bare product, s", "share", "peak RSS"]
     return f"{measure.markdown(header, rows)}\n\nTime grows as videos^{result['exponent']:.2f}."

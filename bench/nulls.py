@@ -49,7 +49,7 @@ def tables(artists: Artists, numbers: int = 4, confounder: np.ndarray | float = 
     """Draw descriptors of both modalities, a direction among them, with nothing in common but a confounder [videos]."""
     drawn = []
     for name in "xy":
-        table = {f"{name}{k}": artists.draw()[:, 0] + confounder for k in range(numbers)}
+        table = {f"{name}{number}": artists.draw()[:, 0] + confounder for number in range(numbers)}
         angle = artists.draw(2)
         drawn.append(table | {f"{name} direction": angle / np.linalg.norm(angle, axis=1, keepdims=True)})
     return drawn[0], drawn[1]
@@ -147,7 +147,7 @@ def of_relations(sizes: str, alike: float, runs: int) -> list[dict[str, Any]]:
         ("descriptors, many things held constant", many_given),
     ):
         results = [test(Artists(sizes, alike, seed)) for seed in range(runs)]
-        significant = int(sum((p <= LEVEL).sum() for p, _ in results))
+        significant = int(sum((p_values <= LEVEL).sum() for p_values, _ in results))
         discoveries = sum(any_pair for _, any_pair in results)
         rows.append(line(f"{what}: p ≤ .05", sizes, alike, significant, runs * results[0][0].size))
         rows.append(line(f"{what}: any discovery", sizes, alike, discoveries, runs))

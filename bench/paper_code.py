@@ -148,7 +148,7 @@ def table1(result: dict[str, Any]) -> str:
 def checkpoint(result: dict[str, Any]) -> str:
     """Return what the published checkpoints say, and what else could explain it."""
     names = [row["file"] for row in result["tables"]["checkpoints"]]
-    chosen = [f for f in result["findings"] if any(f"`{name}`" in f["claim"] for name in names)]
+    chosen = [finding for finding in result["findings"] if any(f"`{name}`" in finding["claim"] for name in names)]
     return "\n\n".join(f"{finding['claim']} {finding['sure']}" for finding in chosen)
 
 

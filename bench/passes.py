@@ -79,7 +79,7 @@ def reads(folder: Path, duration: float, repeats: int) -> list[dict[str, Any]]:
                 "file": file.words,
                 "cpu_seconds": {"together": round(cpu[every], 3), "apart": round(apart, 3)},
                 "cpu_ratio": round(cpu[every] / apart, 3),
-                "megabytes": {which: round(n / 1e6, 2) for which, n in size.items()},
+                "megabytes": {which: round(count / 1e6, 2) for which, count in size.items()},
                 "bytes_ratio": round(size[every] / sum(size[which] for which in every), 3),
                 "bytes_to_largest": round(size[every] / max(size[which] for which in every), 3),
                 "frames_identical": all(run["frames"] == frames for run in runs[every]),
@@ -216,7 +216,7 @@ def bench(folder: Path, duration: float, repeats: int) -> dict[str, Any]:
     for row in pass_rows:
         words = f"one pass to one decoding and three networks, R(2+1)D in {row['precision']}"
         bars.append(bar(words, row["to_parts"], at_most=PASS_BAR))
-    requests = [{**r, "resize": list(r["resize"]), "crop": list(r["crop"])} for r in REQUESTS]
+    requests = [{**request, "resize": list(request["resize"]), "crop": list(request["crop"])} for request in REQUESTS]
     return {
         "seconds": duration,
         "segments": SEGMENTS,

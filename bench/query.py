@@ -110,8 +110,8 @@ def sizes(folder: str, threads: str) -> dict[str, Any]:
         "opening": opening,
         "first_two_searches": first,
         # Both directions are searched; one is half of it.
-        "search": measure.summary(s / 2 for s in directions),
-        "search_by_segments": measure.summary(s / 2 for s in moments),
+        "search": measure.summary(value / 2 for value in directions),
+        "search_by_segments": measure.summary(value / 2 for value in moments),
         "memory_gb": peak / 1e9,
     }
 
@@ -170,7 +170,9 @@ def by_audio(folder: Path, names: list[str]) -> list[dict[str, Any]]:
         ranks_by_kind = {"evaluation": expected, "cache": np.array([search.own_rank for search in by_id])}
         with tempfile.TemporaryDirectory() as temporary:
             for suffix in CODECS:
-                files = [audio_alone(p, Path(temporary, f"{i}.{suffix}")) for i, p in zip(ids, paths, strict=True)]
+                files = [
+                    audio_alone(path, Path(temporary, f"{i}.{suffix}")) for i, path in zip(ids, paths, strict=True)
+                ]
                 answers = query.search_all(files, top=len(ids), split="test")
                 places = [
                     {match.video_id: match.rank for match in answer.searches[0].matches}[video_id]

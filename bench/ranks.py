@@ -140,12 +140,12 @@ def precision(n: int, threads: int) -> dict[str, Any]:
 
 def measure_all(threads: int) -> dict[str, Any]:
     """Measure all sizes and kinds; return the result file's content."""
-    cases = [(n, "spread") for n in SIZES] + [(PEER, "sigmoid"), (PEER, "collapsed")]
-    runs = [measure.child("bench.ranks", str(n), kind, str(threads)) for n, kind in cases]
+    cases = [(videos, "spread") for videos in SIZES] + [(PEER, "sigmoid"), (PEER, "collapsed")]
+    runs = [measure.child("bench.ranks", str(videos), kind, str(threads)) for videos, kind in cases]
     curve = runs[: len(SIZES)]
     largest = curve[-1]
-    rate = measure.exponent([r["n"] for r in curve], [r["seconds"] for r in curve])
-    peer = next(r for r in curve if r["n"] == PEER)
+    rate = measure.exponent([run["n"] for run in curve], [run["seconds"] for run in curve])
+    peer = next(run for run in curve if run["n"] == PEER)
     rounded = measure.child("bench.ranks", str(max(SIZES)), "precision", str(threads))
     whole, half = rounded["float32"], rounded["float16"]
     changed = abs(half["median"] - whole["median"]) / (whole["high"] - whole["low"])

@@ -142,14 +142,17 @@ def trained(
 ) -> dict[str, dict[str, list[np.ndarray]]]:
     """Return by recipe and kind of data the ranks float32 [2, videos] of each seed; what FOLDER has is kept where all
     that it depends on is as it was."""
-    names = [f"{s.name}-{recipe}-{seed}" for s in SOURCES for seed in seeds for recipe in recipes]
+    names = [f"{source.name}-{recipe}-{seed}" for source in SOURCES for seed in seeds for recipe in recipes]
     same = json.loads(json.dumps(depends_on(config, Opened(config), recipes, split)))
     path = work / TRAINED
     if not path.exists() or read_tensors(path)[1]["same"] != same:
         work_off(work, names, same, RecipeTrainer, (config, recipes, split), threads)
     tensors, _ = read_tensors(path)
     return {
-        recipe: {s.name: [tensors[f"{s.name}-{recipe}-{seed}/ranks"].numpy() for seed in seeds] for s in SOURCES}
+        recipe: {
+            source.name: [tensors[f"{source.name}-{recipe}-{seed}/ranks"].numpy() for seed in seeds]
+            for source in SOURCES
+        }
         for recipe in recipes
     }
 
@@ -178,7 +181,7 @@ def search(config: Config, work: Path, count: int, threads: int) -> dict[str, An
     }
     references = list(recipes)
     for number, keys in enumerate(drawn(count)):
-        experiment = Experiment.model_validate(BASE | {key: v for key, v in keys.items() if key != "steps"})
+        experiment = Experiment.model_validate(BASE | {key: setting for key, setting in keys.items() if key != "steps"})
         recipes[f"c{number}"] = experiment.model_dump(), keys["steps"]
     ranked = trained(config, work / "search", recipes, SEARCHED, "validation", threads)
     searched = sorted(recipes, key=lambda name: score(ranked[name]))

@@ -140,7 +140,7 @@ class Item:
 
 def planned(faults: int) -> list[Item]:
     """Return the videos: `faults` of them with one, in all jobs alike, and clean ones among them."""
-    kinds = [kind for turn in range(max(k.weight for k in KINDS)) for kind in KINDS if turn < kind.weight]
+    kinds = [kind for turn in range(max(kind.weight for kind in KINDS)) for kind in KINDS if turn < kind.weight]
     parts = (PROBE, *LIGHT)
     items: list[Item] = []
     used = 0

@@ -26,11 +26,12 @@ def faults(result: dict[str, Any]) -> str:
     )
     counts = {name: _streams_together(outcomes) for name, outcomes in result["outcomes"].items()}
     reasons = sorted(
-        {r for outcomes in counts.values() for r in outcomes}, key=lambda r: -sum(c.get(r, 0) for c in counts.values())
+        {reason for outcomes in counts.values() for reason in outcomes},
+        key=lambda reason: -sum(counted.get(reason, 0) for counted in counts.values()),
     )
     lines = [f"| | {' | '.join(reasons)} |", "|---|" + "---|" * len(reasons)]
     for name, outcomes in counts.items():
-        lines.append(f"| {name} | {' | '.join(str(outcomes.get(r, '')) for r in reasons)} |")
+        lines.append(f"| {name} | {' | '.join(str(outcomes.get(reason, '')) for reason in reasons)} |")
     return "\n".join([words, "", *lines])
 
 
@@ -79,29 +80,36 @@ def remote(result: dict[str, Any]) -> str:
 def timelines(result: dict[str, Any]) -> str:
     """Return the counts of bench.timelines, a table container × fault with the outcomes, and what the probe costs."""
     files = result["files"]
-    faults = sorted({f["fault"] for f in files}, key=lambda fault: int(fault[1:]))
+    faults = sorted({file["fault"] for file in files}, key=lambda fault: int(fault[1:]))
     lines = [f"| | {' | '.join(FAULTS[fault] for fault in faults)} |", "|---|" + "---|" * len(faults)]
-    for container in sorted({f["container"] for f in files}):
+    for container in sorted({file["container"] for file in files}):
         cells = []
         for fault in faults:
-            reached = [f["outcome"] for f in files if (f["container"], f["fault"]) == (container, fault)]
+            reached = [file["outcome"] for file in files if (file["container"], file["fault"]) == (container, fault)]
             counts = {
-                outcome: reached.count(outcome) for outcome in sorted(set(reached), key=lambda o: (o != "right", o))
+                outcome: reached.count(outcome)
+                for outcome in sorted(set(reached), key=lambda outcome: (outcome != "right", outcome))
             }
-            cells.append(", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
+            cells.append(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
         lines.append(f"| {container} | {' | '.join(cells)} |")
-    right, wrong = (sum(f["outcome"] == outcome for f in files) for outcome in ("right", "WRONG"))
-    worst = max(f.get("worst", 0.0) for f in files if f["outcome"] == "right")
-    unused = [f for f in files if f["outcome"] == "right" and f["seconds"] < 0.9 * f["content"]]
+    right, wrong = (sum(file["outcome"] == outcome for file in files) for outcome in ("right", "WRONG"))
+    worst = max(file.get("worst", 0.0) for file in files if file["outcome"] == "right")
+    unused = [file for file in files if file["outcome"] == "right" and file["seconds"] < 0.9 * file["content"]]
     words = (
         f"{len(files)} files: {right} right, {wrong} wrong, {len(files) - right - wrong} with a reason. Audio and "
         f"video are at most {worst:.2f} s apart. Of {len(unused)} a part is not used"
     )
     words += (
-        "".join(f" ({f['words']}, {f['container']}: {f['seconds']:.0f} of {f['content']:.0f} s)" for f in unused) + "."
+        "".join(
+            f" ({file['words']}, {file['container']}: {file['seconds']:.0f} of {file['content']:.0f} s)"
+            for file in unused
+        )
+        + "."
     )
     if result["healthy"]:
-        costs = (f"{name} {c['probe_ms']:.1f} ({c['open_ms']:.1f})" for name, c in result["healthy"].items())
+        costs = (
+            f"{name} {costs['probe_ms']:.1f} ({costs['open_ms']:.1f})" for name, costs in result["healthy"].items()
+        )
         words += f" Probing files that are right takes, in ms (opening alone): {', '.join(costs)}."
     return "\n".join([words, "", *lines])
 

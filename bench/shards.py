@@ -153,8 +153,8 @@ def bench(folder: Path, duration: float, repeats: int, members: int) -> dict[str
 def table(result: dict[str, Any]) -> str:
     """Return the costs as Markdown."""
     rows = [
-        [HOW[r["source"]], f"{r['cpu_seconds']['median']:.2f} s", f"{r['megabytes_read']:.0f} MB"]
-        for r in result["rows"]
+        [HOW[row["source"]], f"{row['cpu_seconds']['median']:.2f} s", f"{row['megabytes_read']:.0f} MB"]
+        for row in result["rows"]
     ]
     return markdown(["source", "processor", "read"], rows)
 

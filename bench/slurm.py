@@ -55,7 +55,7 @@ def started(folder: Path, program: str, *arguments: str, path: tuple[Path, ...] 
     command = [sys.executable, "-m", program, "extract", *arguments, "--snakefile", str(ROOT / "Snakefile")]
     command += ["--workflow-profile", str(ROOT / "profiles" / "slurm"), "--directory", str(folder)]
     command += ["--configfile", str(folder / "config.yaml")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(str(p) for p in (*path, ROOT))}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(str(entry) for entry in (*path, ROOT))}
     with open(folder / "printed.txt", "wb") as out:
         process = Popen(command, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -230,8 +230,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _kills(part: dict[str, Any]) -> str:
-    states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(part["states"].items()))
-    kills = ", ".join(f"{n} by {way}" for way, n in sorted(part["kills"].items()))
+    states = ", ".join(f"{count} {state.lower()}" for state, count in sorted(part["states"].items()))
+    kills = ", ".join(f"{count} by {way}" for way, count in sorted(part["kills"].items()))
     return (
         f"{part['jobs']} jobs executed in {part['seconds']:.0f} s, killed {kills}: {states}. Of {part['videos']} "
         f"videos {part['lost']} lost, {part['different']} with other features than without Slurm, {part['torn']} "

@@ -83,8 +83,8 @@ def whole(features: Features, backbone: str, work: Path) -> dict[str, Any]:
     }
     flat.unlink()
     hdf.unlink()
-    sizes = [*(n for n in SIZES if n < features.videos), features.videos]
-    curve = [fastest(partial(array.read, slice(0, n))) for n in sizes]
+    sizes = [*(videos for videos in SIZES if videos < features.videos), features.videos]
+    curve = [fastest(partial(array.read, slice(0, videos))) for videos in sizes]
     return {
         "backbone": backbone,
         "videos": features.videos,
@@ -102,7 +102,11 @@ def checking(paths: Paths, shards: int) -> dict[str, Any]:
     shards = min(shards, plan.shards)
     files = [
         Shards.open(paths.features / name).path(shard)
-        for name in ("start", "duration", *(n for b in plan.backbones for n in (b, f"{b}_valid")))
+        for name in (
+            "start",
+            "duration",
+            *(name for backbone in plan.backbones for name in (backbone, f"{backbone}_valid")),
+        )
         for shard in range(shards)
     ]
     cores = len(os.sched_getaffinity(0))
@@ -135,7 +139,10 @@ def rows_table(result: dict[str, Any]) -> str:
     gather = result["gather"]
     lines = ["| | from disk, ms | times memmap | from the page cache, ms | times memmap |", "|---|---|---|---|---|"]
     for name, seconds in gather.items():
-        cells = [f"{1000 * seconds[w]:.1f} | {seconds[w] / gather['memmap'][w]:.2f}" for w in ("disk", "cached")]
+        cells = [
+            f"{1000 * seconds[where]:.1f} | {seconds[where] / gather['memmap'][where]:.2f}"
+            for where in ("disk", "cached")
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -148,7 +155,7 @@ def chunk_table(result: dict[str, Any]) -> str:
     ]
     for row in result["chunks"]:
         seconds = [row["load"], row["load_zarr"], row["gather"]["disk"], row["gather"]["cached"]]
-        cells = " | ".join(f"{1000 * s:.0f}" for s in (*seconds, row["gather_zarr"]))
+        cells = " | ".join(f"{1000 * seconds_of:.0f}" for seconds_of in (*seconds, row["gather_zarr"]))
         lines.append(f"| {row['rows']} | {row['kb']:.0f} | {cells} |")
     return "\n".join(lines)
 
@@ -161,8 +168,10 @@ def codec_table(result: dict[str, Any]) -> str:
     ]
     for kind, packed in result["codecs"].items():
         for row in packed["codecs"]:
-            speeds = [packed["bytes"] / row[k] / 1e6 if k in row else None for k in ("write", "load", "load_zarrs")]
-            cells = " | ".join("" if s is None else f"{s:.0f}" for s in speeds)
+            speeds = [
+                packed["bytes"] / row[what] / 1e6 if what in row else None for what in ("write", "load", "load_zarrs")
+            ]
+            cells = " | ".join("" if speed is None else f"{speed:.0f}" for speed in speeds)
             lines.append(f"| {kind} | {row['codec']} | {row['size']:.2f} | {cells} |")
     return "\n".join(lines)
 
@@ -170,7 +179,9 @@ def codec_table(result: dict[str, Any]) -> str:
 def growth_words(result: dict[str, Any]) -> str:
     """Return the scaling curve, opening and checking, in words."""
     curve, checked = result["curve"], result["verify"]
-    points = ", ".join(f"{n:,}: {s:.2f} s" for n, s in zip(curve["videos"], curve["seconds"], strict=True))
+    points = ", ".join(
+        f"{videos:,}: {seconds_of:.2f} s" for videos, seconds_of in zip(curve["videos"], curve["seconds"], strict=True)
+    )
     return (
         f"Loading by number of videos: {points}; exponent {curve['exponent']:.2f}. Opening the cache of "
         f"{result['videos']:,} videos with all its records takes {1000 * result['open']:.0f} ms. Checking "

@@ -28,7 +28,7 @@ def fastest(work: Callable[[], Any], times: int = 2) -> float:
         result = work()
         seconds.append(time.perf_counter() - start)
         del result
-    print([round(s, 4) for s in seconds], flush=True)
+    print([round(value, 4) for value in seconds], flush=True)
     return min(seconds)
 
 

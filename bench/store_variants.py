@@ -54,7 +54,7 @@ def chunk_sizes(work: Path, block: np.ndarray, shard: int) -> list[dict[str, Any
     """Time loading all and gathering random rows, by rows a chunk, with this project's reader and with Zarr's."""
     rows = np.random.default_rng(0).integers(len(block), size=ROWS)
     results = []
-    for chunk in (c for c in CHUNKS if shard % c == 0):
+    for chunk in (rows for rows in CHUNKS if shard % rows == 0):
         array, _ = variant(work / "chunks", block, shard, chunk, [Crc32cCodec()])
         ours = Shards.open(work / "chunks")
         results.append(

@@ -31,7 +31,7 @@ def bars(answers: dict[str, Answer], minutes: float | None) -> list[dict[str, An
         for row in answers["correlation"].tables["curves"]
         if (row["source"], row["kind"], row["level"]) == ("rendered", "all", "video")
     ]
-    (best,) = (r["median_percent"] for r in curves if (r["recipe"], r["correlation"]) == ("recommended", 1))
+    (best,) = (row["median_percent"] for row in curves if (row["recipe"], row["correlation"]) == ("recommended", 1))
     formula: dict[str, list[float]] = {}
     for row in curves:
         formula.setdefault(row["recipe"], []).extend([row["published_percent"]] * row["seeds"])
@@ -64,9 +64,9 @@ def measure_all(results: Path, busy: bool) -> dict[str, Any]:
     answers = {question: read_answer(paths, question) for question in QUESTIONS if paths.study(question).exists()}
     minutes = None if busy else wall_minutes(paths.results / "benchmarks")
     parts = [
-        {"title": a.title, "random_weights": a.random_weights, "seeds": a.seeds}
-        | {"findings": [{"claim": f.claim, "sure": f.sure} for f in a.findings]}
-        for a in answers.values()
+        {"title": answer.title, "random_weights": answer.random_weights, "seeds": answer.seeds}
+        | {"findings": [{"claim": finding.claim, "sure": finding.sure} for finding in answer.findings]}
+        for answer in answers.values()
     ]
     return {"minutes": minutes, "parts": parts, "bars": bars(answers, minutes)}
 
@@ -75,9 +75,8 @@ def table(result: dict[str, Any]) -> str:
     """Return a part a line, with its first findings."""
     lines = ["| question | what came out |", "|---|---|"]
     for part in result["parts"]:
-        shown = part["findings"][:SHOWN]
-        claims, sure = (" ".join(f[key].replace("|", "\\|") for f in shown) for key in ("claim", "sure"))
-        lines.append(f"| {part['title']} | {claims} | {sure[0].upper()}{sure[1:]} |")
+        claims = " ".join(finding["claim"].replace("|", "\\|") for finding in part["findings"][:SHOWN])
+        lines.append(f"| {part['title']} | {claims} |")
     random = sorted({name for part in result["parts"] for name in part["random_weights"]})
     note = f"\n\nWith random weights: {', '.join(random)}." if random else ""
     return "\n".join(lines) + note

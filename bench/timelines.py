@@ -90,7 +90,7 @@ def cost(path: Path, repeats: int = 15) -> dict[str, float]:
 
     def floor() -> None:
         with open_media(str(path)) as media:
-            [(s.start_time, s.duration) for s in media.container.streams]
+            [(stream.start_time, stream.duration) for stream in media.container.streams]
 
     def least(function: Any) -> float:
         times = []
@@ -127,7 +127,7 @@ def main() -> None:
     )
     command_line.add_argument("--only", metavar="FAULT", help="only this fault, without saving")
     arguments = command_line.parse_args()
-    chosen = tuple(v for v in VARIANTS if arguments.only in (None, v.fault))
+    chosen = tuple(variant for variant in VARIANTS if arguments.only in (None, variant.fault))
     try:
         result = measure(arguments.folder, chosen, arguments.healthy)
     except subprocess.CalledProcessError as error:

@@ -59,9 +59,9 @@ def videos_table(first: int, last: int) -> pa.Table:
         {
             "video_id": [f"video{i:07d}" for i in range(first, last)],
             "path": [f"{i // 1000:04d}/video{i:07d}.mp4" for i in range(first, last)],
-            "artist": [f"Artist {a}" if a % 10 else None for a in artists],
-            "genre": [f"genre {a % 30}" if a % 7 else None for a in artists],
-            "tags": ["|".join(f"tag {t}" for t in row) if row[0] % 5 else None for row in tags],
+            "artist": [f"Artist {artist}" if artist % 10 else None for artist in artists],
+            "genre": [f"genre {artist % 30}" if artist % 7 else None for artist in artists],
+            "tags": ["|".join(f"tag {tag}" for tag in row) if row[0] % 5 else None for row in tags],
         }
     )
 
@@ -129,8 +129,10 @@ class Collection:
         """Run a dry run: return its wall time (s), its jobs by rule, and the shards that they are about."""
         run = self.snakemake("-n", *arguments)
         printed = run["printed"]
-        jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", printed.split("Job stats:")[-1], re.M)}
-        shards = {int(s) for s in re.findall(r"^Job \d+: .* shard (\d{5})$", printed, re.M)}
+        jobs = {
+            rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", printed.split("Job stats:")[-1], re.M)
+        }
+        shards = {int(digits) for digits in re.findall(r"^Job \d+: .* shard (\d{5})$", printed, re.M)}
         return {"seconds": run["seconds"], "cpu": run["cpu"], "jobs": jobs, "shards": sorted(shards)}
 
     def pretend_done(self, *parts: str) -> None:
@@ -165,7 +167,7 @@ def minimal(folder: Path, shards: int) -> dict[str, Any]:
 
 def costs(run: dict[str, Any]) -> dict[str, float]:
     """Return the times alone."""
-    return {k: run[k] for k in ("seconds", "cpu")}
+    return {name: run[name] for name in ("seconds", "cpu")}
 
 
 def fastest(work: Callable[[], dict[str, Any]], repeats: int = 5) -> dict[str, Any]:
@@ -212,13 +214,13 @@ def table(result: dict[str, Any]) -> str:
     ]
     for row in result["rows"]:
         dry, manifest = row["dry_run"], row["manifest"]
-        runs = ", ".join(f"{dry[k]['seconds']:.1f}" for k in ("planned", "done", "appended"))
+        runs = ", ".join(f"{dry[name]['seconds']:.1f}" for name in ("planned", "done", "appended"))
         lines.append(
             f"| {row['videos']:,} | {3 * row['shards']:,} "
             f"| {manifest['first']['seconds']:.1f} s, {manifest['again']['seconds']:.1f} s | {row['parse']:.2f} s "
             f"| {dry['job']['seconds']:.1f} s | {runs} s | {row['minimal']['dry_run']['seconds']:.1f} s |"
         )
-    powers = ", ".join(f"{name} {p}" for name, p in result["exponents"].items())
+    powers = ", ".join(f"{name} {exponent}" for name, exponent in result["exponents"].items())
     return "\n".join(lines) + f"\n\nExponents of growth with the number of videos: {powers}."
 
 
@@ -233,13 +235,17 @@ def main() -> None:
     last = rows[-1]
     sizes = [row["videos"] for row in rows]
     # Processor time without the start, which is the same for all sizes.
-    graphs = {f"dry run, {k}": [row["dry_run"][k]["cpu"] for row in rows] for k in ("planned", "done", "appended")}
+    graphs = {
+        f"dry run, {name}": [row["dry_run"][name]["cpu"] for row in rows] for name in ("planned", "done", "appended")
+    }
     graphs["minimal dry run"] = [row["minimal"]["dry_run"]["cpu"] for row in rows]
     starts = [row["minimal"]["start"]["cpu"] + row["parse"] for row in rows]
     exponents = {"manifest": exponent(sizes, [row["manifest"]["again"]["cpu"] for row in rows])}
     for name, seconds in graphs.items():
-        exponents[name] = exponent(sizes, [max(c - s, 0.01) for c, s in zip(seconds, starts, strict=True)])
-    slowest = max(last["dry_run"][k]["seconds"] for k in ("planned", "done", "appended"))
+        exponents[name] = exponent(
+            sizes, [max(taken - start, 0.01) for taken, start in zip(seconds, starts, strict=True)]
+        )
+    slowest = max(last["dry_run"][name]["seconds"] for name in ("planned", "done", "appended"))
     bars = [
         bar("parse the Snakefile (s)", last["parse"], at_most=1),
         bar(f"slowest full dry run, {last['videos']:,} videos (s)", slowest, at_most=5),
