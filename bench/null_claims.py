@@ -32,7 +32,7 @@ from study.aggregation import inconsistency
 from study.aggregation.measure import MeasuredPooling, against
 from study.correlation.permutation_test import LEVEL, against_chance, together
 from study.fusion.measure import gap
-from study.groups import folds, repaired
+from study.groups import folds
 from study.length.linear import fit_linear
 from study.length.tables import Key, Measured, differences
 from study.relations.measure import synchrony
@@ -269,24 +269,6 @@ CLAIMS: dict[str, tuple[Callable[[Artists], bool], float]] = {
 
 SKEWED = {"retrieval: interval of MRR misses chance"}
 """Not claims but coverage: at chance MRR rests on few queries of low rank, and its interval is too short."""
-
-
-def natural_pairs(artists: Artists, whole: bool) -> float:
-    """Return p of a permutation test of pairs that nature made, permuting single videos or, with `whole`, artists.
-
-    Not part of the study, whose pairings are drawn: it shows what permuting single videos would do to others.
-    """
-    audio, video = (unit_rows(artists.draw(DIM)) for _ in range(2))
-    if not whole:
-        return against_chance([(audio, video)], 0).p
-    similar = audio @ video.T
-    true = similar.diagonal().mean()
-    drawn = []
-    for _ in range(99):
-        order = repaired(artists.groups, artists.rng)
-        kept = np.flatnonzero(order >= 0)
-        drawn.append(similar[kept, order[kept]].mean())
-    return (1 + sum(value >= true for value in drawn)) / 100
 
 
 @cache

@@ -194,7 +194,6 @@ DASH = "-movflags +dash+frag_keyframe+empty_moov+global_sidx"
 X264 = "-c:v libx264 -preset veryfast -b:v 300k"
 ANNEXB = "-bsf:v h264_mp4toannexb"
 GAP = "-output_ts_offset {}"
-NO_SHIFT = "-copyts -muxdelay 0 -muxpreload 0"
 
 VARIANTS = (
     Variant("F5", "H.264/AAC, two parts", "ts", join(H264)),

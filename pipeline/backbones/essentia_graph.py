@@ -53,7 +53,6 @@ ALGORITHMS = {
 }
 SILENCE = 5e-5
 """Peak of a segment (-86 dBFS) below which a noisy algorithm is given the same noise every time, of this level."""
-POOLS = ("mean", "max", "mean_max")
 
 
 class EssentiaGraph(Backbone):

@@ -30,6 +30,11 @@ MODEL = Required(str, "it is the name of the model")
 MODALITY = Required(str, "it is `audio` or `video`", ("audio", "video"))
 OUTPUT = Required(str, "it is the graph's node with the features, such as model/vggish/embeddings")
 DIM = Required(int, "it is how many numbers a row or vector of the features has")
+# The values of options that several kinds have, the default first.
+DOWNMIXES = ("mean", "layout")
+POOLS = ("mean", "max", "mean_max")
+PRECISIONS = ("float32", "bfloat16")
+MODES = ("eval", "train")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ REGISTRY: dict[str, Entry] = {
     "musicnn": Entry(
         "pipeline.backbones.musicnn:MusicNN",
         "audio",
-        {"engine": ("torch", "essentia"), "downmix": ("mean", "layout")},
+        {"engine": ("torch", "essentia"), "downmix": DOWNMIXES},
         weights=("wheel", "wheel-mtt", "random"),
         seeds=(0, 2**32 - 1),
         least_seconds=2.976,  # mel.MIN_SAMPLES
@@ -71,13 +76,13 @@ REGISTRY: dict[str, Entry] = {
     "r2plus1d": Entry(
         "pipeline.backbones.r2plus1d:R2Plus1D",
         "video",
-        {"fps": 10.0, "precision": ("float32", "bfloat16"), "mode": ("eval", "train")},
+        {"fps": 10.0, "precision": PRECISIONS, "mode": MODES},
         weights=("kinetics400", "random"),
     ),
     "sound_descriptors": Entry(
         "pipeline.backbones.audio_descriptors:AudioDescriptors",
         "audio",
-        {"downmix": ("mean", "layout")},
+        {"downmix": DOWNMIXES},
         engine="essentia",
         weights=("none",),
     ),
@@ -93,17 +98,17 @@ REGISTRY: dict[str, Entry] = {
         {
             "model": MODEL,
             "fps": 2.0,
-            "pool": ("mean", "max", "mean_max"),
+            "pool": POOLS,
             "crop": ("model", "center", "squash"),
-            "precision": ("float32", "bfloat16"),
-            "mode": ("eval", "train"),
+            "precision": PRECISIONS,
+            "mode": MODES,
         },
         weights=("wheel", "hub", "random"),
     ),
     "torchvision": Entry(
         "pipeline.backbones.torchvision_video:TorchvisionVideo",
         "video",
-        {"model": MODEL, "fps": 10.0, "precision": ("float32", "bfloat16")},
+        {"model": MODEL, "fps": 10.0, "precision": PRECISIONS},
         weights=("hub", "random"),
     ),
     "essentia": Entry(
@@ -114,11 +119,11 @@ REGISTRY: dict[str, Entry] = {
             "output": OUTPUT,
             "dim": DIM,
             "input": "",
-            "pool": ("mean", "max", "mean_max"),
+            "pool": POOLS,
             "patch_size": 0,
             "patch_hop": 0,
             "last_patch": ("discard", "repeat"),
-            "downmix": ("mean", "layout"),
+            "downmix": DOWNMIXES,
         },
         engine="essentia",
         weights=(),
@@ -132,8 +137,8 @@ REGISTRY: dict[str, Entry] = {
             "revision": "main",
             "fps": 2.0,
             "layer": -1,
-            "pool": ("mean", "max", "mean_max"),
-            "downmix": ("mean", "layout"),
+            "pool": POOLS,
+            "downmix": DOWNMIXES,
         },
         weights=("hub", "random"),
         described=True,

@@ -13,9 +13,9 @@ import pytest
 from config.cli import UserError
 from config.paths import Paths
 from pipeline.backbones.check import check
-from pipeline.backbones.essentia_graph import ALGORITHMS, POOLS, EssentiaGraph
+from pipeline.backbones.essentia_graph import ALGORITHMS, EssentiaGraph
 from pipeline.backbones.graphdef import check_operations
-from pipeline.backbones.registry import resolve_options
+from pipeline.backbones.registry import POOLS, resolve_options
 from pipeline.plan import make_plan
 from pipeline.readers import AudioRequest
 from pipeline.weights import prepare
