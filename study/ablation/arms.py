@@ -1,8 +1,8 @@
 """What the ablation compares: from one experiment to another, one group of settings at a time. No files.
 
-Both experiments are of `heads.experiments` (`study.ablation.first` and `last`). Settings that belong together change
-together: a `Change`. An arm is the first experiment with some of the changes, in the order of CHANGES: the chain adds
-one change after the other, until it is the last experiment; a single arm has one change alone.
+Both experiments are of `heads.experiments` (`study.ablation.first` and `last`). A `Change` is a group of settings that
+belong together. An arm is the first experiment with some of the changes, in the order of CHANGES: the chain adds one
+change after the other, until it is the last experiment; a single arm has one change alone.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _best(plain: dict[str, Row], gaps: dict[str, Row]) -> Finding:
 
 
 def _trained_on_segments(plain: dict[str, Row], gaps: dict[str, Row]) -> Finding:
-    """Compare the paper's way with as many passes over the segments, and with as many steps: it cannot have both."""
+    """Compare the paper's way with as many passes over the segments, and with as many steps: not both can be equal."""
     verdicts = {"this": "better than", MEAN: "worse than", None: "not shown to differ from"}
     passes, steps = verdicts[gaps[PAPER]["better"]], verdicts[gaps[FEW]["better"]]
     return Finding(

@@ -10,9 +10,9 @@ mean correlation of the factors is ρ.
 
 In between no audio keeps its own frames: a rendered ρ would be a mixture of pairs that agree in everything and others.
 A split of n videos reaches only so much without them (mean correlation .73 for 97 videos, .85 for 776). Above that, as
-few videos as are needed for ρ keep their own, and the others get the best of another's. With
-`own_frames` they may always keep them, as in earlier versions. `achieved` measures what was reached, and the share of
-videos with their own frames.
+few videos as are needed for ρ keep their own, and the others get the best of another's. With `own_frames` they may
+always keep them, as in earlier versions. `achieved` measures what was reached, and the share of videos with their own
+frames.
 
 A kind of link uses only some of the factors. It needs the frames of another video, because a video's own agree in every
 factor; so at ρ = 1 it reaches what the best assignment reaches, which is less than 1. "genre" has no factors: with

@@ -4,9 +4,9 @@ Under the null hypothesis every assignment of a gallery's video items to its aud
 permutation test (Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3) is exact, however
 similarities depend on each other. It is exact for grouped videos too (an artist's are alike) where the pairing itself
 was drawn by single videos, as study/correlation/pairing.py draws it at ρ = 0, or where videos are independent, as
-simulated ones are. It is not for pairs that nature made of grouped videos: then whole groups would have to be permuted
-(study/groups.py; measured in bench/nulls.py). Trainings with different seeds and pairings give independent p-values,
-which Fisher's method combines (1932, Statistical Methods for Research Workers, section 21.1).
+simulated ones are. It is not exact for pairs of grouped videos that were not drawn: then whole groups would have to be
+permuted (study/groups.py; tests/study/test_nulls.py shows it). Trainings with different seeds and pairings give independent
+p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers, section 21.1).
 """
 
 from __future__ import annotations

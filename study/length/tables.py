@@ -92,7 +92,7 @@ def retrieval(config: Config, variants: Variants) -> Measures:
             raise UserError(f"{path} does not exist; run `snakemake study …` or `python -m study.length.train`")
         tensors, about = read_tensors(path)
         of_now = variants.keys[variant.name], variants.contents[variant.name]
-        # What earlier versions did not note cannot differ.
+        # Earlier versions did not note the features: they are taken for the same.
         if about["videos"] != variants.names or (about["keys"], about.get("features", of_now[1])) != of_now:
             raise UserError(f"{path} is of other features than the caches have now; run `snakemake study …`")
         if about["version"] != VERSION or about["groups"] != variants.groups.tolist():

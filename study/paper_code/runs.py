@@ -2,7 +2,7 @@
 
 Writes the job into a working folder, starts the driver there (study/paper_code/driver.py), reads what it wrote, as JSON
 and safetensors, and removes the folder. The process gets no variables of the environment but those it needs.
-The authors' code is not confined: it can do what the user can. It is the user's clone, and the user's choice.
+The authors' code is not confined: it can do what the user can.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Sample:
     """Sampled videos of one split: `spaces` {backbone: float32 [segments, dim]}, centred; `groups` int64 [segments].
 
     Centred at the mean of the artists' means. The mean of all segments is mostly that of the artists with many videos:
-    what such an artist happens to share would stand in the contributions of all others, where signs tear it apart, and
+    what such an artist happens to share would be part of the contributions of all others, which get other signs, and
     chance would come out too low.
 
     Only segments that are undamaged in all spaces. The groups are artists, numbered from 0.

@@ -44,8 +44,10 @@ def pairs_of(config: Config) -> list[tuple[str, str]]:
 
 
 def fewest_sources(settings: Sources) -> int:
-    """Return how many sources are needed for the folds and the folds within them: two in each of the smallest parts, so
-    that every gallery has a negative."""
+    """Return how many sources are needed for the folds and the folds within them.
+
+    Two are needed in each of the smallest parts, so that every gallery has a negative.
+    """
     return 2 * settings.folds * settings.inner_folds
 
 

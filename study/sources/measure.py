@@ -112,8 +112,10 @@ def part_rows(config: Config, collection: Collection) -> list[Row]:
 
 
 def naive_rows(config: Config, collection: Collection) -> list[Row]:
-    """Rank the primary pair as it is often done: folds split sources, and permutations are free; and test the same by
-    permutations within sources."""
+    """Rank the primary pair as it is often done: folds split sources, and permutations are free.
+
+    The same is tested by permutations within sources too.
+    """
     settings, sources = config.study.sources, collection.sources
     audio, video = pairs_of(config)[0]
     rows = []
