@@ -153,7 +153,7 @@ def baseline(folder: Path, path: str, duration: str) -> dict[str, Any]:
 def bench(folder: Path, duration: float, repeats: int, copies: int, count: int) -> dict[str, Any]:
     """Do all runs, then take the ratios of their medians; return the result file's content."""
     files = [path_of(folder, file) for file in render(folder, duration)][:count]
-    # Audio takes a tenth of the time, so ten times the videos, lest starting the worker be most of it.
+    # Audio takes a tenth of the time, so ten times the videos: starting the worker must not be most of it.
     videos = {part: copies * len(files) * (10 if BACKBONES[part].modality == "audio" else 1) for part in PARTS}
     for part in PARTS:
         prepare(folder / "work" / part, files, videos[part] // len(files))

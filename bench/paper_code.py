@@ -7,8 +7,8 @@
     python -m bench.paper_code results/paper_code results/study
 
 Reads study/paper_code.json of both: the one has simulated features, the other trained networks' features of rendered
-videos. Writes bench/results/paper_code.json and, from that file alone,
-docs/paper_code.png; without an argument only the figure. `python -m bench.tables` makes the tables.
+videos. Writes bench/results/paper_code.json and, from that file alone, docs/paper_code.png; without an argument only
+the figure. `python -m bench.tables` makes the tables.
 """
 
 from __future__ import annotations

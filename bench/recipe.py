@@ -13,8 +13,8 @@ paired anew at ρ = 0.5, and simulated features at ρ = 0.25 and 0.5 (study/abla
    before has looked at.
 
 Beside it, with one seed, the references and the two best of 2 on a larger simulated set, in more steps: a look at where
-the search has not been, which decides nothing. `make bench` leaves it out: it needs
-a finished study and a folder of its own.
+the search has not been, which decides nothing. `make bench` leaves it out: it needs a finished study and a folder of
+its own.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ permutation test (Good 2005, Permutation, Parametric and Bootstrap Tests of Hypo
 similarities depend on each other. It is exact for grouped videos too (an artist's are alike) where the pairing itself
 was drawn by single videos, as study/correlation/pairing.py draws it at ρ = 0, or where videos are independent, as
 simulated ones are. It is not exact for pairs of grouped videos that were not drawn: then whole groups would have to be
-permuted (study/groups.py; tests/study/test_nulls.py shows it). Trainings with different seeds and pairings give independent
-p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers, section 21.1).
+permuted (study/groups.py; tests/study/test_nulls.py shows it). Trainings with different seeds and pairings give
+independent p-values, which Fisher's method combines (1932, Statistical Methods for Research Workers, section 21.1).
 """
 
 from __future__ import annotations
