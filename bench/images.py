@@ -99,11 +99,11 @@ def modes(file: Path, options: dict[str, Any]) -> dict[str, Mode]:
     from safetensors.torch import load_file
 
     from pipeline.backbones.image_fast import folded
-    from pipeline.backbones.timm_images import AT_ONCE, TimmImages, _loaded
+    from pipeline.backbones.timm_images import AT_ONCE, TimmImages, loaded
     from pipeline.backbones.timm_models import pooled
 
     half = torch.bfloat16
-    plain = _loaded(MODEL, load_file(file)).eval().requires_grad_(False)
+    plain = loaded(MODEL, load_file(file)).eval().requires_grad_(False)
     example = torch.zeros(1, 3, SIZE, SIZE)
     fold = folded(plain, lambda net: pooled(net, example))
     assert fold is not None

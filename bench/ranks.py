@@ -25,7 +25,7 @@ from bench import measure
 from bench.fill import DIMS, Planted, segment_features, video_factors
 from config.cli import parser
 from eval.bootstrap import intervals
-from eval.ranks import TILE, _grid, _similarities, exact_counts, ranks
+from eval.ranks import TILE, exact_counts, on_grid, ranks, similarities
 
 SIZES, LARGEST, WIDTH, SEGMENTS = (5_000, 10_000, 25_000, 55_000), 550_000, 256, 6
 PEER = 10_000
@@ -101,8 +101,8 @@ def one_size(n: int, kind: str, threads: int) -> dict[str, Any]:
     result = {"n": n, "kind": kind, "seconds": seconds, "bare": min(before, after), "bare_spread": [before, after]}
     result |= {"grown_mb": grown / 1e6, "median": float(np.median(exact[0]))}
     if n == PEER:
-        a, v = _grid(audio), _grid(video)
-        positives = _similarities(a, v)
+        a, v = on_grid(audio), on_grid(video)
+        positives = similarities(a, v)
         counted, result["float64"] = measure.timed(lambda: exact_counts(a, v, positives, TILE, "cpu"))
         result["equal"] = all(np.array_equal((count + 1) / 2, rank) for count, rank in zip(counted, exact, strict=True))
     if n == max(SIZES) and kind == "spread":

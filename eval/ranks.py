@@ -79,9 +79,9 @@ def ranks(
     """
     if audio.shape != video.shape or audio.ndim != 2:
         raise ValueError(f"shapes {audio.shape} and {video.shape} are not two equal [n, d]")
-    audio, video = (_grid(vectors, of_unit) for vectors, of_unit in zip((audio, video), unit, strict=True))
+    audio, video = (on_grid(vectors, of_unit) for vectors, of_unit in zip((audio, video), unit, strict=True))
     blocks = [slice(start, start + PAIRS) for start in range(0, len(audio), PAIRS)]
-    own = np.concatenate([_similarities(audio[block], video[block]) for block in blocks])
+    own = np.concatenate([similarities(audio[block], video[block]) for block in blocks])
     if torch.cuda.is_available():
         counted = exact_counts(audio, video, own, tile or CUDA_TILE, "cuda")
     else:
@@ -90,7 +90,7 @@ def ranks(
     return (counted[0] + 1) / 2, (counted[1] + 1) / 2
 
 
-def _grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
+def on_grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
     """Return `rows_on_grid` as float32, which holds multiples of 2⁻²⁴ up to 1 without error."""
     if not unit:
         return rows_on_grid(vectors, unit).astype(np.float32)
@@ -100,7 +100,7 @@ def _grid(vectors: np.ndarray, unit: bool = True) -> np.ndarray:
     return units
 
 
-def _similarities(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
+def similarities(audio: np.ndarray, video: np.ndarray) -> np.ndarray:
     """Return the exact similarities of pairs of rows on the grid, [n, d] each: float64 [n]."""
     products: np.ndarray = np.einsum("nd,nd->n", audio.astype(np.float64), video.astype(np.float64))
     return products
@@ -189,7 +189,7 @@ class _Screen:
             counts = 2 * masks.counts(masks.above, direction)[: part.stop - part.start]
             for start in range(0, len(row), PAIRS):
                 few = slice(start, start + PAIRS)
-                exact = _similarities(self.audio[rows.start + row[few]], self.video[columns.start + column[few]])
+                exact = similarities(self.audio[rows.start + row[few]], self.video[columns.start + column[few]])
                 query = (row, column)[direction][few]
                 threshold = self.own[part][query]
                 np.add.at(counts, query, (exact > threshold).astype(np.int64) + (exact >= threshold))

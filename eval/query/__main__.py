@@ -24,7 +24,8 @@ from config.cli import UserError, parser, positive, printable, run
 from config.files import replacing
 from config.model import read
 from data.splits import SPLITS
-from eval.query.query import Answer, Query
+from eval.query.answer import Answer
+from eval.query.query import Query
 from eval.query.scan import LEVELS
 from eval.query.text import COLUMNS, as_json, as_rows, as_text, why_not
 

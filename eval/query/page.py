@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.query.query import Answer, Query
+from eval.query.answer import Answer
+from eval.query.query import Query
 from eval.query.text import heading, minutes, why_not
 from eval.report.media import FOLDER, LIMIT, cut, key
 from eval.report.page import environment, style

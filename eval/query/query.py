@@ -33,6 +33,7 @@ from data.columns import FILES
 from data.manifest import beside_path, read_manifest
 from data.places import File, joined, parse, shown
 from data.splits import Split
+from eval.query.answer import Answer, Match, Moment, Search
 from eval.query.scan import Level, Ranked, best_moment, good_ones, search
 from heads.checkpoint import load_checkpoint
 from heads.embed import check_keys, embed_block, embeddings_record, open_embeddings
@@ -47,64 +48,6 @@ WITHIN: tuple[tuple[Modality, Modality], ...] = (("audio", "audio"), ("video", "
 COLUMNS = ["video_id", "path", *FILES, "artist", "title", "split", "status"]
 NAMES_SHOWN = 5
 NO_DIRECTION = "the projection head gives no segment of it a direction"
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine.
-
-    None is the second of a video that was not opened: features that exist already (`kind: precomputed`) need no file.
-    """
-
-    query_start: float | None
-    start: float | None
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Match:
-    """A video of the collection that a query found. `own`: it is the query itself. `row` is that of the manifest."""
-
-    rank: int
-    row: int
-    video_id: str
-    title: str | None
-    artist: str | None
-    path: str
-    cosine: float
-    own: bool
-    moment: Moment
-
-
-@dataclass(frozen=True)
-class Search:
-    """One modality of the query against one of the collection.
-
-    `gallery` counts the videos compared. `own_rank`: where the query's own video came, ties sharing their middle rank;
-    None for a query that is not of the gallery, and within one modality, where it is left out.
-    """
-
-    source: Modality
-    target: Modality
-    gallery: int
-    own_rank: float | None
-    matches: list[Match]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one query gave.
-
-    `query` is what was asked, a file or an id, and `path` its file; `video_id` is set for videos of the collection.
-    `failures`: by modality, why it was not searched by it. `starts` of the query's segments in seconds.
-    """
-
-    query: str
-    path: str
-    video_id: str | None
-    starts: list[float]
-    failures: dict[Modality, list[Failure]] = field(default_factory=dict)
-    searches: list[Search] = field(default_factory=list)
 
 
 @dataclass
@@ -237,12 +180,13 @@ class Query:
             near = difflib.get_close_matches(text, self._table["video_id"].to_pylist(), n=NAMES_SHOWN)
             suggested = f"; near it: {', '.join(near)}" if near else ""
             raise UserError(f"'{text}' is no file, and no video of the collection has this id{suggested}")
-        same = (pc.index(self._table["path"], pa.scalar(_utf8(p), pa.string())).as_py() for p in _spellings(path))
+        same = (pc.index(self._table["path"], pa.scalar(_utf8(one), pa.string())).as_py() for one in _spellings(path))
         return _Asked(text, next((row for row in same if row >= 0), None), path, True, unknown)
 
     def beside_path(self, video_id: str | None) -> dict[str, Any]:
-        """Return what the manifest says of a video's files beside their path, such as `audio_path`; nothing for None, a
-        file that is no video of the collection.
+        """Return what the manifest says of a video's files beside their path, such as `audio_path`.
+
+        Nothing for None, a file that is no video of the collection.
         """
         row = -1 if video_id is None else pc.index(self._table["video_id"], pa.scalar(video_id, pa.string())).as_py()
         return {} if row < 0 else beside_path(self._table.slice(row, 1).select(FILES).to_pylist()[0])

@@ -8,7 +8,8 @@ from typing import Any
 
 from config.cli import printable
 from data.splits import Split
-from eval.query.query import Answer, Query, Search
+from eval.query.answer import Answer, Search
+from eval.query.query import Query
 from eval.query.scan import Level
 
 COLUMNS = (

@@ -60,7 +60,7 @@ class TimmImages(Backbone):
         self._dtype = torch.float32
         if self.device.type == "cpu":
             keep_freed_memory(LARGEST)
-        net = freeze(_loaded(options["model"], load_file(weights)), self.device, threads)
+        net = freeze(loaded(options["model"], load_file(weights)), self.device, threads)
         self._train = options["mode"] == "train"
         if self._train:
             own_statistics(net)
@@ -160,7 +160,7 @@ class TimmImages(Backbone):
             return pooled(net, self._normalised(image[None].to(self.device)))
 
 
-def _loaded(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
+def loaded(name: str, state: dict[str, torch.Tensor]) -> nn.Module:
     """Return the network with these weights. It is built as itself and not on `meta`, for what is computed then."""
     import torch
 

@@ -17,8 +17,9 @@ from bench.remote_servers import allowing, authority, files
 from config.cli import UserError
 from config.files import read_json, write_json
 from config.model import Config, read
+from eval.query.answer import Answer
 from eval.query.page import page
-from eval.query.query import Answer, Query
+from eval.query.query import Query
 from eval.report.clip import clip
 from pipeline.features import open_features
 from pipeline.outside import OutsideFile, read_files

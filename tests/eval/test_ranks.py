@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eval.bootstrap import _medians, intervals
 from eval.published import published_formula
-from eval.ranks import TILE, _grid, _Screen, _similarities, exact_counts, histogram, ranks, unit_rows
+from eval.ranks import TILE, _Screen, exact_counts, histogram, on_grid, ranks, similarities, unit_rows
 from heads.metrics import summary
 
 
@@ -111,8 +111,8 @@ KINDS = ["spread", "duplicates", "collapsed", "near ties", "one sign"]
 @pytest.mark.parametrize("threads", [1, 2])
 def test_float32_with_a_bound_finds_what_float64_finds(kind: str, threads: int) -> None:
     """Several tiles in each direction, the last of them ragged."""
-    a, v = (_grid(vectors) for vectors in simulated(kind, TILE + 333, 64, np.random.default_rng(3)))
-    own = _similarities(a, v)
+    a, v = (on_grid(vectors) for vectors in simulated(kind, TILE + 333, 64, np.random.default_rng(3)))
+    own = similarities(a, v)
     for tile in (TILE, 200):
         counted = _Screen(a, v, own, tile).run(threads)
         for rank, true in zip(counted, exact_counts(a, v, own, 500, "cpu"), strict=True):
@@ -130,8 +130,8 @@ def test_hard_embeddings_have_the_ranks_of_the_full_matrix(seed: int, n: int, d:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("d", [1, 16, 256, 1506])
 def test_float32_products_keep_to_their_bound(kind: str, d: int) -> None:
-    a, v = (_grid(vectors) for vectors in simulated(kind, 300, d, np.random.default_rng(4)))
-    own = _similarities(a, v)
+    a, v = (on_grid(vectors) for vectors in simulated(kind, 300, d, np.random.default_rng(4)))
+    own = similarities(a, v)
     screen = _Screen(a, v, own, 300)
     exact = a.astype(np.float64) @ v.astype(np.float64).T
     error = np.abs((a @ v.T).astype(np.float64) - exact).max()
