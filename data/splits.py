@@ -25,7 +25,7 @@ def assign(sizes: Mapping[str, int], taken: Mapping[str, int], shares: Splits) -
     room for all of it, it is drawn among those with any room.
     """
     total = sum(sizes.values()) + sum(taken.values())
-    room = {split: getattr(shares, split) * total - taken.get(split, 0) for split in SPLITS}
+    room: dict[str, float] = {split: getattr(shares, split) * total - taken.get(split, 0) for split in SPLITS}
     assigned = {}
     for group in sorted(sizes, key=lambda name: (-sizes[name], uniform(f"order\0{name}"), name)):
         size = sizes[group]

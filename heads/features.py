@@ -152,7 +152,7 @@ def load_features(config: Config, sides: Sides | None = None) -> PairedFeatures:
         mark_damaged(paths, name, array, config.shard_videos, good)
     valid = view.valid(*names) & good.any(axis=1)
     row, split = table["row"].to_numpy(), np.array(table["split"].to_pylist(), object)  # retired videos have no split
-    splits = {}
+    splits: dict[str, Split] = {}
     for name in SPLITS:
         chosen = split == name
         rows = np.sort(row[chosen & valid[row]])

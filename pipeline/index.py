@@ -56,7 +56,7 @@ def main() -> None:
         for row, backbone, failure, decoder in sorted(lines, key=lambda line: line[:2]):
             why = [failure.reason, failure.message, failure.attempts, failure.decoder, decoder]
             writer.writerow([failure.video_id, videos[row], backbone, *why, REASONS[failure.reason].kind])
-    splits = {name: int(complete[split == name].sum()) for name in SPLITS}
+    splits: dict[str, int] = {name: int(complete[split == name].sum()) for name in SPLITS}
     write_cache_record(paths, CacheRecord(plan.videos, plan.segments, splits, cache))
 
 

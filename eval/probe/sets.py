@@ -82,7 +82,7 @@ class ProbeTask:
         good = self.good
         if level == "video":
             features, good = segment_mean(features, good)[:, None], np.ones((len(good), 1), dtype=bool)
-        splits = {}
+        splits: dict[str, ProbeSplit] = {}
         for name in SPLITS:
             in_split = self.split == name
             splits[name] = ProbeSplit(features[in_split], good[in_split], self.truth[in_split])

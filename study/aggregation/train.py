@@ -162,7 +162,7 @@ def prepare(config: Config) -> Any:
 def train_one(config: Config, data: dict[str, PairedSegments], name: str) -> Outcome:
     """Return the test embeddings and facts of one training."""
     pooling, replaced, seed = name.rsplit("-", 2)
-    changed = {split: inconsistent(data, split, int(replaced)) for split in SPLITS}
+    changed: dict[str, PairedSegments] = {split: inconsistent(data, split, int(replaced)) for split in SPLITS}
     with kernels(config.heads.matmul, "cpu"):
         model, facts = fit(changed, config.study.aggregation.recipe, pooling, int(seed))
         return Outcome(embed(model, changed["test"]), facts)

@@ -110,15 +110,9 @@ def capped(experiment: Experiment, most: int) -> Experiment:
 
 def train_one(features: PairedFeatures, experiment: Experiment, seed: int) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
     """Train one seed; return its best epoch and the test videos' embeddings (`heads.embed.embed_split`)."""
-    same = About(
-        experiment.model_dump(),
-        seed,
-        *features.keys,
-        *features.dims,
-        features.keys,
-        features.random_weights,
-        features.digest(),
-    )
+    audio, video = features.keys
+    keys, random_weights, digest = features.keys, features.random_weights, features.digest()
+    same = About(experiment.model_dump(), seed, audio, video, *features.dims, keys, random_weights, digest)
     progress = fit(load(features, ("train", "validation"), "cpu"), experiment, same, None, lambda line: None)
     return progress.about.epoch, embed_split(trained(experiment, features.dims, progress.best), features, "test")
 

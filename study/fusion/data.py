@@ -66,7 +66,7 @@ def load_task(config: Config, features: PairedFeatures, name: str) -> FusionTask
     truth = {split: labels.values[np.searchsorted(labels.rows, loaded.rows)] for split, loaded in segments.items()}
     learned = np.flatnonzero(truth["train"].any(axis=0))
     standardisers = segments["train"].standardisers()
-    splits = {}
+    splits: dict[str, FusionSplit] = {}
     for split, loaded in segments.items():
         targets = truth[split][:, learned]
         # With one class a video, videos of a class without training videos are left out.
