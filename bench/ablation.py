@@ -21,7 +21,7 @@ from bench import measure
 from config.cli import parser
 from config.paths import Paths
 from study.ablation.plots import plots
-from study.ablation.text import LEVEL, rows_of, source_words
+from study.ablation.text import GAINS, LEVEL, rows_of, source_words
 from study.answer import Answer, Row, read_answer
 
 FIGURE = measure.ROOT / "docs" / "ablation.png"
@@ -61,8 +61,12 @@ def table(result: dict[str, Any]) -> str:
 
 
 def findings(result: dict[str, Any]) -> str:
-    """Return the findings, a line each; the study's page says how sure they are."""
-    return "\n".join(f"- {finding['claim']}" for finding in result["findings"])
+    """Return the findings, a line each, with how sure they are; gains of steps and single changes are in the table."""
+    lines = []
+    for finding in result["findings"]:
+        sure = "" if finding["sure"].startswith(GAINS) else f" ({finding['sure'].removesuffix('.')}.)"
+        lines.append(f"- {finding['claim']}{sure}")
+    return "\n".join(lines)
 
 
 def _gain(row: Row | None, prefix: str) -> str:

@@ -203,7 +203,7 @@ def synchronised(artists: Artists) -> bool:
 
 
 def readable(artists: Artists) -> bool:
-    """Return whether study/relations calls a descriptor readable from features: the interval of R² is above 0."""
+    """Return whether study/relations calls a descriptor predicted from heads, whose SEEDS trainings are much alike."""
     x, y = artists.draw(DIM), artists.draw(1)
     trainings = [x + 0.3 * artists.draw(DIM) for _ in range(SEEDS)]
     (row,) = read_from(settings(), {"head": trainings}, {"y": y[:, 0]}, artists.groups)

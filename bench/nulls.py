@@ -214,7 +214,10 @@ def with_bar(runs: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a test a line, the kinds of artists in columns: the rates by how alike an artist's videos are."""
+    """Return a test a line, the kinds of artists in columns: the rates by how alike an artist's videos are.
+
+    The last column has the rate of all runs with as many artists as an interval needs.
+    """
     columns = [column for column in dict.fromkeys(row["artists"] for row in result["rows"]) if column]
     lines = [f"| found, nominal rate | {' | '.join(columns)} | together, without {FEWEST.split(' with')[0]} |"]
     lines.append("|---|" + "---|" * (len(columns) + 1))

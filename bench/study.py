@@ -72,11 +72,12 @@ def measure_all(results: Path, busy: bool) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Return a part a line, with its first findings."""
-    lines = ["| question | what came out |", "|---|---|"]
+    """Return a part a line, with its first findings and how sure they are."""
+    lines = ["| question | what came out | how sure |", "|---|---|---|"]
     for part in result["parts"]:
-        claims = " ".join(finding["claim"].replace("|", "\\|") for finding in part["findings"][:SHOWN])
-        lines.append(f"| {part['title']} | {claims} |")
+        shown = part["findings"][:SHOWN]
+        claims, sure = (" ".join(finding[key].replace("|", "\\|") for finding in shown) for key in ("claim", "sure"))
+        lines.append(f"| {part['title']} | {claims} | {sure[0].upper()}{sure[1:]} |")
     random = sorted({name for part in result["parts"] for name in part["random_weights"]})
     note = f"\n\nWith random weights: {', '.join(random)}." if random else ""
     return "\n".join(lines) + note

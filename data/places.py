@@ -102,8 +102,8 @@ def parse(text: str, exists: Callable[[str], bool] = os.path.lexists) -> Place:
     """
     if (match := _SCHEME.match(text)) is not None:
         return _address(match[1].lower(), text[match.end() :])
-    position = text.lower().find(INSIDE)
-    if position < 0 or exists(text):
+    inside = _INSIDE.search(text)
+    if inside is None or exists(text):
         return File(text)
     return Member(text[: inside.end() - len("::")], stripped(text[inside.end() :]))
 

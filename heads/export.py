@@ -113,7 +113,7 @@ def export(results: Path, path: Path, experiment: str, modality: str, level: str
 def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "heads.export", config=False)
-    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     command_line.add_argument("file", type=Path, metavar="FILE", help="the index to write, .faiss")
     command_line.add_argument("--experiment", required=True, metavar="NAME", help="which of heads.experiments")
     command_line.add_argument("--modality", required=True, choices=MODALITIES, help="whose embeddings")

@@ -166,7 +166,8 @@ def main() -> None:
     )
     arguments = command_line.parse_args()
     torch.set_num_threads(arguments.threads)
-    best = search(read(arguments.config), arguments.grid, arguments.experiments)[0]
+    config = read(arguments.config)
+    best = search(config, arguments.grid, arguments.experiments)[0]
     log.info("best: %s, %s, gallery of %d", best.name, deciding(best), best.gallery)
     log.info("all candidates: %s", config.paths.results / "search" / "search.csv")
 

@@ -60,7 +60,14 @@ FAISS = "faiss"
 
 def format_of(path: Path, name: str | None) -> str:
     """Return the name of the format for a path and what `--format` says, if anything. UserError if they do not fit."""
-    by_ending = next((name for name, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
+    if name == FAISS or path.suffix.lower() == f".{FAISS}":
+        raise UserError(
+            f"{path}: a FAISS index has embeddings, and is written by `python -m heads.export RESULTS FILE.faiss "
+            "--experiment NAME --modality audio` (or video)"
+        )
+    if name is not None and name not in FORMATS:
+        raise UserError(f"--format {name}: there are {', '.join(FORMATS)}")
+    by_ending = next((each for each, known in FORMATS.items() if path.suffix.lower() in known.endings), None)
     if name is None and by_ending is None:
         files = ", ".join(ending for known in FORMATS.values() for ending in known.endings)
         folders = ", ".join(name for name, known in FORMATS.items() if not known.endings)
@@ -125,9 +132,9 @@ def _write_folder(path: Path, chosen: Format, selection: Selection) -> None:
 def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "pipeline.export", config=False)
-    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     command_line.add_argument("file", type=Path, metavar="FILE", help="the file or folder to write")
-    command_line.add_argument("--format", choices=FORMATS, help="default: by the ending of FILE")
+    command_line.add_argument("--format", metavar="NAME", help=f"{', '.join(FORMATS)} (default: by the ending of FILE)")
     command_line.add_argument(
         "--backbone", nargs="+", metavar="NAME", help="which features (default: of every backbone)"
     )

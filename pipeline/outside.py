@@ -202,6 +202,20 @@ def _run(own: Config, modules: list[list[str]]) -> None:
             process.wait()
 
 
+def _ended(process: subprocess.Popen[bytes], output: Path) -> int:
+    """Wait for a process and return its exit status; every SECONDS, log the last line of its output."""
+    while True:
+        try:
+            return process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            if lines := _text(output).splitlines():
+                log.info("%s", lines[-1].partition(" ")[2])  # without the time
+
+
+def _text(output: Path) -> str:
+    return output.read_text(encoding="utf-8", errors="replace")
+
+
 def _collect(own: Config, plan: Plan, elsewhere: Sequence[str], files: Sequence[OutsideFile]) -> list[FileFeatures]:
     paths = own.paths
     starts, durations = (Shards.open(paths.features / name).read() for name in (START, DURATION))

@@ -20,7 +20,7 @@ from config.files import read_json
 from config.model import Config, read
 from config.paths import Paths
 from pipeline.backbones.check import check_widths
-from pipeline.backbones.chosen import chosen
+from pipeline.backbones.chosen import Chosen, chosen
 from pipeline.passes import passes
 from pipeline.readers import VideoRequest
 from pipeline.records import Plan, PlannedBackbone, forget_done, read_plan, read_record, write_plan

@@ -158,7 +158,7 @@ def words(parts: dict[str, Part]) -> str:
 def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "pipeline.status", config=False)
-    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     command_line.add_argument("--quiet", type=float, default=QUIET, metavar="MINUTES", help=f"default {QUIET}")
     command_line.add_argument("--json", action="store_true", help="for machines")
     arguments = command_line.parse_args()

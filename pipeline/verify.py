@@ -82,7 +82,7 @@ def check_shards(
 def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "pipeline.verify", config=False)
-    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     command_line.add_argument("--repair", action="store_true", help="delete the records of damaged shards")
     command_line.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: the cores there are"

@@ -125,7 +125,7 @@ def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "eval.atlas.site", config=False)
     command_line.add_argument(
-        "results", type=Path, metavar="RESULTS", help="a results folder with report/atlas.parquet"
+        "results", type=results_folder, metavar="RESULTS", help="a results folder with report/atlas.parquet"
     )
     command_line.add_argument(
         "--port", type=int, default=0, metavar="N", help="port to serve on (default: any that is free)"

@@ -60,7 +60,7 @@ def command_line_parser() -> ArgumentParser:
 def main() -> None:
     """Run the command line."""
     arguments = command_line_parser().parse_args()
-    refuse_same_targets({f"--{name}": getattr(arguments, name) for name in ("json", "csv", "html")})
+    check_targets({name: getattr(arguments, name) for name in ("json", "csv", "html")})
     query = Query(read(arguments.config), arguments.experiment, arguments.seed, arguments.threads)
     if any(query.record["random_weights"].values()):
         names = ", ".join(name for name, is_random in query.record["random_weights"].items() if is_random)
@@ -82,6 +82,11 @@ def main() -> None:
             write_text(Path(target), text)
     if "-" not in texts:
         print(as_text(answers))
+    else:  # rows of CSV do not say what is missing among them
+        for answer in answers:
+            for reason, modalities in why_not(answer).items():
+                shown = printable(answer.query, 300), modalities, printable(reason, 300)
+                log.warning("%s is not searched by its %s: %s", *shown)
     if arguments.html:
         from eval.query.page import page  # only here: it needs the report's modules
 
@@ -99,10 +104,8 @@ def check_targets(targets: dict[str, str | None]) -> None:
             raise UserError(f"--{option} {target}: the name of the file to write ends in .{option}")
     if targets["html"] == "-":
         raise UserError("--html -: a page is not printed; give it a file, such as answers.html")
-    chosen = {option: target for option, target in targets.items() if target is not None}
-    for (option, first), (other, second) in itertools.combinations(chosen.items(), 2):
-        if first == second or (os.path.realpath(first) == os.path.realpath(second) and "-" not in (first, second)):
-            raise UserError(f"{option} and {other}: both are {second}; give one of them another file")
+    if targets["json"] == targets["csv"] == "-":
+        raise UserError("--json and --csv: both are -; give one of them a file")
 
 
 def write_text(path: Path, text: str) -> None:

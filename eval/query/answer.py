@@ -13,10 +13,13 @@ from pipeline.records import Failure
 
 @dataclass(frozen=True)
 class Moment:
-    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine."""
+    """Where two items match best: seconds at which the segments begin in the query and in the match, their cosine.
 
-    query_start: float
-    start: float
+    None is the second of a video that was not opened: features that exist already (`kind: precomputed`) need no file.
+    """
+
+    query_start: float | None
+    start: float | None
     cosine: float
 
 

@@ -36,7 +36,11 @@ def draw(run: Run, folder: Path) -> Drawn:
                 plot = neighbours.map_of(space.name, projected, modality, space.neighbours["genres"], folder)
                 drawn[f"map-{space.name}-{projected['method']}"].append(plot)
     for label in ("genre", "tags", "artist"):
-        lines = [(space.name, _agreement(space, label, "video")) for space in _few(run)]
+        # One space of features at most is here: without its backbones' names it fits on a line.
+        lines = [
+            ("features" if space is not run.lead else space.name, _agreement(space, label, "video"))
+            for space in _few(run)
+        ]
         if any(measured for _, measured in lines):
             drawn["agreement"].append(neighbours.agreement(label, "video", lines, folder))
     for experiment in run.experiments:

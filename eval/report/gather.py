@@ -134,10 +134,15 @@ class Run:
 
     @property
     def lead(self) -> ExperimentRun | None:
-        """The first experiment called `LEAD…` whose backbones are all trained, or else `LEAD`, or else the last."""
-        named = [experiment for experiment in self.experiments if experiment.name.startswith(LEAD)]
-        trained = [experiment for experiment in named if not experiment.random_backbones]
-        return next(iter(trained or named or self.experiments[-1:]), None)
+        """The experiment that maps, gallery and the summary's details are of.
+
+        Of those whose backbones are all trained, or of all if there is none: the first called `LEAD…`, or else the
+        last.
+        """
+        trained = [experiment for experiment in self.experiments if not experiment.random_backbones]
+        possible = trained or self.experiments
+        named = [experiment for experiment in possible if experiment.name.startswith(LEAD)]
+        return next(iter(named or possible[-1:]), None)
 
     @property
     def tasks(self) -> list[str]:

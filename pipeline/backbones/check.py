@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from config.cli import UserError
+from config.heads import ALONE, MODALITIES, Modality
 from config.place import is_path
 from pipeline.backbones.chosen import chosen
 from pipeline.backbones.registry import Entry
@@ -34,15 +35,29 @@ def check(config: Config) -> dict[str, dict[str, Any]]:
         fps = backbone.options.get("fps")
         if fps is not None and round(seconds * fps) < 1:
             raise UserError(f"{key}.options.fps: {fps:g} frames a second give a segment of {seconds:g} s no frame")
-    for name, experiment in config.heads.experiments.items():
-        for modality, head in (("audio", experiment.audio), ("video", experiment.video)):
-            for given in head.backbones or []:
-                if (reads := backbones[given].modality) != modality:
-                    raise UserError(
-                        f"heads.experiments.{name}.{modality}: {given} reads the {reads}; give it under `{reads}`"
-                    )
+    _check_sides(config, {name: backbone.modality for name, backbone in backbones.items()})
     check_widths(config, lambda name: None if backbones[name].entry.described else backbones[name].width())
     return {name: backbone.identity for name, backbone in backbones.items()}
+
+
+def _check_sides(config: Config, modalities: dict[str, Modality]) -> None:
+    """Raise UserError for a backbone that is named where one of the other modality belongs."""
+    heads, trained = config.heads, config.study.ablation.train_mode
+    # One name for both is how a collection of a single modality is extracted.
+    named = [("heads", [heads.audio], [heads.video])] if heads.audio != heads.video else []
+    for name, experiment in heads.experiments.items():
+        named.append((f"heads.experiments.{name}", experiment.audio.backbones or [], experiment.video.backbones or []))
+    named += [("study.sources.others", [audio], [video]) for audio, video in config.study.sources.others]
+    if trained is not None:
+        audio, video = ([name] if name is not None else [] for name in (trained.audio, trained.video))
+        named.append(("study.ablation.train_mode", audio, video))
+    for key, *sides in named:
+        for modality, names in zip(MODALITIES, sides, strict=True):
+            for given in names:
+                reads = modalities.get(given, modality)  # names of the study are looked up when it is asked
+                if reads != modality:
+                    alone = f", or, {ALONE}" if key == "heads" else ""
+                    raise UserError(f"{key}.{modality}: {given} reads the {reads}; give it under `{reads}`{alone}")
 
 
 def check_widths(config: Config, width: Callable[[str], int | None]) -> None:

@@ -83,13 +83,14 @@ class Precomputed(Kind):
                     "no_features", f"{self.name} has no features of '{video_id}' near {first:.1f} s ({reach})"
                 )
             elif not np.isfinite(features[number]).all():
-                yield MediaError("bad_features", f"the features of '{video_id}' in {self.name} are not finite numbers")
+                message = f"features of '{video_id}' in {self.name} are missing or not finite numbers"
+                yield MediaError("bad_features", message)
             elif not np.isfinite(stored[number]).all():
                 largest = np.abs(features[number]).max()
                 message = f"has {largest:g}, but the store holds float16, at most {LARGEST:g}: scale the features down"
                 yield MediaError("bad_features", f"{self.name}: '{video_id}' {message}")
-            elif (features[i].any(axis=1) & ~stored[i].any(axis=1)).any():
-                message = f"has nothing above {np.abs(features[i]).max():.1g}, which is 0 in the store's float16"
+            elif (features[number].any(axis=1) & ~stored[number].any(axis=1)).any():
+                message = f"has nothing above {np.abs(features[number]).max():.1g}, which is 0 in the store's float16"
                 yield MediaError("bad_features", f"{self.name}: '{video_id}' {message}: scale the features up")
             else:
                 yield np.broadcast_to(stored[number], (segments, stored.shape[2])).copy()

@@ -192,7 +192,9 @@ def resolve_options(kind: str, given: dict[str, Any], key: str = "") -> dict[str
         elif isinstance(default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = float(value)
         elif type(value) is not type(default):
-            raise UserError(f"{full_key}: expected {type(default).__name__}, got '{value}'")
+            text = isinstance(default, str)
+            wanted = "text, in quotes if it looks like a number" if text else "a number, without quotes"
+            raise UserError(f"{full_key}: should be {wanted}; got {value!r}")
         if name in BOUNDS and not BOUNDS[name][0] <= value <= BOUNDS[name][1]:  # also NaN
             raise UserError(f"{full_key}: {value:g} is not between {BOUNDS[name][0]:g} and {BOUNDS[name][1]:g}")
         resolved[name] = value

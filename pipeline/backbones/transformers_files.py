@@ -194,8 +194,17 @@ def _complete(folder: Path, weights: str) -> bool:
     return all((folder / name).is_file() for name in set(json.loads(index.read_text())["weight_map"].values()))
 
 
+def _patterns(weights: str) -> list[str]:
+    """Return the patterns of the files of the hub that are downloaded."""
+    stem, _, suffix = weights.partition(".")
+    return [*FILES, weights, f"{stem}-*.{suffix}", f"{weights}.index.json"]
+
+
 def from_hub(model: str, source: WeightsSource, weights: bool) -> Path:
-    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had."""
+    """Return the folder of a model in the hub's cache, downloaded if it is not there; UserError if it cannot be had.
+
+    Without `weights`, only its configuration.
+    """
     hub: Any = importlib.import_module("huggingface_hub")
     snapshot = partial(hub.snapshot_download, model, revision=source.options["revision"])
     wanted = _patterns(SAFETENSORS) if weights else list(FILES)

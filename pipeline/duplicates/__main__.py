@@ -90,7 +90,7 @@ def duplicates(
 def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__, "pipeline.duplicates", "cores to use", config=False)
-    command_line.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    command_line.add_argument("results", type=results_folder, metavar="RESULTS", help="the results folder")
     command_line.add_argument("--audio", metavar="NAME", help="backbone of the audio (default: heads.audio)")
     command_line.add_argument("--video", metavar="NAME", help="backbone of the video (default: heads.video)")
     command_line.add_argument(

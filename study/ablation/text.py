@@ -95,9 +95,7 @@ def _steps(chains: dict[str, list[Row]]) -> Finding:
         helpful = ", ".join(better) or "none is shown to help"
         parts.append(f"{source_words(source)}: {helpful}" + (f" (worse: {', '.join(worse)})" if worse else ""))
         sure.append(f"{source_words(source)}: " + ", ".join(f"{row['step']} {_gap(row, 'before')}" for row in rows[2:]))
-    return Finding(
-        f"Steps that help, each against the one before: {'; '.join(parts)}.", "MRR. " + "; ".join(sure) + "."
-    )
+    return Finding(f"Steps that help, each against the one before: {'; '.join(parts)}.", GAINS + "; ".join(sure) + ".")
 
 
 def _single(config: Config, singles: dict[str, list[Row]]) -> Finding:

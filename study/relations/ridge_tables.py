@@ -115,15 +115,19 @@ def read_from(config: Config, spaces: dict[str, list[np.ndarray]], described: Ta
     donors = [repaired(groups, rng) for _ in range(REPAIRINGS)]
     rows = []
     for space, versions in spaces.items():
-        scores = [r2(y, predictions(features, y, fold), groups, resamples, seed) for features in versions]
+        # [seeds, 1 + resamples, targets]
+        predicted = [predictions(features, y, fold) for features in versions]
+        scores = np.stack([resampled_r2(y, values, groups, resamples, seed) for values in predicted])
         chance = np.mean([_by_chance(versions[0], y, fold, donor) for donor in donors], axis=0)
         for name in dict.fromkeys(names):
             columns = [column for column, target in enumerate(names) if target == name]
-            values = [float(np.mean(score[0, columns])) for score in scores]
-            low, high = mean_interval(values) or tuple(float(end) for end in scores[0][1:, columns].mean(axis=1))
-            row = {"descriptor": name, "space": space, "r2": float(np.mean(values)), "low": low, "high": high}
-            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(values), "videos": len(y)}
-            rows.append(row | {"artists": int(groups.max()) + 1})
+            by_seed = scores[:, :, columns].mean(axis=2)
+            low, high = percentile_interval(by_seed[:, 1:].mean(axis=0), artists)
+            seeds_low, seeds_high = mean_interval(by_seed[:, 0].tolist()) or (None, None)
+            row: Row = {"descriptor": name, "space": space, "r2": float(by_seed[:, 0].mean())}
+            row |= {"low": low, "high": high, "seeds_low": seeds_low, "seeds_high": seeds_high}
+            row |= {"chance": float(np.mean(chance[columns])), "seeds": len(versions), "videos": len(y)}
+            rows.append(row | {"artists": artists})
     return rows
 
 

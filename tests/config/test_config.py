@@ -13,7 +13,7 @@ from config.cli import UserError, clock, results_folder
 from config.files import write_json
 from config.model import SCHEMA, Config, load, read, schema_text
 from config.section import Section
-from pipeline.backbones import check
+from pipeline.backbones.check import check
 from tests.support.commands import ROOT
 
 GOOD = {"results": "r", "videos": "v.csv"}

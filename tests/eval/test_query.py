@@ -23,8 +23,9 @@ from config.model import Config
 from data.manifest import read_manifest, write_manifest
 from eval.query import __main__ as command
 from eval.query.answer import Search
+from eval.query.page import page
 from eval.query.query import NO_DIRECTION, Query
-from eval.query.text import COLUMNS, heading, minutes
+from eval.query.text import COLUMNS, as_json, as_rows, as_text, heading, minutes
 from eval.ranks import ranks
 from eval.retrieval import load_test
 from heads.embed import embed

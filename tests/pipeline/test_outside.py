@@ -13,7 +13,7 @@ import pytest
 from config.cli import UserError
 from config.files import write_json
 from config.model import Config, load
-from pipeline.outside import OutsideFile, check_plan, own_config, read_files
+from pipeline.outside import OutsideFile, _ended, check_plan, own_config, read_files
 from pipeline.plan import make_plan
 from pipeline.records import write_plan
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from config.model import load
-from pipeline import backbones
-from pipeline.backbones import REGISTRY, check, chosen
+from pipeline.backbones import registry
+from pipeline.backbones.check import check
+from pipeline.backbones.chosen import chosen
 from pipeline.weights import prepare
 from tests.support.commands import ROOT
 
@@ -29,7 +30,7 @@ def mynet(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType(f"pipeline.backbones.{entry[1]}")
     exec(compile(code[1], "docs/extending.md", "exec", dont_inherit=True), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(REGISTRY, entry[1], eval(entry[2], vars(backbones)))
+    monkeypatch.setitem(registry.REGISTRY, entry[1], eval(entry[2], vars(registry)))
     return module
 
 

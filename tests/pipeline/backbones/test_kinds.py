@@ -8,6 +8,7 @@ import yaml
 
 from config.cli import UserError
 from config.model import Config, load
+from config.pipeline import Segments
 from pipeline.backbones.check import check
 from pipeline.backbones.chosen import chosen
 from pipeline.plan import make_plan
