@@ -29,7 +29,7 @@ def words(paths: Paths, before: dict[Path, int]) -> list[str]:
         if path != paths.failures:
             lines.append(f"{meanings[path]}: {path}")
         elif videos := len(_videos(path)):
-            lines.append(f"{videos} video{'s have' if videos > 1 else ' has'} not all features, and why: {path}")
+            lines.append(f"{videos} video{'s lack' if videos > 1 else ' lacks'} features; the reasons: {path}")
     return lines
 
 

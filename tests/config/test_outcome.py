@@ -16,7 +16,7 @@ def test_what_this_run_wrote_is_named(tmp_path: Path) -> None:
     page.parent.mkdir()
     page.write_text("old")
     paths.failures.write_text("video_id,path,backbone\nsame,a.mp4,musicnn\nsame,a.mp4,r2plus1d\nother,b.mp4,musicnn\n")
-    assert words(paths, {}) == [f"2 videos have not all features, and why: {paths.failures}", f"the report: {page}"]
+    assert words(paths, {}) == [f"2 videos lack features; the reasons: {paths.failures}", f"the report: {page}"]
     before = stamps(paths)
     assert words(paths, before) == []
     page.write_text("new")
