@@ -100,9 +100,10 @@ def chosen(config: Config, name: str) -> Chosen:
         key, what = (f"backbones.{name}.kind", f"'{kind}': no such kind") if kind != name else (f"backbones.{name}", "")
         near = difflib.get_close_matches(kind, REGISTRY, n=1)
         raise UserError(
-            f"{key}: {what or 'no such kind of backbone'}; there are {', '.join(sorted(REGISTRY))}"
-            + (f". Did you mean {near[0]}?" if near else "")
-            + ("" if what else ". A name of your own needs `kind`, which says what computes it.")
+            f"{key}: {what or 'no such kind of backbone'}; there are {', '.join(sorted(REGISTRY))}. "
+            + (f"Did you mean {near[0]}? " if near else "")
+            + ("" if what else "A name of your own needs `kind`, which says what computes it. ")
+            + "docs/extending.md says which kind has which network (CLIP: transformers)"
         )
     options = resolve_options(kind, config.backbones[name].options, f"backbones.{name}")
     return Chosen(name, kind, REGISTRY[kind], options)

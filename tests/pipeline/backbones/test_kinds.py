@@ -50,7 +50,7 @@ def test_several_backbones_of_one_kind_stand_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("backbones", "message"),
     [
-        ({"clip": {"weights": "hub"}}, r"backbones\.clip: no such kind.*needs `kind`"),
+        ({"clip": {"weights": "hub"}}, r"backbones\.clip: no such kind.*needs `kind`.*docs/extending\.md"),
         ({"mine": {"kind": "musicn", "weights": "wheel"}}, r"backbones\.mine\.kind: 'musicn': no such kind.*musicnn\?"),
         (
             {"mine": {"kind": "r2plus1d", "weights": "random", "options": {"frames": 3}}},
