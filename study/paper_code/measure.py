@@ -1,8 +1,8 @@
 """What does the authors' own code measure, and what do its models really do?
 
 Reads study/paper_code/trained.safetensors (study/paper_code/train.py), the published checkpoints of
-`study.paper_code.checkpoints`, and the metadata of the cache where the runs used it. Writes study/paper_code.json, with
-the tables
+`study.paper_code.checkpoints`, and, where the runs used the cache, its metadata and the manifest. Writes
+study/paper_code.json, with the tables
   runs          every run: the "median rank" that the authors' code logs, true median ranks, validation loss, chance
   curves        means over the seeds by source, model and correlation, in percent of the gallery
   epochs        what the authors' code logged in each epoch

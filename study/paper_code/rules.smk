@@ -2,12 +2,13 @@
 # Snakemake does not know, so that a killed job goes on.
 
 PAPER_CODE = CONFIG.study.paper_code
+CACHED = [PATHS.features_record, PATHS.manifest_record] if PAPER_CODE.cache else []
 
 
 rule study_paper_code_train:
     input:
         study_fits,
-        [PATHS.features_record, PATHS.manifest_record] if PAPER_CODE.cache else [],
+        CACHED,
         # Other code in the clone is run again.
         PAPER_CODE.module_files,
     output:
@@ -34,7 +35,7 @@ rule study_paper_code:
     input:
         study_fits,
         rules.study_paper_code_train.output,
-        [PATHS.features_record] if PAPER_CODE.cache else [],
+        CACHED,
         PAPER_CODE.checkpoints,
     output:
         PATHS.study("paper_code"),

@@ -72,6 +72,7 @@ EXEMPT = [
     (r"write_manifest", r"manifest\.parquet", "rows are for ever: it goes on with its own"),
     (r"plan|(study_length_)?(probe|extract\w*)", r"(study/length/\w+/)?features\.zarr/.*", "grows, or filled by it"),
     (r"plan", r"plan\.json", "which backbones are computed together is for ever"),
+    (r"plan", r"done/.*", "records of shards that are not as planned any more, which it deletes"),
     (r"probe|extract_\w+", r"manifest\.parquet|plan\.json|done/probe/.*", "the key and number of rows are params"),
     (
         r"study_length_(probe|extract)",
